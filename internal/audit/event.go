@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Class says what kind of access an event is about.
+type Class string
+
+// The classes, one for each boundary of a run; docs/events.md lists the actions of each.
+const (
+	ClassRun        Class = "run"
+	ClassFile       Class = "file"
+	ClassExec       Class = "exec"
+	ClassNet        Class = "net"
+	ClassDNS        Class = "dns"
+	ClassUnix       Class = "unix"
+	ClassSyscall    Class = "syscall"
+	ClassCredential Class = "credential"
+	ClassLimit      Class = "limit"
+	ClassWorkspace  Class = "workspace"
+)
+
+// Decision says what became of the access.
+type Decision string
+
+// The decisions. Report is for facts that were neither allowed nor denied, such as run.start.
+const (
+	Allow  Decision = "allow"
+	Deny   Decision = "deny"
+	Report Decision = "report"
+)
+
+// Provenance says who vouches for the target of an event.
+type Provenance string
+
+// The provenances, strongest first.
+const (
+	FromKernel   Provenance = "kernel"   // the kernel said it
+	FromResolved Provenance = "resolved" // the supervisor resolved or dialed it
+	FromClaimed  Provenance = "claimed"  // read from the agent's memory
+)
+
+// Severities of an event; the empty severity is an ordinary event.
+const (
+	SeverityCredential = "credential" // a known place of credentials
+	SeverityNoise      = "noise"      // a probe that means nothing, such as a libc looking for /etc/ld.so.preload
+)
+
+// Process is the process that made the access, as the supervisor saw it from outside.
+// The zero Process is an unknown one.
+type Process struct {
+	PID  int      `json:"pid,omitempty"`
+	PPID int      `json:"ppid,omitempty"`
+	Exe  string   `json:"exe,omitempty"`
+	Argv []string `json:"argv,omitempty"`
+}
+
+// Event is one line of the log. The recorder fills Seq, Mono, Run and Prev, and Time where it is zero.
+type Event struct {
+	Seq      uint64        `json:"seq"`
+	Time     time.Time     `json:"time"`
+	Mono     time.Duration `json:"mono"` // nanoseconds since the log was opened
+	Run      string        `json:"run"`
+	Class    Class         `json:"class"`
+	Action   string        `json:"action"`
+	Decision Decision      `json:"decision"`
+	Target   string        `json:"target,omitempty"`
+	Rule     string        `json:"rule,omitempty"`
+	Reason   string        `json:"reason,omitempty"`
+	Severity string        `json:"severity,omitempty"`
+	Errno    string        `json:"errno,omitempty"` // by name, such as ENOENT
+	Process
+	Count      uint64          `json:"count,omitempty"` // of repeated events folded into this one
+	First      *time.Time      `json:"first,omitempty"`
+	Last       *time.Time      `json:"last,omitempty"`
+	Provenance Provenance      `json:"provenance,omitempty"`
+	Truncated  []string        `json:"truncated,omitempty"` // names of fields that were cut
+	Detail     json.RawMessage `json:"detail,omitempty"`    // of class run and limit only
+	Prev       string          `json:"prev"`                // hash of the line before
+}
+
+// Sink takes events. Emit never blocks and may be called from any goroutine.
+type Sink interface {
+	Emit(Event)
+}
