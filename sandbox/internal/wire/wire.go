@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package wire carries messages and open files between the launcher and the supervisor of a run, over one stream socket
+// that the supervisor inherits.
+//
+// A message is a header of 8 bytes (length of the body, number of files, both big endian uint32), then a JSON body.
+// The files ride on the header (SCM_RIGHTS, unix(7)). Both ends are agentjail itself; sizes are bounded all the same, so
+// that a mistake on one side cannot exhaust the other.
+package wire
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bounds of one message. A plan carries the command's arguments and environment, which the kernel bounds to 6 MiB or so.
+const (
+	MaxBody  = 16 << 20
+	MaxFiles = 8
+
+	headerSize = 8
+)
+
+// Message is what Recv returns. The receiver owns Files.
+type Message struct {
+	Kind  string          `json:"kind"`
+	Body  json.RawMessage `json:"body,omitempty"`
+	Files []*os.File      `json:"-"`
+}
+
+// Decode reads the body into v.
+func (m Message) Decode(v any) error {
+	if err := json.Unmarshal(m.Body, v); err != nil {
+		return fmt.Errorf("wire: %s: %w", m.Kind, err)
+	}
+	return nil
+}
+
+// Close closes the files that came with the message.
+func (m Message) Close() {
+	for _, f := range m.Files {
+		f.Close()
+	}
+}
+
+// Conn is one end of the connection. Send is safe for concurrent use, Recv belongs to one goroutine.
+type Conn struct {
+	socket *net.UnixConn
+	mu     sync.Mutex // one message at a time
+}
+
+// Pair makes a connection: this process's end, and the file that the other process inherits.
+func Pair() (*Conn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("wire: socketpair: %w", err)
+	}
+	theirs := os.NewFile(uintptr(fds[1]), "wire")
+	ours, err := New(os.NewFile(uintptr(fds[0]), "wire"))
+	if err != nil {
+		theirs.Close()
+		return nil, nil, err
+	}
+	return ours, theirs, nil
+}
+
+// New makes a Conn of an inherited socket, and closes f.
+func New(f *os.File) (*Conn, error) {
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, fmt.Errorf("wire: %w", err)
+	}
+	socket, ok := c.(*net.UnixConn)
+	if !ok {
+		c.Close()
+		return nil, errors.New("wire: not a unix socket")
+	}
+	return &Conn{socket: socket}, nil
+}
+
+// Send writes one message. The files stay the caller's.
+func (c *Conn) Send(kind string, body any, files ...*os.File) error {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return fmt.Errorf("wire: %s: %w", kind, err)
+	}
+	data, err := json.Marshal(Message{Kind: kind, Body: raw})
+	if err != nil {
+		return fmt.Errorf("wire: %s: %w", kind, err)
+	}
+	if len(data) > MaxBody || len(files) > MaxFiles {
+		return fmt.Errorf("wire: %s: %d bytes and %d files are more than a message holds", kind, len(data), len(files))
+	}
+	return c.write(data, files)
+}
+
+func (c *Conn) write(data []byte, files []*os.File) error {
+	frame := make([]byte, headerSize, headerSize+len(data))
+	binary.BigEndian.PutUint32(frame, uint32(len(data)))
+	binary.BigEndian.PutUint32(frame[4:], uint32(len(files)))
+	var rights []byte
+	if len(files) > 0 {
+		fds := make([]int, len(files))
+		for i, f := range files {
+			fds[i] = int(f.Fd())
+		}
+		rights = unix.UnixRights(fds...)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, _, err := c.socket.WriteMsgUnix(frame, rights, nil)
+	if err == nil && n != headerSize {
+		err = io.ErrShortWrite
+	}
+	if err == nil {
+		_, err = c.socket.Write(data)
+	}
+	return err
+}
+
+// Recv reads one message; io.EOF when the other end is gone.
+func (c *Conn) Recv() (Message, error) {
+	var header [headerSize]byte
+	oob := make([]byte, unix.CmsgSpace(4*MaxFiles))
+	n, oobn, _, _, err := c.socket.ReadMsgUnix(header[:], oob)
+	if err != nil {
+		return Message{}, err
+	}
+	if n == 0 {
+		return Message{}, io.EOF
+	}
+	files, err := receivedFiles(oob[:oobn])
+	if err != nil {
+		return Message{}, err
+	}
+	m, err := c.body(header, n)
+	m.Files = files
+	if err == nil && len(files) != int(binary.BigEndian.Uint32(header[4:])) {
+		err = fmt.Errorf("wire: %s: %d files came", m.Kind, len(files))
+	}
+	if err != nil {
+		m.Close()
+		return Message{}, err
+	}
+	return m, nil
+}
+
+// body reads the rest of a message whose first n header bytes have come.
+func (c *Conn) body(header [headerSize]byte, n int) (Message, error) {
+	if _, err := io.ReadFull(c.socket, header[n:]); err != nil {
+		return Message{}, err
+	}
+	size := binary.BigEndian.Uint32(header[:])
+	if size > MaxBody {
+		return Message{}, fmt.Errorf("wire: a message of %d bytes", size)
+	}
+	data := make([]byte, size)
+	if _, err := io.ReadFull(c.socket, data); err != nil {
+		return Message{}, err
+	}
+	var m Message
+	if err := json.Unmarshal(data, &m); err != nil {
+		return Message{}, fmt.Errorf("wire: %w", err)
+	}
+	return m, nil
+}
+
+func receivedFiles(oob []byte) ([]*os.File, error) {
+	if len(oob) == 0 {
+		return nil, nil
+	}
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, fmt.Errorf("wire: %w", err)
+	}
+	var files []*os.File
+	for _, m := range messages {
+		fds, err := unix.ParseUnixRights(&m)
+		if err != nil {
+			continue
+		}
+		for _, fd := range fds {
+			unix.CloseOnExec(fd)
+			files = append(files, os.NewFile(uintptr(fd), "received"))
+		}
+	}
+	return files, nil
+}
+
+// Close closes the connection; a blocked Recv returns.
+func (c *Conn) Close() error { return c.socket.Close() }

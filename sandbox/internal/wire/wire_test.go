@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package wire
+
+import (
+	"encoding/binary"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+)
+
+func pair(t *testing.T) (*Conn, *Conn) {
+	t.Helper()
+	ours, file, err := Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := New(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ours.Close(); theirs.Close() })
+	return ours, theirs
+}
+
+func TestMessageAndFile(t *testing.T) {
+	a, b := pair(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	go func() {
+		a.Send("first", map[string]int{"n": 7}, w)
+		w.Close()
+		a.Send("second", strings.Repeat("x", 1<<20))
+		a.Close()
+	}()
+	m, err := b.Recv()
+	if err != nil || m.Kind != "first" || len(m.Files) != 1 {
+		t.Fatalf("got %+v, %v", m, err)
+	}
+	var body map[string]int
+	if err := m.Decode(&body); err != nil || body["n"] != 7 {
+		t.Fatalf("body %v, %v", body, err)
+	}
+	if _, err := m.Files[0].WriteString("through"); err != nil {
+		t.Fatal(err)
+	}
+	m.Close()
+	if got, _ := io.ReadAll(r); string(got) != "through" {
+		t.Errorf("the file that came is another one: %q", got)
+	}
+	m, err = b.Recv()
+	var long string
+	if err != nil || m.Decode(&long) != nil || len(long) != 1<<20 {
+		t.Fatalf("second: %v, %d bytes", err, len(long))
+	}
+	if _, err := b.Recv(); err != io.EOF {
+		t.Errorf("after the end: %v, want io.EOF", err)
+	}
+}
+
+func TestConcurrentSenders(t *testing.T) {
+	a, b := pair(t)
+	const senders, each = 8, 200
+	var wg sync.WaitGroup
+	for range senders {
+		wg.Go(func() {
+			for i := range each {
+				if err := a.Send("n", i); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	got := 0
+	for range senders * each {
+		m, err := b.Recv()
+		var n int
+		if err != nil || m.Decode(&n) != nil {
+			t.Fatal(err)
+		}
+		got += n
+	}
+	wg.Wait()
+	if want := senders * each * (each - 1) / 2; got != want {
+		t.Errorf("sum %d, want %d", got, want)
+	}
+}
+
+func TestBounds(t *testing.T) {
+	a, b := pair(t)
+	if err := a.Send("big", strings.Repeat("x", MaxBody)); err == nil {
+		t.Error("a message above the bound was sent")
+	}
+	if err := a.Send("files", 0, make([]*os.File, MaxFiles+1)...); err == nil {
+		t.Error("too many files were sent")
+	}
+	var header [headerSize]byte
+	binary.BigEndian.PutUint32(header[:], MaxBody+1)
+	if _, err := a.socket.Write(header[:]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Recv(); err == nil || !strings.Contains(err.Error(), "bytes") {
+		t.Errorf("a header above the bound: %v", err)
+	}
+}
