@@ -132,11 +132,11 @@ func (c *Conn) Recv() (Message, error) {
 	var header [headerSize]byte
 	oob := make([]byte, unix.CmsgSpace(4*MaxFiles))
 	n, oobn, _, _, err := c.socket.ReadMsgUnix(header[:], oob)
+	if errors.Is(err, io.EOF) || err == nil && n == 0 {
+		return Message{}, io.EOF
+	}
 	if err != nil {
 		return Message{}, err
-	}
-	if n == 0 {
-		return Message{}, io.EOF
 	}
 	files, err := receivedFiles(oob[:oobn])
 	if err != nil {
