@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiles
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// Digest returns "sha256:<hex>" over the canonical encoding of the policy,
+// which is the text of YAML. Two policies with the same digest grant the same;
+// where a grant came from, and whether its path may be missing, is not in it.
+func (p Policy) Digest() string { return digest(p.YAML()) }
+
+func digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// YAML returns the effective policy, with everything that it extends, in the
+// one form that Parse reads back as the same policy.
+func (p Policy) YAML() []byte {
+	w := &writer{}
+	w.line("version: 1")
+	w.files(p.files)
+	w.network(p.rules, p.loopback)
+	if len(p.syscalls) > 0 {
+		w.line("syscalls:")
+		w.list("allow", p.syscalls)
+	}
+	w.environment(p.env)
+	w.limits(p.limits)
+	return w.buf.Bytes()
+}
+
+// writer writes the small part of YAML that the canonical form needs.
+type writer struct{ buf bytes.Buffer }
+
+func (w *writer) line(format string, args ...any) {
+	fmt.Fprintf(&w.buf, format+"\n", args...)
+}
+
+// list writes a list of strings one level deep; an empty one not at all.
+func (w *writer) list(key string, values []string) {
+	if len(values) == 0 {
+		return
+	}
+	w.line("  %s:", key)
+	for _, v := range values {
+		w.line("    - %s", scalar(v))
+	}
+}
+
+func (w *writer) files(f Files) {
+	start := w.buf.Len()
+	w.line("filesystem:")
+	empty := w.buf.Len()
+	if f.Workdir != "" {
+		w.line("  workdir: %s", f.Workdir)
+	}
+	if f.Home != "" {
+		w.line("  home: %s", f.Home)
+	}
+	w.list("read", f.Read)
+	w.list("write", f.Write)
+	w.list("hide", f.Hide)
+	w.list("private", f.Private)
+	w.list("noise", f.Noise)
+	if w.buf.Len() == empty {
+		w.buf.Truncate(start)
+	}
+}
+
+func (w *writer) network(rules []Rule, loopback []uint16) {
+	if len(rules)+len(loopback) == 0 {
+		return
+	}
+	w.line("network:")
+	if len(rules) > 0 {
+		w.line("  allow:")
+	}
+	for _, r := range rules {
+		key := "host"
+		if r.Host == "" {
+			key = "cidr"
+		}
+		ports := make([]string, len(r.Ports))
+		for i, p := range r.Ports {
+			ports[i] = p.String()
+			if p.First != p.Last {
+				ports[i] = strconv.Quote(ports[i])
+			}
+		}
+		w.line("    - {%s: %s, ports: [%s]}", key, strconv.Quote(r.Target()), strings.Join(ports, ", "))
+	}
+	if len(loopback) > 0 {
+		ports := make([]string, len(loopback))
+		for i, p := range loopback {
+			ports[i] = strconv.Itoa(int(p))
+		}
+		w.line("  loopback: [%s]", strings.Join(ports, ", "))
+	}
+}
+
+func (w *writer) environment(e Environment) {
+	if len(e.Pass)+len(e.Set) == 0 {
+		return
+	}
+	w.line("environment:")
+	w.list("pass", e.Pass)
+	if len(e.Set) > 0 {
+		w.line("  set:")
+	}
+	for _, name := range e.names() {
+		w.line("    %s: %s", scalar(name), quote(e.Set[name]))
+	}
+}
+
+func (w *writer) limits(l Limits) {
+	if l == (Limits{}) {
+		return
+	}
+	w.line("limits:")
+	if l.Memory != 0 {
+		w.line("  memory: %s", formatSize(l.Memory))
+	}
+	if l.Pids != 0 {
+		w.line("  pids: %d", l.Pids)
+	}
+	if l.CPUs != 0 {
+		w.line("  cpus: %s", strconv.FormatFloat(l.CPUs, 'f', -1, 64))
+	}
+	if l.TTL != 0 {
+		w.line("  ttl: %s", l.TTL)
+	}
+}
+
+// scalar writes a string plain where no reader of YAML could take it for
+// anything else, and quoted otherwise. A plain one has two characters or more,
+// starts like a path or with a capital letter, and holds only characters
+// without meaning: that leaves out numbers, and the words for null and booleans
+// are named.
+func scalar(s string) string {
+	path := strings.HasPrefix(s, "/") || strings.HasPrefix(s, "~/")
+	name := len(s) > 1 && s[0] >= 'A' && s[0] <= 'Z'
+	const safe = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/~._-+"
+	if !path && !name || strings.Trim(s, safe) != "" {
+		return quote(s)
+	}
+	switch strings.ToLower(s) {
+	case "null", "true", "false", "yes", "no", "on", "off", "nan", "inf":
+		return quote(s)
+	}
+	return s
+}
+
+// quote writes a double-quoted string, in which everything that is not
+// printable is escaped (YAML 1.2, section 5.7).
+func quote(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\t':
+			b.WriteString(`\t`)
+		case r == ' ' || unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r <= 0xffff:
+			fmt.Fprintf(&b, `\u%04X`, r)
+		default:
+			fmt.Fprintf(&b, `\U%08X`, r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiles
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// Values of Files.Workdir and Files.Home. An empty Workdir grants no working
+// directory; an empty Home is to be taken for HomeEphemeral.
+const (
+	WorkdirReadWrite = "rw"
+	WorkdirReadOnly  = "ro"
+	HomePrivate      = "private"
+	HomeEphemeral    = "ephemeral"
+)
+
+// Files is what a run may see of the machine's files. Every list is sorted and
+// free of repetitions. Paths are absolute or start with "~/", which the sandbox
+// resolves to the caller's home; as a "~/" path and an absolute one may be the
+// same place, it then has to apply the precedence again: hide over write over
+// read.
+type Files struct {
+	Workdir string // WorkdirReadWrite, WorkdirReadOnly or ""
+	Home    string // HomePrivate, HomeEphemeral or ""
+	Read    []string
+	Write   []string // readable, too
+	Hide    []string // with all below, whatever Read and Write say
+	// Private lists names below the home that the agent may make anew in its
+	// private home although the machine's home has them.
+	Private []string
+	// Noise lists patterns for IsNoise.
+	Noise []string
+	// Optional lists the paths of Read and Write that only embedded profiles
+	// name: they are left out where they do not exist. Any other path must
+	// exist, or the run is refused.
+	Optional []string
+}
+
+// clone returns a copy that shares no memory.
+func (f Files) clone() Files {
+	f.Read = slices.Clone(f.Read)
+	f.Write = slices.Clone(f.Write)
+	f.Hide = slices.Clone(f.Hide)
+	f.Private = slices.Clone(f.Private)
+	f.Noise = slices.Clone(f.Noise)
+	f.Optional = slices.Clone(f.Optional)
+	return f
+}
+
+// Limits bounds what a run may use. Zero is no limit.
+type Limits struct {
+	Memory int64 // bytes
+	Pids   int64
+	CPUs   float64
+	TTL    time.Duration
+}
+
+// Source says where a layer of a policy came from.
+type Source struct {
+	Name   string // "profile:base", or the name given to Parse
+	Digest string // of the layer's text, as "sha256:<hex>"
+}
+
+// Policy says what a run may do. It is immutable; the zero Policy grants nothing.
+type Policy struct {
+	name     string
+	files    Files
+	rules    []Rule
+	loopback []uint16
+	env      Environment
+	limits   Limits
+	syscalls []string
+	sources  []Source
+}
+
+// Name returns the name of the embedded profile that the policy was begun
+// with, "" if none. A run's private home is kept under it.
+func (p Policy) Name() string { return p.name }
+
+// Files returns the grants of files.
+func (p Policy) Files() Files { return p.files.clone() }
+
+// Rules returns the network rules, sorted, one for each target.
+func (p Policy) Rules() []Rule { return mergeRules(p.rules) }
+
+// Loopback returns the ports of the machine's own loopback that may be
+// reached, sorted.
+func (p Policy) Loopback() []uint16 { return slices.Clone(p.loopback) }
+
+// Environment returns the variables that may enter.
+func (p Policy) Environment() Environment { return p.env.clone() }
+
+// Limits returns the limits on resources.
+func (p Policy) Limits() Limits { return p.limits }
+
+// Syscalls returns the names of the groups of system calls that are allowed in
+// addition to the default, sorted.
+func (p Policy) Syscalls() []string { return slices.Clone(p.syscalls) }
+
+// Sources returns the layers that the policy was made from, in their order.
+// Values set by modifiers other than With have no source.
+func (p Policy) Sources() []Source { return slices.Clone(p.sources) }
+
+// With returns the policy with another layer over it:
+//
+//   - lists are united, so the order of layers does not matter for them;
+//   - hide beats write beats read: a path at or below a hidden one is dropped
+//     from the other lists, and one that may be written is not listed as read;
+//   - scalars (workdir, home, each limit) are the later layer's where it sets them;
+//   - for a single variable the later layer decides between passing the
+//     caller's value and setting one;
+//   - a path is optional only if every layer that names it says so;
+//   - the name stays that of the first layer with a name other than "base".
+func (p Policy) With(over Policy) Policy {
+	out := Policy{
+		name:     p.name,
+		rules:    mergeRules(p.rules, over.rules),
+		loopback: unite(p.loopback, over.loopback),
+		env:      p.env.with(over.env),
+		limits:   p.limits.with(over.limits),
+		syscalls: unite(p.syscalls, over.syscalls),
+	}
+	if (p.name == "" || p.name == baseProfile) && over.name != "" {
+		out.name = over.name
+	}
+	out.files = p.files.with(over.files)
+	for _, s := range slices.Concat(p.sources, over.sources) {
+		if !slices.Contains(out.sources, s) {
+			out.sources = append(out.sources, s)
+		}
+	}
+	return out
+}
+
+// with merges two layers of grants and settles their precedence.
+func (f Files) with(over Files) Files {
+	out := Files{
+		Workdir: f.Workdir,
+		Home:    f.Home,
+		Read:    unite(f.Read, over.Read),
+		Write:   unite(f.Write, over.Write),
+		Hide:    unite(f.Hide, over.Hide),
+		Private: unite(f.Private, over.Private),
+		Noise:   unite(f.Noise, over.Noise),
+	}
+	if over.Workdir != "" {
+		out.Workdir = over.Workdir
+	}
+	if over.Home != "" {
+		out.Home = over.Home
+	}
+	hidden := func(path string) bool { return covered(path, out.Hide) }
+	out.Write = slices.DeleteFunc(out.Write, hidden)
+	out.Private = slices.DeleteFunc(out.Private, hidden)
+	out.Read = slices.DeleteFunc(out.Read, func(path string) bool {
+		return hidden(path) || slices.Contains(out.Write, path)
+	})
+	for _, path := range unite(f.Optional, over.Optional) {
+		kept := slices.Contains(out.Read, path) || slices.Contains(out.Write, path)
+		if kept && !f.requires(path) && !over.requires(path) {
+			out.Optional = append(out.Optional, path)
+		}
+	}
+	return out
+}
+
+// requires reports whether the layer grants the path and insists on it.
+func (f Files) requires(path string) bool {
+	granted := slices.Contains(f.Read, path) || slices.Contains(f.Write, path)
+	return granted && !slices.Contains(f.Optional, path)
+}
+
+// with returns the limits with those that over sets.
+func (l Limits) with(over Limits) Limits {
+	if over.Memory != 0 {
+		l.Memory = over.Memory
+	}
+	if over.Pids != 0 {
+		l.Pids = over.Pids
+	}
+	if over.CPUs != 0 {
+		l.CPUs = over.CPUs
+	}
+	if over.TTL != 0 {
+		l.TTL = over.TTL
+	}
+	return l
+}
+
+// unite returns the elements of both lists, sorted, each once.
+func unite[T string | uint16](a, b []T) []T {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// WithRead returns the policy with further paths that may be read.
+func (p Policy) WithRead(paths ...string) (Policy, error) {
+	return p.withPaths(paths, func(f *Files) { f.Read = paths })
+}
+
+// WithWrite returns the policy with further paths that may be read and written.
+func (p Policy) WithWrite(paths ...string) (Policy, error) {
+	return p.withPaths(paths, func(f *Files) { f.Write = paths })
+}
+
+// WithHide returns the policy with further paths that are hidden.
+func (p Policy) WithHide(paths ...string) (Policy, error) {
+	return p.withPaths(paths, func(f *Files) { f.Hide = paths })
+}
+
+func (p Policy) withPaths(paths []string, set func(*Files)) (Policy, error) {
+	for _, path := range paths {
+		if err := checkGrant(path); err != nil {
+			return Policy{}, err
+		}
+	}
+	var layer Policy
+	set(&layer.files)
+	return p.With(layer), nil
+}
+
+// WithAllow returns the policy with further network rules.
+func (p Policy) WithAllow(rules ...Rule) (Policy, error) {
+	for _, r := range rules {
+		if err := r.check(); err != nil {
+			return Policy{}, err
+		}
+	}
+	return p.With(Policy{rules: rules}), nil
+}
+
+// WithEnv returns the policy with further variables: NAME passes the caller's
+// value, NAME=VALUE sets one.
+func (p Policy) WithEnv(variables ...string) (Policy, error) {
+	for _, v := range variables {
+		layer, err := parseVariable(v)
+		if err != nil {
+			return Policy{}, err
+		}
+		p = p.With(Policy{env: layer})
+	}
+	return p, nil
+}
+
+// WithLimits returns the policy with other limits, where they are not zero.
+func (p Policy) WithLimits(l Limits) (Policy, error) {
+	if err := l.check(); err != nil {
+		return Policy{}, err
+	}
+	return p.With(Policy{limits: l}), nil
+}
+
+// clone returns a copy that shares no memory.
+func (e Environment) clone() Environment {
+	return Environment{Pass: slices.Clone(e.Pass), Set: maps.Clone(e.Set)}
+}

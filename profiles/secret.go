@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiles
+
+import (
+	"slices"
+	"strings"
+)
+
+// maxScanned bounds how much of a value LooksSecret reads.
+const maxScanned = 64 << 10
+
+// LooksSecret guesses whether a variable is a credential or leads to one, by
+// its name or by its value. It decides what a report mentions, never what is
+// withheld: that is Environment's, which passes only what is listed.
+func LooksSecret(name, value string) bool {
+	if value == "" {
+		return false
+	}
+	if len(value) > maxScanned {
+		value = value[:maxScanned]
+	}
+	return secretName(name, value) || secretValue(value)
+}
+
+// Words of a name, in capitals, that mean a credential; and ends of words,
+// for names such as PGPASSWORD.
+var (
+	secretWords = []string{
+		"APIKEY", "AUTH", "AUTHORIZATION", "BEARER", "COOKIE", "CREDENTIAL",
+		"CREDENTIALS", "CREDS", "DSN", "JWT", "KEY", "KEYS", "KUBECONFIG",
+		"NETRC", "OAUTH", "PASS", "PASSPHRASE", "PAT", "PRIVATE", "PWD",
+		"SECRET", "SECRETS", "TOKEN", "TOKENS",
+	}
+	secretEnds = []string{
+		"ACCESSKEY", "APIKEY", "CREDENTIAL", "CREDENTIALS", "PASSPHRASE",
+		"PASSWD", "PASSWORD", "PRIVATEKEY", "SECRET", "SECRETKEY", "TOKEN",
+	}
+)
+
+// secretName judges the words of a name. PWD is the working directory unless
+// it is a word among others, and TOKENS may count them.
+func secretName(name, value string) bool {
+	upper := strings.ToUpper(name)
+	switch {
+	case upper == "PWD" || upper == "OLDPWD":
+		return false
+	case upper == "GPG_AGENT_INFO" || strings.HasPrefix(upper, "OP_SESSION"):
+		return true
+	}
+	words := strings.FieldsFunc(upper, func(r rune) bool { return r == '_' || r == '-' || r == '.' })
+	return slices.ContainsFunc(words, func(word string) bool {
+		if word == "TOKENS" && strings.Trim(value, "0123456789") == "" {
+			return false
+		}
+		return slices.Contains(secretWords, word) ||
+			slices.ContainsFunc(secretEnds, func(end string) bool { return strings.HasSuffix(word, end) })
+	})
+}
+
+// secretPrefixes are what the tokens of well-known services start with, and
+// the least number of characters that follow in a real one.
+var secretPrefixes = []struct {
+	prefix string
+	least  int
+}{
+	{"AGE-SECRET-KEY-1", 20},
+	{"AIza", 30}, // Google API key
+	{"AKIA", 16}, // AWS access key
+	{"ASIA", 16}, // AWS temporary access key
+	{"SG.", 20},  // SendGrid
+	{"dckr_pat_", 16},
+	{"dop_v1_", 20}, // DigitalOcean
+	{"gho_", 20},    // GitHub: OAuth, personal, user, server, refresh
+	{"ghp_", 20},
+	{"ghr_", 20},
+	{"ghs_", 20},
+	{"ghu_", 20},
+	{"github_pat_", 20},
+	{"glpat-", 16}, // GitLab: personal, deploy, runner
+	{"gldt-", 16},
+	{"glrt-", 16},
+	{"gsk_", 20}, // Groq
+	{"hf_", 20},  // Hugging Face
+	{"hvs.", 16}, // HashiCorp Vault
+	{"lin_api_", 16},
+	{"npm_", 20},
+	{"pypi-", 20},
+	{"rk_live_", 16}, // Stripe
+	{"rk_test_", 16},
+	{"rubygems_", 16},
+	{"shpat_", 16}, // Shopify
+	{"sk-", 16},    // OpenAI, Anthropic and their like
+	{"sk_live_", 16},
+	{"sk_test_", 16},
+	{"xai-", 20},
+	{"xapp-", 16}, // Slack
+	{"xoxa-", 10},
+	{"xoxb-", 10},
+	{"xoxp-", 10},
+	{"xoxr-", 10},
+	{"xoxs-", 10},
+	{"ya29.", 20}, // Google OAuth
+}
+
+// secretValue looks for a private key, a URL with a password, an HTTP
+// Authorization header, or a word that has the form of a known token.
+func secretValue(value string) bool {
+	if strings.Contains(value, "-----BEGIN ") && strings.Contains(value, "PRIVATE KEY") {
+		return true
+	}
+	for _, scheme := range []string{"Bearer ", "Basic "} {
+		if _, rest, ok := strings.Cut(value, scheme); ok && tokenLen(rest) >= 12 {
+			return true
+		}
+	}
+	return hasUserinfo(value) || slices.ContainsFunc(strings.FieldsFunc(value, notToken), secretWord)
+}
+
+// secretWord judges one run of token characters.
+func secretWord(word string) bool {
+	if isJWT(word) {
+		return true
+	}
+	return slices.ContainsFunc(secretPrefixes, func(p struct {
+		prefix string
+		least  int
+	}) bool {
+		return strings.HasPrefix(word, p.prefix) && len(word)-len(p.prefix) >= p.least
+	})
+}
+
+// isJWT recognises a JSON Web Token (RFC 7519): three parts in base64, of
+// which the first is an object, {" in base64 being eyJ.
+func isJWT(word string) bool {
+	header, rest, ok := strings.Cut(word, ".")
+	payload, _, signed := strings.Cut(rest, ".")
+	return ok && signed && len(header) > 10 && strings.HasPrefix(header, "eyJ") && len(payload) > 10
+}
+
+// hasUserinfo looks for scheme://user:password@host, and for a lone token in
+// the place of the user of an HTTP URL.
+func hasUserinfo(value string) bool {
+	for rest := value; ; {
+		before, after, ok := strings.Cut(rest, "://")
+		if !ok {
+			return false
+		}
+		rest = after
+		end := strings.IndexAny(after, "/?# \t\n\"'")
+		if end < 0 {
+			end = len(after)
+		}
+		at := strings.LastIndexByte(after[:end], '@')
+		if at <= 0 {
+			continue
+		}
+		_, password, both := strings.Cut(after[:at], ":")
+		if both && password != "" || strings.HasSuffix(before, "http") || strings.HasSuffix(before, "https") {
+			return true
+		}
+	}
+}
+
+// notToken reports whether a character cannot be part of a token.
+func notToken(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') &&
+		r != '-' && r != '_' && r != '.'
+}
+
+// tokenLen counts the characters of a token at the start of s, of which base64
+// may have some more.
+func tokenLen(s string) int {
+	n := strings.IndexFunc(s, func(r rune) bool { return notToken(r) && r != '+' && r != '/' && r != '=' })
+	if n < 0 {
+		return len(s)
+	}
+	return n
+}
