@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// limit is how long processes may take to be gone after the command's end.
+const limit = 20 * time.Second
+
+// reap runs a command as the parent that its orphans get (PR_SET_CHILD_SUBREAPER, prctl(2)), kills a part of it where asked
+// to, and fails when a process is left after all.
+func reap(args []string) error {
+	before, command, err := afterDashes(args)
+	if err != nil {
+		return err
+	}
+	flags := flag.NewFlagSet("reap", flag.ContinueOnError)
+	who := flags.String("kill", "", "launcher or supervisor (its first child)")
+	after := flags.Duration("after", 0, "when")
+	if err := flags.Parse(before); err != nil {
+		return err
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	c := exec.Command(command[0], command[1:]...)
+	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := c.Start(); err != nil {
+		return err
+	}
+	if *who != "" {
+		time.AfterFunc(*after, func() { kill(*who, c.Process.Pid) })
+	}
+	ended := c.Wait()
+	left := settle(limit)
+	for _, pid := range left {
+		cmdline, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+		fmt.Printf("left %d %s\n", pid, strings.ReplaceAll(string(cmdline), "\x00", " "))
+		unix.Kill(pid, unix.SIGKILL)
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("%d processes outlived the command", len(left))
+	}
+	if *who != "" {
+		return nil
+	}
+	return exitLike(ended)
+}
+
+// kill ends the launcher, or the first of its children. One that is not there (yet, or any more) needs no end.
+func kill(who string, launcher int) {
+	target := launcher
+	if who == "supervisor" {
+		target = firstChild(launcher)
+	}
+	if target != 0 {
+		unix.Kill(target, unix.SIGKILL)
+	}
+}
+
+func firstChild(pid int) int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return 0
+	}
+	for _, e := range entries {
+		child, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		stat, err := os.ReadFile("/proc/" + e.Name() + "/stat")
+		if err != nil {
+			continue
+		}
+		// The name in parentheses may hold anything; the fields after it are "state ppid" (proc_pid_stat(5)).
+		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+		if len(fields) > 1 && fields[1] == strconv.Itoa(pid) {
+			return child
+		}
+	}
+	return 0
+}
+
+// ownUser maps the caller to itself in a new user namespace, with the capabilities that writing its sysctl needs.
+func ownUser() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+	}
+}
