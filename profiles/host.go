@@ -3,10 +3,10 @@
 package profiles
 
 import (
+	"slices"
 	"strings"
 
 	"golang.org/x/net/idna"
-	"golang.org/x/net/publicsuffix"
 )
 
 // Bounds of RFC 1035 section 2.3.4, in the text form without a trailing dot.
@@ -39,7 +39,7 @@ func parseHost(s string) (host string, suffix bool, err error) {
 		return "", false, errorf("host %s would be read as an address: use cidr, with the address in its full form", show(s))
 	case last == "localhost":
 		return "", false, errorf("host %s is the machine's own loopback: list the port under network.loopback", show(s))
-	case suffix && isPublicSuffix(host, len(labels)):
+	case suffix && isPublicSuffix(labels):
 		return "", false, errorf("host %s covers a whole public suffix: name the domain, as in *.example.com", show(s))
 	}
 	return host, suffix, nil
@@ -110,16 +110,25 @@ func isNumeric(label string) bool {
 	return strings.Trim(label, digits) == ""
 }
 
-// isPublicSuffix tells a name under which unrelated parties register names:
-// a single label, or a suffix of the ICANN part of the public suffix list
-// (co.uk). The private part of that list (github.io) is the domain of one
-// owner and may be granted.
-func isPublicSuffix(host string, labels int) bool {
-	if labels == 1 {
+// registryLabels are the second-level labels under which the registries of
+// country domains let unrelated parties register names, as in co.uk.
+var registryLabels = []string{
+	"ac", "asn", "co", "com", "edu", "go", "gob", "gouv", "gov", "gv", "id",
+	"info", "ltd", "mil", "ne", "net", "nom", "or", "org", "plc", "sch",
+}
+
+// isPublicSuffix tells a name under which unrelated parties register names: a
+// single label, or one of registryLabels in a country's domain. It is a guard
+// against a slip, not the public suffix list: that changes weekly, and its
+// domains of a single owner (github.io) may well be granted.
+func isPublicSuffix(labels []string) bool {
+	switch len(labels) {
+	case 1:
 		return true
+	case 2:
+		return len(labels[1]) == 2 && slices.Contains(registryLabels, labels[0])
 	}
-	s, icann := publicsuffix.PublicSuffix(host)
-	return icann && s == host
+	return false
 }
 
 // isASCII reports whether s has no byte above 0x7f.

@@ -4,7 +4,6 @@ package profiles
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
@@ -345,30 +344,4 @@ func (d *decoder) limits(n ast.Node) error {
 		limit("cpus", func(s string) (err error) { l.CPUs, err = parseCPUs(s); return err }),
 		limit("ttl", func(s string) (err error) { l.TTL, err = parseTTL(s); return err }),
 	})
-}
-
-// maxExtends bounds how deep embedded profiles extend one another.
-const maxExtends = 8
-
-// load reads an embedded profile and what it extends.
-func load(name string, depth int) (Profile, error) {
-	text, err := builtin.ReadFile("builtin/" + name + ".yaml")
-	if err != nil || !slices.Contains(Names(), name) {
-		return Profile{}, errorf("profile %s is unknown: there are %s", show(name), strings.Join(Names(), ", "))
-	}
-	source := "profile:" + name
-	if depth > maxExtends {
-		return Profile{}, errorf("bug: %s is extended %s deep", source, strconv.Itoa(depth))
-	}
-	d := decoder{reader: reader{source: source}, embedded: true, depth: depth}
-	d.layer.name = name
-	if err := d.document(text); err != nil {
-		return Profile{}, err
-	}
-	return Profile{
-		Name:        name,
-		Description: d.description,
-		Commands:    d.commands,
-		Policy:      d.result(Source{Name: source, Digest: digest(text)}),
-	}, nil
 }

@@ -50,7 +50,7 @@ func parseDocument(source string, text []byte) (node ast.Node, err error) {
 		return nil, syntaxError(source, err)
 	}
 	if len(file.Docs) > 1 {
-		return nil, at(source, file.Docs[1].GetToken(), "a second document: a policy is one")
+		return nil, at(source, file.Docs[1].Start, "a second document: a policy is one")
 	}
 	if len(file.Docs) == 0 || file.Docs[0].Body == nil {
 		return nil, &Error{Source: source, Msg: "empty: a policy needs at least version: 1"}
@@ -147,7 +147,21 @@ func (r reader) fail(n ast.Node, err error) error {
 	if errors.As(err, &e) && e.Source != "" {
 		return err
 	}
-	return at(r.source, n.GetToken(), err.Error())
+	return at(r.source, firstToken(n), err.Error())
+}
+
+// firstToken returns where a node starts; the token that package ast keeps of
+// a mapping is its first colon.
+func firstToken(n ast.Node) *token.Token {
+	switch n := n.(type) {
+	case *ast.MappingValueNode:
+		return n.Key.GetToken()
+	case *ast.MappingNode:
+		if !n.IsFlowStyle && len(n.Values) > 0 {
+			return n.Values[0].Key.GetToken()
+		}
+	}
+	return n.GetToken()
 }
 
 // field is a key of a mapping and how its value is read.
@@ -226,6 +240,10 @@ func (r reader) text(n ast.Node) (string, error) {
 	if s, ok := n.(*ast.StringNode); ok {
 		return s.Value, nil
 	}
+	switch n.(type) {
+	case *ast.BoolNode, *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
+		return "", r.fail(n, errorf("a string is needed here, not %s: quote it if the text is meant", kind(n)))
+	}
 	return "", r.fail(n, errorf("a string is needed here, not %s", kind(n)))
 }
 
@@ -247,9 +265,9 @@ func kind(n ast.Node) string {
 	case *ast.NullNode:
 		return "nothing"
 	case *ast.BoolNode:
-		return "a boolean (quote it if the word is meant)"
+		return "a boolean"
 	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
-		return "a number (quote it if the text is meant)"
+		return "a number"
 	case *ast.StringNode:
 		return "a string"
 	case *ast.SequenceNode:
