@@ -67,7 +67,7 @@ func (e Environment) with(over Environment) Environment {
 	for name, value := range over.Set {
 		out.set(name, value)
 	}
-	out.Pass = slices.DeleteFunc(out.Pass, func(name string) bool {
+	out.Pass = without(out.Pass, func(name string) bool {
 		_, set := out.Set[name]
 		return set
 	})

@@ -153,9 +153,9 @@ func (f Files) with(over Files) Files {
 		out.Home = over.Home
 	}
 	hidden := func(path string) bool { return covered(path, out.Hide) }
-	out.Write = slices.DeleteFunc(out.Write, hidden)
-	out.Private = slices.DeleteFunc(out.Private, hidden)
-	out.Read = slices.DeleteFunc(out.Read, func(path string) bool {
+	out.Write = without(out.Write, hidden)
+	out.Private = without(out.Private, hidden)
+	out.Read = without(out.Read, func(path string) bool {
 		return hidden(path) || slices.Contains(out.Write, path)
 	})
 	for _, path := range unite(f.Optional, over.Optional) {
@@ -195,6 +195,15 @@ func unite[T string | uint16](a, b []T) []T {
 	all := slices.Concat(a, b)
 	slices.Sort(all)
 	return slices.Compact(all)
+}
+
+// without returns the elements for which drop is false; nil if there are none,
+// so that equal policies are deeply equal.
+func without(list []string, drop func(string) bool) []string {
+	if list = slices.DeleteFunc(list, drop); len(list) == 0 {
+		return nil
+	}
+	return list
 }
 
 // WithRead returns the policy with further paths that may be read.
