@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package caller describes the process behind a thread of the host, for events. What it reads was written by the process
+// itself in part (its argv) and is bounded; a process that is gone, or may not be read, is described by what is known.
+package caller
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/internal/audit"
+)
+
+// Bounds of what one process can put into an event.
+const (
+	maxArgs  = 64
+	maxBytes = 4096
+)
+
+// Of describes the process that thread tid belongs to (proc_pid_status(5), proc_pid_cmdline(5), proc_pid_exe(5)).
+func Of(tid int) audit.Process {
+	dir := "/proc/" + strconv.Itoa(tid) + "/"
+	p := audit.Process{PID: tid}
+	for line := range strings.Lines(string(read(dir + "status"))) {
+		if v, ok := strings.CutPrefix(line, "Tgid:"); ok {
+			p.PID = number(v, tid)
+		} else if v, ok := strings.CutPrefix(line, "PPid:"); ok {
+			p.PPID = number(v, 0)
+			break
+		}
+	}
+	if exe, err := os.Readlink(dir + "exe"); err == nil {
+		p.Exe = exe
+	}
+	p.Argv = argv(read(dir + "cmdline"))
+	return p
+}
+
+// argv splits a command line at its NUL bytes.
+func argv(data []byte) []string {
+	data = bytes.TrimSuffix(data, []byte{0})
+	if len(data) == 0 {
+		return nil
+	}
+	words := strings.Split(string(data), "\x00")
+	return words[:min(len(words), maxArgs)]
+}
+
+// read returns the first bytes of a file of /proc.
+func read(path string) []byte {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, maxBytes)
+	n, err := unix.Read(fd, buf)
+	if err != nil {
+		return nil
+	}
+	return buf[:n]
+}
+
+func number(s string, otherwise int) int {
+	if n, err := strconv.Atoi(strings.TrimSpace(s)); err == nil {
+		return n
+	}
+	return otherwise
+}

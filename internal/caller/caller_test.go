@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package caller
+
+import (
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestOf(t *testing.T) {
+	cmd := exec.Command("/bin/sleep", "60", strings.Repeat("1", 10))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	p := Of(cmd.Process.Pid)
+	if p.PID != cmd.Process.Pid || p.PPID != os.Getpid() {
+		t.Errorf("pid %d, parent %d; want %d, %d", p.PID, p.PPID, cmd.Process.Pid, os.Getpid())
+	}
+	if !strings.HasSuffix(p.Exe, "/sleep") && !strings.Contains(p.Exe, "coreutils") {
+		t.Errorf("exe %q", p.Exe)
+	}
+	if !slices.Equal(p.Argv, cmd.Args) {
+		t.Errorf("argv %q, want %q", p.Argv, cmd.Args)
+	}
+}
+
+func TestGone(t *testing.T) {
+	if p := Of(1 << 30); p.PID != 1<<30 || p.Exe != "" || p.Argv != nil {
+		t.Errorf("a process that does not exist: %+v", p)
+	}
+}
+
+func TestArgvIsBounded(t *testing.T) {
+	for in, want := range map[string]int{"": 0, "\x00": 0, "a\x00b\x00": 2, strings.Repeat("x\x00", 5000): maxArgs, "a\x00\x00b": 3} {
+		if got := argv([]byte(in)); len(got) != want {
+			t.Errorf("%d bytes: %d words, want %d", len(in), len(got), want)
+		}
+	}
+}
