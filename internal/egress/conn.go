@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package egress
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// addrPort returns the address of a TCP or UDP end, without IPv4 mapping. It is not valid for other addresses.
+func addrPort(a net.Addr) netip.AddrPort {
+	if t, ok := a.(interface{ AddrPort() netip.AddrPort }); ok {
+		ap := t.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
+}
+
+// reset closes a connection so that the other end sees a reset, and not an orderly end.
+func reset(c net.Conn) {
+	if l, ok := c.(interface{ SetLinger(int) error }); ok {
+		l.SetLinger(0) // tcp(7): close then sends RST
+	}
+	c.Close()
+}
+
+// closeWrite ends one direction of a connection.
+func closeWrite(c net.Conn) {
+	if w, ok := c.(interface{ CloseWrite() error }); ok {
+		w.CloseWrite()
+	}
+}
+
+// Bounds on what is read and thrown away after a refusal was written.
+const (
+	maxDrain  = 256 << 10
+	drainTime = time.Second
+)
+
+// farewell writes a last message and closes the connection so that the message arrives: closing while there are unread
+// bytes would send a reset, which overtakes it.
+func farewell(c net.Conn, message []byte) {
+	c.SetDeadline(time.Now().Add(drainTime))
+	if _, err := c.Write(message); err == nil {
+		closeWrite(c)
+		io.Copy(io.Discard, io.LimitReader(c, maxDrain))
+	}
+	c.Close()
+}
+
+// pump copies from src to dst until src ends, and then ends dst. An error in either ends both at once, as a reset.
+// Between two TCP connections the copy stays in the kernel: io.Copy uses splice(2).
+func pump(dst, src net.Conn) error {
+	_, err := io.Copy(dst, src)
+	if err != nil {
+		reset(src)
+		reset(dst)
+		return err
+	}
+	closeWrite(dst)
+	return nil
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package egress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/agentjail/agentjail/profiles"
+)
+
+// maxAnswers bounds the addresses of a name that are looked at.
+const maxAnswers = 16
+
+// A specialError is a name that leads to special addresses only.
+type specialError struct{ grants []grant }
+
+func (e *specialError) Error() string {
+	reasons := make([]string, len(e.grants))
+	for i, g := range e.grants {
+		reasons[i] = g.reason
+	}
+	return strings.Join(reasons, "; ")
+}
+
+// screen parts the answers for a name into those that may be dialed and the judgements on the others.
+func screen(rules []profiles.Rule, answers, own []netip.Addr, port uint16) (pass []netip.Addr, refused []grant) {
+	for _, addr := range answers[:min(len(answers), maxAnswers)] {
+		if addr.Zone() != "" {
+			refused = append(refused, grant{class: "link-local", reason: quote(addr.String()) + " has a zone"})
+			continue
+		}
+		addr = addr.Unmap()
+		mine := slices.Contains(own, addr)
+		if _, isSpecial := special(addr); !isSpecial && !mine {
+			pass = append(pass, addr)
+		} else if g := grantFor(rules, addr, port, mine); g.ok {
+			pass = append(pass, addr)
+		} else {
+			refused = append(refused, g)
+		}
+	}
+	return pass, refused
+}
+
+// lookup resolves an allowed name and screens what it resolves to.
+func (g *Gateway) lookup(ctx context.Context, name string, port uint16) ([]netip.Addr, []grant, error) {
+	ctx, cancel := context.WithTimeout(ctx, g.wait.resolve)
+	defer cancel()
+	answers, err := g.cfg.Resolve(ctx, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	own, err := g.ownAddrs()
+	if err != nil {
+		return nil, nil, err
+	}
+	pass, refused := screen(g.cfg.Rules, answers, own, port)
+	switch {
+	case len(pass) > 0:
+		return pass, refused, nil
+	case len(refused) > 0:
+		return nil, refused, &specialError{refused}
+	}
+	return nil, nil, errors.New("the name has no address")
+}
+
+// ownAddrs lists the host's addresses. They are read for each dial: interfaces come and go.
+func (g *Gateway) ownAddrs() ([]netip.Addr, error) {
+	own, err := g.cfg.HostAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("cannot list this host's addresses: %w", err)
+	}
+	return own, nil
+}
+
+// race dials the addresses one after the other without waiting long for any, as RFC 8305 has it, and returns the first
+// connection that stands.
+func (g *Gateway) race(ctx context.Context, addrs []netip.Addr, port uint16) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, g.wait.dial)
+	defer cancel()
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	results := make(chan result)
+	dial := func(addr netip.Addr) {
+		conn, err := g.cfg.Dial(ctx, netip.AddrPortFrom(addr, port))
+		select {
+		case results <- result{conn, err}:
+		case <-ctx.Done():
+			if err == nil {
+				conn.Close()
+			}
+		}
+	}
+	var first error
+	for started, pending := 0, 0; started < len(addrs) || pending > 0; {
+		var next <-chan time.Time
+		if started < len(addrs) {
+			delay := g.wait.stagger
+			if pending == 0 {
+				delay = 0
+			}
+			next = time.After(delay)
+		}
+		select {
+		case <-next:
+			addr := addrs[started]
+			g.work.Go(func() { dial(addr) })
+			started, pending = started+1, pending+1
+		case r := <-results:
+			if r.err == nil {
+				return r.conn, nil
+			}
+			pending--
+			if first == nil {
+				first = r.err
+			}
+		case <-ctx.Done():
+			return nil, errors.Join(first, ctx.Err())
+		}
+	}
+	return nil, first
+}
+
+// dialHost connects over the host's network.
+func dialHost(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", addr.String())
+}
+
+// resolveHost asks the host's resolver. The final dot keeps search domains out: the name that was judged is the name that
+// is looked up. A name of one label is meant to be completed, or stands in /etc/hosts.
+func resolveHost(ctx context.Context, name string) ([]netip.Addr, error) {
+	if strings.Contains(name, ".") {
+		name += "."
+	}
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+}
+
+// hostAddrs lists the addresses of the host's interfaces.
+func hostAddrs() ([]netip.Addr, error) {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, err
+	}
+	addrs := make([]netip.Addr, 0, len(list))
+	for _, a := range list {
+		if n, ok := a.(*net.IPNet); ok {
+			if addr, ok := netip.AddrFromSlice(n.IP); ok {
+				addrs = append(addrs, addr.Unmap())
+			}
+		}
+	}
+	return addrs, nil
+}

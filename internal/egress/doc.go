@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package egress decides what a run may reach over the network, and carries what it allows.
+//
+// A [Gateway] serves listeners that it is given. Every connection and packet that leaves the run arrives there, whatever
+// its destination, and the local address of an accepted connection is the address that was dialed. Nothing is passed on
+// unless a rule names it: without rules, nothing is.
+//
+// # How a connection is judged
+//
+// Names come first. The gateway answers every DNS query itself, whichever server it was sent to, with an address out of its
+// own pool (198.18.0.0/15 and fd6a:6169:6c00::/48), one for each name and stable for the run. No query leaves the host for a
+// name that is not allowed, and none for an allowed name until something connects to it. A connection to a pool address
+// is a connection to that name; [Decide] says whether name and port are allowed.
+//
+// Then comes the proof that the connection is what it claims to be. The first bytes are read, whatever the port: a TLS hello
+// must carry the name in its SNI, and every HTTP request of the connection must carry it in Host. Bytes that are neither
+// (ssh, a database) are passed on, but not on ports 80 and 443. A client that waits for the server to speak is connected
+// after 200 ms, and its first bytes are still judged when they come.
+//
+// Then the name is resolved, on the host, and each answer is compared with a table of special addresses (loopback, private,
+// link-local, cloud metadata, the host's own...). Such an address is used only if a CIDR rule no wider than its special
+// range grants it. The address that passed is the address that is dialed: the name is not resolved a second time.
+//
+// A connection to an address that is not of the pool needs a CIDR rule, or a loopback port for 127.0.0.1 and ::1.
+//
+// # What the agent sees
+//
+// A refused connection says why where it can: plain HTTP gets a 403 with the rule to add, TLS an access_denied alert, other
+// connections a reset. Denied names resolve, so that the connection that follows can be told. Denied UDP gets no answer.
+//
+// # Events
+//
+// Every denial is one event, written before the agent is answered, and so is every connection that is passed on.
+//
+//	class action                decision     target          what
+//	net   tcp.connect           allow, deny  HOST:PORT       a TCP connection; allow is written before the dial
+//	net   tcp.connect           report       HOST:PORT       closed by the client before it sent anything: nothing was dialed
+//	net   tcp.unproven          deny         HOST:PORT       allowed, but the first bytes are no proof of the name
+//	net   tls.sni_mismatch      deny         HOST:PORT       the TLS hello has no SNI, another one, or cannot be read
+//	net   http.host_mismatch    deny         HOST:PORT       a request is for another host, or is CONNECT
+//	net   http.malformed        deny         HOST:PORT       a request that two servers could read in two ways
+//	net   dial.special_address  deny         HOST:PORT       the name resolves to a special address
+//	net   dial.failed           report       HOST:PORT       allowed, but the host could not be resolved or reached
+//	net   udp.send              deny         HOST:PORT       a UDP packet to any port but 53
+//	net   gateway.error         report       tcp, udp        a listener failed for a moment
+//	dns   dns.query             allow, deny  NAME [TYPE]     a query; TYPE where it is not A or AAAA
+//	dns   dns.malformed         deny         SERVER:PORT     bytes to port 53 that are not a DNS query
+//	dns   dns.exhausted         deny         NAME            the pool is used up
+//	dns   dns.wildcard          report       *.NAME          many distinct names were asked for below a wildcard
+//
+// HOST is the name where the gateway knows it and the address where not. Targets that are addresses are vouched for by the
+// kernel, names behind a pool address by the gateway (resolved). What the agent wrote itself (an SNI, a Host) stands quoted
+// in the reason.
+//
+// # Limits
+//
+// Inside TLS nothing is read: an allowed server that also serves other names (a shared CDN) can be asked for them after
+// the handshake, and the inner name of an encrypted hello (ECH) is not seen; the outer one is compared. A wildcard lets
+// data out to whoever runs the zone, in the names themselves. Only addresses are resolved: SRV, TXT and MX of allowed names
+// are answered empty. Allowed hosts are reached over TCP only; HTTP/3 clients fall back to it. Port 53 is always answered
+// by the gateway itself, even where a CIDR rule covers it. An HTTP upgrade must be the first request of its connection,
+// and is passed on for websocket only. Servers that speak first on 80 or 443 are not waited for. There is no upstream
+// proxy: hosts are dialed directly.
+package egress

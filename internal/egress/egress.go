@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package egress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/agentjail/agentjail/internal/audit"
+	"github.com/agentjail/agentjail/profiles"
+)
+
+// Config is what a Gateway is made of. Without rules and loopback ports it refuses everything.
+type Config struct {
+	Rules    []profiles.Rule
+	Loopback []uint16   // ports of the host's own loopback that the run may reach
+	Sink     audit.Sink // required
+
+	// Dial connects to an address that was judged. Nil means the host's network.
+	Dial func(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
+	// Resolve looks a name up. Nil means the host's resolver.
+	Resolve func(ctx context.Context, name string) ([]netip.Addr, error)
+	// HostAddrs lists the addresses of the host's interfaces. Nil means the kernel's list.
+	HostAddrs func() ([]netip.Addr, error)
+}
+
+// Net is what a Gateway serves. The Gateway closes the listeners when it is closed.
+type Net struct {
+	// TCP listeners accept every connection of the run. The local address of a connection is the address that was dialed.
+	TCP []net.Listener
+	UDP []PacketConn
+	// Owner finds the process behind a connection or packet: network is "tcp" or "udp", local the agent's end of it and
+	// remote the address that the agent asked for. It is called before the agent is answered, from several goroutines.
+	// Nil leaves the process out of the events.
+	Owner func(network string, local, remote netip.AddrPort) audit.Process
+}
+
+// PacketConn receives packets of the run, whatever their destination.
+type PacketConn interface {
+	// ReadFromTo waits for a packet from src to dst. A packet longer than b is cut.
+	ReadFromTo(b []byte) (n int, src, dst netip.AddrPort, err error)
+	// WriteFromTo sends a packet to dst that comes from src.
+	WriteFromTo(b []byte, src, dst netip.AddrPort) error
+	Close() error
+}
+
+// A RuleError is a rule that New does not accept.
+type RuleError struct {
+	Rule profiles.Rule
+	Why  string
+}
+
+func (e *RuleError) Error() string { return fmt.Sprintf("network rule %s: %s", e.Rule, e.Why) }
+
+// ErrClosed is returned by Serve after Close.
+var ErrClosed = errors.New("egress: gateway is closed")
+
+// maxConns bounds the connections that are open at once. A connection above is reset.
+const maxConns = 1024
+
+// timeouts of a Gateway. Tests shorten them.
+type timeouts struct {
+	silence time.Duration // until a client is taken to wait for the server's first word
+	first   time.Duration // until the first byte where that is not done
+	proof   time.Duration // from the first byte to a whole TLS hello, request line or head
+	refuse  time.Duration // until the first byte of a connection that will be refused
+	dns     time.Duration // between the messages of a DNS connection
+	resolve time.Duration
+	dial    time.Duration
+	stagger time.Duration // between dials to several addresses of one name
+}
+
+func defaultTimeouts() timeouts {
+	return timeouts{
+		silence: 200 * time.Millisecond,
+		first:   30 * time.Second,
+		proof:   10 * time.Second,
+		refuse:  2 * time.Second,
+		dns:     10 * time.Second,
+		resolve: 10 * time.Second,
+		dial:    20 * time.Second,
+		stagger: 250 * time.Millisecond,
+	}
+}
+
+// A Gateway is the only way out of a run. Its methods may be called from any goroutine.
+type Gateway struct {
+	cfg    Config
+	wait   timeouts
+	sinks  sinks
+	dialed dialed
+	slots  chan struct{} // one for each connection that is open
+
+	ctx  context.Context
+	stop context.CancelFunc
+	work sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool
+	open   map[io.Closer]struct{}
+}
+
+// New returns a Gateway that serves nothing yet. The error is a *RuleError for a rule that is not in canonical form.
+func New(cfg Config) (*Gateway, error) {
+	if cfg.Sink == nil {
+		return nil, errors.New("egress: Config.Sink is nil: without a log nothing may be reached")
+	}
+	for _, r := range cfg.Rules {
+		if why := badRule(r); why != "" {
+			return nil, &RuleError{r, why}
+		}
+	}
+	cfg.Rules, cfg.Loopback = slices.Clone(cfg.Rules), slices.Clone(cfg.Loopback)
+	if cfg.Dial == nil {
+		cfg.Dial = dialHost
+	}
+	if cfg.Resolve == nil {
+		cfg.Resolve = resolveHost
+	}
+	if cfg.HostAddrs == nil {
+		cfg.HostAddrs = hostAddrs
+	}
+	g := &Gateway{
+		cfg:   cfg,
+		wait:  defaultTimeouts(),
+		slots: make(chan struct{}, maxConns),
+		open:  make(map[io.Closer]struct{}),
+	}
+	g.ctx, g.stop = context.WithCancel(context.Background())
+	return g, nil
+}
+
+// badRule says what is wrong with a rule, or "".
+func badRule(r profiles.Rule) string {
+	switch {
+	case len(r.Ports) == 0:
+		return "has no ports"
+	case r.Host == "" && !r.Prefix.IsValid():
+		return "has neither a host nor a range of addresses"
+	case r.Host != "" && r.Prefix.IsValid():
+		return "has both a host and a range of addresses"
+	}
+	for _, p := range r.Ports {
+		if p.First == 0 || p.First > p.Last {
+			return "has a range of ports that is none"
+		}
+	}
+	if r.Host != "" {
+		if name, err := canonicalName(r.Host); err != nil || name != r.Host {
+			return "its host is not in canonical form"
+		}
+	}
+	return ""
+}
+
+// Serve starts to answer what arrives at n, and returns. It may be called more than once.
+func (g *Gateway) Serve(n Net) error {
+	if n.Owner == nil {
+		n.Owner = func(string, netip.AddrPort, netip.AddrPort) audit.Process { return audit.Process{} }
+	}
+	for _, l := range n.TCP {
+		if !g.spawn(l, func() { g.accept(n, l) }) {
+			return ErrClosed
+		}
+	}
+	for _, c := range n.UDP {
+		if !g.spawn(c, func() { g.receive(n, c) }) {
+			return ErrClosed
+		}
+	}
+	return nil
+}
+
+// Close ends every connection and listener, and waits until nothing of the Gateway runs. It may be called again.
+func (g *Gateway) Close() error {
+	g.mu.Lock()
+	g.closed = true
+	open := make([]io.Closer, 0, len(g.open))
+	for c := range g.open {
+		open = append(open, c)
+	}
+	g.mu.Unlock()
+	g.stop()
+	var errs []error
+	for _, c := range open {
+		if err := c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	g.work.Wait()
+	return errors.Join(errs...)
+}
+
+// spawn runs f until it returns, and then closes c; Close closes c before. If Close was called already, spawn closes c
+// and returns false.
+func (g *Gateway) spawn(c io.Closer, f func()) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		c.Close()
+		return false
+	}
+	g.open[c] = struct{}{}
+	g.work.Go(func() {
+		defer g.forget(c)
+		f()
+	})
+	return true
+}
+
+func (g *Gateway) forget(c io.Closer) {
+	g.mu.Lock()
+	delete(g.open, c)
+	g.mu.Unlock()
+	c.Close()
+}
+
+// accept takes connections until the listener is closed.
+func (g *Gateway) accept(n Net, l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if !g.pause("tcp", err) {
+				return
+			}
+			continue
+		}
+		select {
+		case g.slots <- struct{}{}:
+		default:
+			g.overload(conn)
+			continue
+		}
+		g.spawn(conn, func() {
+			defer func() { <-g.slots }()
+			g.serveConn(n, conn)
+		})
+	}
+}
+
+// overload refuses a connection above the bound. Whose it is stays unknown: finding out costs more than the flood does.
+func (g *Gateway) overload(conn net.Conn) {
+	g.cfg.Sink.Emit(audit.Event{
+		Class: audit.ClassNet, Action: actionConnect, Decision: audit.Deny,
+		Target: target("", addrPort(conn.LocalAddr())), Provenance: audit.FromKernel,
+		Reason: fmt.Sprintf("the run has %d connections open already", maxConns),
+	})
+	reset(conn)
+}
+
+// pause reports an error of a listener and waits a moment. It returns false if the listener is closed for good.
+// Other errors pass: the kernel gives those of a connection that is gone (accept(2)), and EMFILE ends with a connection.
+func (g *Gateway) pause(network string, err error) bool {
+	if errors.Is(err, net.ErrClosed) || g.ctx.Err() != nil {
+		return false
+	}
+	g.cfg.Sink.Emit(audit.Event{
+		Class: audit.ClassNet, Action: actionGatewayError, Decision: audit.Report,
+		Target: network, Reason: err.Error(),
+	})
+	select {
+	case <-time.After(20 * time.Millisecond):
+		return true
+	case <-g.ctx.Done():
+		return false
+	}
+}
+
+// Coverage says, in sentences for people, what a run's network events show and what they cannot.
+func Coverage() []string {
+	return []string{
+		"network: every TCP connection, UDP packet and DNS query of the run is judged and recorded, whatever its destination",
+		"network: allowed hosts are reached over TCP only; UDP, including HTTP/3, is denied and recorded even to allowed hosts",
+		"network: DNS answers addresses (A, AAAA) only; SRV, TXT, MX and other records are answered empty or refused",
+		"network: of TLS the server name of the hello is checked and nothing after it is read; of plain HTTP every request is",
+		"network: on ports other than 80 and 443, protocols that are neither TLS nor HTTP are passed on to allowed hosts unread",
+		"network: one event for each connection that is passed on, not for the requests in it",
+	}
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package egress
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// serveHTTP passes the requests of a plain HTTP connection on, each only if it is for the name. The bodies are framed anew,
+// so that the server finds the next request where it was found here. Responses are not looked at, except for the one to a
+// request to change the protocol: after a refusal the connection goes on with requests.
+func (l *link) serveHTTP() {
+	br := bufio.NewReaderSize(&l.in, maxHead)
+	for requests := 0; ; requests++ {
+		raw, err := l.readHead(br)
+		if err == nil && raw == nil {
+			break
+		}
+		var h *head
+		if err == nil {
+			h, err = parseHead(raw, l.name, l.dst.Port())
+		}
+		var req *http.Request
+		if err == nil {
+			req, err = secondOpinion(br, h)
+		}
+		websocket := err == nil && h.upgrade == "websocket"
+		if websocket && l.pumped != nil {
+			err = malformed("a websocket must be the first request of its connection")
+		}
+		if err != nil {
+			l.refuseRequest(err)
+			return
+		}
+		if l.up == nil && !l.connect() {
+			return
+		}
+		if !websocket && l.pumped == nil {
+			l.answerFrom()
+		}
+		if err := forward(l.up, h, req, websocket); err != nil {
+			l.abort()
+			return
+		}
+		if websocket && l.switched() {
+			rest, _ := br.Peek(br.Buffered())
+			l.in.data = append(bytes.Clone(rest), l.in.data...)
+			l.splice()
+			return
+		}
+		if l.pumped == nil {
+			l.answerFrom()
+		}
+	}
+	if l.up != nil {
+		closeWrite(l.up)
+		<-l.pumped
+	}
+}
+
+// refuseRequest denies a request. Only the first one of a connection can be answered: later ones may overtake responses.
+func (l *link) refuseRequest(err error) {
+	var bad *headError
+	if !errors.As(err, &bad) {
+		l.abort() // the client is gone
+		return
+	}
+	l.deny(bad.action, l.allow.Rule, bad.why)
+	l.refuse(bad.status, bad.why)
+}
+
+// readHead waits for the head of a request, and returns it without taking it from br. It is nil where the client ended.
+func (l *link) readHead(br *bufio.Reader) ([]byte, error) {
+	defer l.conn.SetReadDeadline(time.Time{})
+	if _, err := br.Peek(1); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	l.in.setTimeout(l.g.wait.proof)
+	for {
+		raw, _ := br.Peek(br.Buffered())
+		if end := headEnd(raw); end > 0 {
+			return raw[:end], nil
+		}
+		if len(raw) == maxHead {
+			return nil, malformed("the head of the request is longer than %d bytes", maxHead)
+		}
+		if _, err := br.Peek(len(raw) + 1); err != nil {
+			return nil, malformed("the head of the request is not complete")
+		}
+	}
+}
+
+// headEnd returns the length of a head that ends in an empty line, or 0. A bare LF counts as the end of a line here: the
+// head is then refused, where some servers would have found its end.
+func headEnd(raw []byte) int {
+	for from := 0; ; {
+		i := bytes.IndexByte(raw[from:], '\n')
+		if i < 0 {
+			return 0
+		}
+		from += i + 1
+		rest := raw[from:]
+		switch {
+		case bytes.HasPrefix(rest, []byte("\n")):
+			return from + 1
+		case bytes.HasPrefix(rest, []byte("\r\n")):
+			return from + 2
+		}
+	}
+}
+
+// secondOpinion reads the same request as Go's server does, whose reader of bodies is used. Both must agree.
+func secondOpinion(br *bufio.Reader, h *head) (*http.Request, error) {
+	req, err := http.ReadRequest(br)
+	if err != nil {
+		return nil, malformed("the request is malformed")
+	}
+	if chunked := req.ContentLength < 0; chunked != h.chunked {
+		return nil, malformed("the length of the request's body is not clear")
+	}
+	return req, nil
+}
+
+// forward writes a request with its body.
+func forward(w io.Writer, h *head, req *http.Request, keepUpgrade bool) error {
+	if _, err := w.Write(h.bytes(keepUpgrade)); err != nil {
+		return err
+	}
+	if h.chunked {
+		return forwardChunks(w, req)
+	}
+	n, err := io.Copy(w, req.Body)
+	if err == nil && n != req.ContentLength {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// forwardChunks frames a chunked body anew: extensions of chunks are dropped, and trailers that would change what the
+// request is.
+func forwardChunks(w io.Writer, req *http.Request) error {
+	const room = 10 // for the size in hexadecimal and CR LF
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := req.Body.Read(buf[room : len(buf)-2])
+		if n > 0 {
+			size := fmt.Sprintf("%x\r\n", n)
+			start := room - len(size)
+			copy(buf[start:], size)
+			copy(buf[room+n:], "\r\n")
+			if _, err := w.Write(buf[start : room+n+2]); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	var end bytes.Buffer
+	end.WriteString("0\r\n")
+	for key := range req.Trailer {
+		switch strings.ToLower(key) {
+		case "host", "content-length", "transfer-encoding", "connection", "upgrade":
+			req.Trailer.Del(key)
+		}
+	}
+	if err := req.Trailer.Write(&end); err != nil {
+		return err
+	}
+	end.WriteString("\r\n")
+	_, err := w.Write(end.Bytes())
+	return err
+}
+
+// switched passes the answer to the first request on up to the head that decides, and reports whether the server changed
+// the protocol. What the server sent beyond is passed on too.
+func (l *link) switched() bool {
+	br := bufio.NewReaderSize(l.up, maxHead)
+	for {
+		raw, _ := br.Peek(br.Buffered())
+		end := headEnd(raw)
+		if end == 0 {
+			if _, err := br.Peek(len(raw) + 1); err != nil {
+				l.conn.Write(raw)
+				return false
+			}
+			continue
+		}
+		status := statusOf(raw[:end])
+		if status < 100 || status > 199 || status == http.StatusSwitchingProtocols {
+			l.conn.Write(raw)
+			return status == http.StatusSwitchingProtocols
+		}
+		l.conn.Write(raw[:end]) // 100 Continue and the like: the answer is still to come
+		br.Discard(end)
+	}
+}
+
+// statusOf returns the status of a response, or 0.
+func statusOf(raw []byte) int {
+	var status int
+	line, _, _ := bytes.Cut(raw, []byte("\n"))
+	if _, err := fmt.Sscanf(string(line), "HTTP/1.1 %3d", &status); err != nil {
+		return 0
+	}
+	return status
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package egress
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// maxHead bounds the head of a request: request line and fields.
+const maxHead = 64 << 10
+
+// A headError says why a request is not passed on.
+type headError struct {
+	action string // of the event
+	status int    // of the answer
+	why    string
+}
+
+func (e *headError) Error() string { return e.why }
+
+func malformed(format string, args ...any) error {
+	return &headError{actionMalformedHTTP, http.StatusBadRequest, fmt.Sprintf(format, args...)}
+}
+
+func mismatch(format string, args ...any) error {
+	return &headError{actionHostMismatch, http.StatusForbidden, fmt.Sprintf(format, args...)}
+}
+
+// A head is a request's head that can be read in one way only.
+type head struct {
+	line    string   // request line, without its end
+	fields  []string // as sent, without their ends
+	chunked bool
+	upgrade string // the Upgrade field in lower case
+}
+
+// splitHead returns the lines of a head that ends in an empty line. A line ends in CR LF: a bare LF, which some servers
+// take for the end of a line, is refused, and so are control characters and folded fields.
+func splitHead(raw []byte) ([]string, error) {
+	text, ok := strings.CutSuffix(string(raw), "\r\n\r\n")
+	if !ok {
+		return nil, malformed("lines of the request do not end in CR LF")
+	}
+	lines := strings.Split(text, "\r\n")
+	for _, line := range lines {
+		for _, c := range []byte(line) {
+			if c < ' ' && c != '\t' || c == 0x7f {
+				return nil, malformed("the request has a control character in its head")
+			}
+		}
+	}
+	return lines, nil
+}
+
+// parseHead judges the head of a request on a connection to port of name. It accepts only what every server reads alike,
+// and only for that host.
+func parseHead(raw []byte, name string, port uint16) (*head, error) {
+	lines, err := splitHead(raw)
+	if err != nil {
+		return nil, err
+	}
+	h := &head{line: lines[0], fields: lines[1:]}
+	method, target, version, err := splitRequestLine(h.line)
+	if err != nil {
+		return nil, err
+	}
+	values, err := h.values()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkTarget(method, target, name, port); err != nil {
+		return nil, err
+	}
+	hosts := values["host"]
+	if len(hosts) != 1 {
+		return nil, mismatch("the request has %d Host fields, and must have one", len(hosts))
+	}
+	if err := checkAuthority(hosts[0], name, port); err != nil {
+		return nil, err
+	}
+	if err := h.checkFraming(values, version); err != nil {
+		return nil, err
+	}
+	if up := values["upgrade"]; len(up) > 0 {
+		h.upgrade = strings.ToLower(strings.Join(up, ","))
+	}
+	return h, nil
+}
+
+func splitRequestLine(line string) (method, target, version string, err error) {
+	parts := strings.Split(line, " ")
+	if len(parts) != 3 || parts[0] == "" || !isToken([]byte(parts[0])) || parts[1] == "" {
+		return "", "", "", malformed("the request line is malformed")
+	}
+	method, target, version = parts[0], parts[1], parts[2]
+	if version != "HTTP/1.1" && version != "HTTP/1.0" {
+		return "", "", "", malformed("only HTTP/1.1 can be judged without TLS, not %s", quote(version))
+	}
+	for _, c := range []byte(target) {
+		if c <= ' ' || c >= 0x7f {
+			return "", "", "", malformed("the request target has a character that no URL has")
+		}
+	}
+	return method, target, version, nil
+}
+
+// values parses the fields. Names are in lower case.
+func (h *head) values() (map[string][]string, error) {
+	values := make(map[string][]string, len(h.fields))
+	for _, field := range h.fields {
+		key, value, ok := strings.Cut(field, ":")
+		if !ok || key == "" || !isToken([]byte(key)) {
+			return nil, malformed("the request has a malformed field")
+		}
+		key = strings.ToLower(key)
+		values[key] = append(values[key], strings.Trim(value, " \t"))
+	}
+	return values, nil
+}
+
+// checkTarget judges the request target, RFC 9112 section 3.2. A target with a host must name the same one.
+func checkTarget(method, target, name string, port uint16) error {
+	switch {
+	case method == http.MethodConnect:
+		return mismatch("CONNECT asks for a tunnel to %s, which would not be judged", quote(target))
+	case target[0] == '/', target == "*" && method == http.MethodOptions:
+		return nil
+	}
+	scheme, rest, ok := strings.Cut(target, "://")
+	if !ok || !strings.EqualFold(scheme, "http") {
+		return malformed("the request target is neither a path nor an http URL")
+	}
+	authority := rest
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		authority = rest[:i]
+	}
+	return checkAuthority(authority, name, port)
+}
+
+// checkAuthority compares HOST or HOST:PORT with what was dialed.
+func checkAuthority(authority, name string, port uint16) error {
+	host, portText, hasPort := strings.Cut(authority, ":")
+	got, err := canonicalName(host)
+	if err != nil || got != name {
+		return mismatch("the request is for %s, but the connection was made to %s", quote(authority), name)
+	}
+	if hasPort && portText != strconv.Itoa(int(port)) {
+		return mismatch("the request is for %s, but the connection was made to port %d", quote(authority), port)
+	}
+	return nil
+}
+
+// checkFraming makes sure that the length of the body is said once, and that no field takes it back.
+func (h *head) checkFraming(values map[string][]string, version string) error {
+	lengths, codings := values["content-length"], values["transfer-encoding"]
+	switch {
+	case len(lengths)+len(codings) > 1:
+		return malformed("the request says the length of its body more than once")
+	case len(lengths) == 1 && !isDecimal(lengths[0]):
+		return malformed("the Content-Length is not a number")
+	case len(codings) == 1 && (version != "HTTP/1.1" || !strings.EqualFold(codings[0], "chunked")):
+		return malformed("the Transfer-Encoding is not chunked")
+	}
+	h.chunked = len(codings) == 1
+	for _, token := range tokens(values["connection"]) {
+		// A server that is a proxy drops the fields that Connection names, RFC 9110 section 7.6.1.
+		if slices.Contains([]string{"content-length", "transfer-encoding", "host"}, token) {
+			return malformed("the Connection field takes back %s", token)
+		}
+	}
+	return nil
+}
+
+// isDecimal accepts a length below 10^18, which fits an int64.
+func isDecimal(s string) bool {
+	return s != "" && len(s) <= 18 && strings.Trim(s, "0123456789") == ""
+}
+
+// tokens splits comma-separated lists, in lower case.
+func tokens(values []string) []string {
+	var out []string
+	for _, v := range values {
+		for t := range strings.SplitSeq(strings.ToLower(v), ",") {
+			if t = strings.Trim(t, " \t"); t != "" {
+				out = append(out, t)
+			}
+		}
+	}
+	return out
+}
+
+// bytes writes the head as it was sent. Unless keepUpgrade, it is without the fields that ask for another protocol: a
+// server may ignore them, RFC 9110 section 7.8, and clients that offer HTTP/2 this way go on with HTTP/1.1.
+func (h *head) bytes(keepUpgrade bool) []byte {
+	var b bytes.Buffer
+	b.WriteString(h.line + "\r\n")
+	for _, field := range h.fields {
+		key, value, _ := strings.Cut(field, ":")
+		if h.upgrade != "" && !keepUpgrade {
+			switch strings.ToLower(key) {
+			case "upgrade", "http2-settings":
+				continue
+			case "connection":
+				left := slices.DeleteFunc(tokens([]string{value}), func(t string) bool {
+					return t == "upgrade" || t == "http2-settings"
+				})
+				if len(left) == 0 {
+					continue
+				}
+				field = key + ": " + strings.Join(left, ", ")
+			}
+		}
+		b.WriteString(field + "\r\n")
+	}
+	b.WriteString("\r\n")
+	return b.Bytes()
+}
