@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package rootfs carries out the mount plan of a run, in the mount namespace of its supervisor.
+//
+// The root is a FUSE file system that another process serves (package denyfs). Build makes each mount of the plan over it:
+// binds of the host with mount_setattr(2) (Linux 5.12), private tmpfs and devpts instances, device nodes, and the few files
+// that agentjail writes itself. All of them are nosuid; all but device nodes and devpts are nodev; what is read-only is so
+// recursively. What it refuses: a source that is not what the plan saw (a link, or a file where a directory was), since the
+// host may have changed since then.
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Kind says how an Entry is mounted.
+type Kind int
+
+// The kinds.
+const (
+	Bind Kind = iota
+	Device
+	File
+	Tmpfs
+	Pts
+	Node // a node of the root's own file system, over a path inside a bind
+)
+
+// Entry is one mount. Target is relative to the run's root, Source is a path of the host.
+type Entry struct {
+	Kind     Kind
+	Target   string
+	Source   string
+	Dir      bool
+	Writable bool
+	Content  string
+	Mode     uint32
+	Links    map[string]string // symbolic links to make in a tmpfs
+}
+
+// Error names the mount that failed.
+type Error struct {
+	Op   string
+	Path string
+	Err  error
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.Path, e.Err) }
+func (e *Error) Unwrap() error { return e.Err }
+
+// MountFUSE mounts a FUSE file system at dir and returns its device. The device must be opened by a process of the
+// user namespace that mounts it (fuse_fill_super in fs/fuse/inode.c).
+func MountFUSE(dir string) (*os.File, error) {
+	dev, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		return nil, &Error{"open", "/dev/fuse", unwrap(err)}
+	}
+	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", dev.Fd())
+	if err := unix.Mount("agentjail", dir, "fuse", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+		dev.Close()
+		return nil, &Error{"mount a FUSE file system at", dir, err}
+	}
+	return dev, nil
+}
+
+// Private makes every mount of this namespace private, so that nothing done here shows on the host.
+func Private() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return &Error{"make private", "/", err}
+	}
+	return nil
+}
+
+// Scratch mounts a small tmpfs at dir, with the directories that are named.
+func Scratch(dir string, names ...string) error {
+	if err := unix.Mount("agentjail", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700,size=1m"); err != nil {
+		return &Error{"mount a tmpfs at", dir, err}
+	}
+	for _, name := range names {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Builder makes the mounts of one run.
+type Builder struct {
+	Root    string // where the run's root is mounted
+	Scratch string // directory of a tmpfs for the files that agentjail writes
+	files   int
+}
+
+// Build makes the entries in order.
+func (b *Builder) Build(entries []Entry) error {
+	for _, e := range entries {
+		if err := b.mount(e); err != nil {
+			return err
+		}
+	}
+	return b.sealDev(entries)
+}
+
+func (b *Builder) mount(e Entry) error {
+	target := filepath.Join(b.Root, e.Target)
+	switch e.Kind {
+	case Tmpfs:
+		return b.tmpfs(e, target)
+	case Pts:
+		return mountPts(target)
+	case Device:
+		return b.device(e, target)
+	case File:
+		return b.file(e, target)
+	case Node:
+		return bind(e.Source, target, 0, 0)
+	default:
+		return b.bind(e, target)
+	}
+}
+
+func (b *Builder) tmpfs(e Entry, target string) error {
+	if err := os.MkdirAll(target, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", target, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("mode=%o", e.Mode)); err != nil {
+		return &Error{"mount a tmpfs at", e.Target, err}
+	}
+	for name, to := range e.Links {
+		if err := os.Symlink(to, filepath.Join(target, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mountPts makes a devpts instance of the run's own. Every instance has been its own since Linux 4.7.
+func mountPts(target string) error {
+	if err := os.MkdirAll(target, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("devpts", target, "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"); err != nil {
+		return &Error{"mount devpts at", target, err}
+	}
+	return nil
+}
+
+func (b *Builder) device(e Entry, target string) error {
+	if err := touch(target); err != nil {
+		return err
+	}
+	return bind(e.Source, target, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, 0)
+}
+
+func (b *Builder) file(e Entry, target string) error {
+	b.files++
+	path := filepath.Join(b.Scratch, fmt.Sprintf("file%d", b.files))
+	if err := os.WriteFile(path, []byte(e.Content), 0o644); err != nil {
+		return err
+	}
+	return bind(path, target, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_RDONLY, 0)
+}
+
+func (b *Builder) bind(e Entry, target string) error {
+	if err := b.mountPoint(e, target); err != nil {
+		return err
+	}
+	attr := uint64(unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV)
+	if !e.Writable {
+		attr |= unix.MOUNT_ATTR_RDONLY
+	}
+	flag := uint64(0)
+	if e.Dir {
+		flag = unix.O_DIRECTORY
+	}
+	return bind(e.Source, target, attr, flag)
+}
+
+// mountPoint makes the target where it lies in a tmpfs of the run; everywhere else the root's own file system shows it.
+func (b *Builder) mountPoint(e Entry, target string) error {
+	if !strings.HasPrefix(e.Target, "/tmp/") && !strings.HasPrefix(e.Target, "/var/tmp/") && !strings.HasPrefix(e.Target, "/dev/shm/") {
+		return nil
+	}
+	if e.Dir {
+		return os.MkdirAll(target, 0o755)
+	}
+	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+		return err
+	}
+	return touch(target)
+}
+
+func touch(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|unix.O_NOFOLLOW, 0o644)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// bind clones the tree at source, sets the attributes on all of it, and moves it to target (open_tree(2), Linux 5.2).
+func bind(source, target string, attr, flags uint64) error {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW | flags, Resolve: unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_SYMLINKS}
+	src, err := unix.Openat2(unix.AT_FDCWD, source, &how)
+	if errors.Is(err, unix.ELOOP) {
+		err = fmt.Errorf("it became a symbolic link since the plan was made: %w", err)
+	}
+	if err != nil {
+		return &Error{"open", source, err}
+	}
+	defer unix.Close(src)
+	tree, err := unix.OpenTree(src, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)
+	if err != nil {
+		return &Error{"clone the mount of", source, err}
+	}
+	defer unix.Close(tree)
+	if attr != 0 {
+		set := unix.MountAttr{Attr_set: attr}
+		if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &set); err != nil {
+			return &Error{"restrict the mount of", source, err}
+		}
+	}
+	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return &Error{"mount over", target, err}
+	}
+	return nil
+}
+
+// sealDev makes the tmpfs of entries that are not writable read-only, now that what lies in them is there.
+func (b *Builder) sealDev(entries []Entry) error {
+	for _, e := range entries {
+		if e.Kind != Tmpfs || e.Writable {
+			continue
+		}
+		set := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+		if err := unix.MountSetattr(unix.AT_FDCWD, filepath.Join(b.Root, e.Target), 0, &set); err != nil {
+			return &Error{"make read-only", e.Target, err}
+		}
+	}
+	return nil
+}
+
+// ReadOnly makes a mount of this namespace, and all below it, read-only. A mount that is not there is none to protect.
+func ReadOnly(path string) error {
+	set := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	err := unix.MountSetattr(unix.AT_FDCWD, path, unix.AT_RECURSIVE, &set)
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return &Error{"make read-only", path, err}
+	}
+	return nil
+}
+
+func unwrap(err error) error {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
