@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package denyfs
+
+import "strings"
+
+// Credential reports whether a path is a known place of credentials: of the given home, of /root, or of any home
+// below /home, or of the system. It is the default table for Config.Credential.
+func Credential(home, path string) bool {
+	if credentialOfSystem(path) {
+		return true
+	}
+	rel, ok := relativeToHome(home, path)
+	return ok && credentialOfHome(rel)
+}
+
+func relativeToHome(home, path string) (string, bool) {
+	for _, h := range [...]string{home, "/root"} {
+		if h != "" && below(path, h) {
+			return path[len(h)+1:], true
+		}
+	}
+	if rest, ok := strings.CutPrefix(path, "/home/"); ok {
+		_, rel, found := strings.Cut(rest, "/")
+		return rel, found
+	}
+	return "", false
+}
+
+func credentialOfSystem(path string) bool {
+	switch path {
+	case "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers", "/etc/krb5.keytab",
+		"/etc/docker/key.json", "/etc/kubernetes/admin.conf", "/etc/rancher/k3s/k3s.yaml", "/etc/ipsec.secrets":
+		return true
+	}
+	for _, dir := range [...]string{
+		"/etc/sudoers.d", "/etc/ssl/private", "/etc/pki/private", "/etc/letsencrypt/archive", "/etc/letsencrypt/live",
+		"/etc/kubernetes/pki", "/etc/NetworkManager/system-connections", "/etc/wireguard", "/etc/openvpn",
+		"/run/secrets", "/var/run/secrets", "/run/agenix", "/var/lib/kubelet/pki",
+	} {
+		if path == dir || below(path, dir) {
+			return true
+		}
+	}
+	if below(path, "/etc/ssh") {
+		name := path[len("/etc/ssh/"):]
+		return strings.HasPrefix(name, "ssh_host_") && strings.HasSuffix(name, "_key")
+	}
+	if rest, ok := strings.CutPrefix(path, "/run/user/"); ok {
+		_, rel, _ := strings.Cut(rest, "/")
+		return rel == "keyring" || below(rel, "keyring") || rel == "gnupg" || below(rel, "gnupg")
+	}
+	return false
+}
+
+// credentialOfHome takes a path relative to a home.
+func credentialOfHome(rel string) bool {
+	for _, place := range [...]string{
+		// shells, keys, password stores
+		".ssh", ".gnupg", ".password-store", ".local/share/keyrings", ".local/share/kwalletd", ".pki", ".netrc", ".authinfo",
+		".authinfo.gpg", ".pgpass", ".my.cnf", ".config/op", ".config/Bitwarden", ".config/keybase", ".local/share/fish/fish_history",
+		".vault-token", ".age", ".config/age", ".config/sops", ".wallet", ".bitcoin", ".ethereum", ".electrum",
+		// clouds and clusters
+		".aws", ".config/gcloud", ".azure", ".kube", ".docker/config.json", ".config/containers/auth.json", ".oci",
+		".terraform.d", ".terraformrc", ".config/doctl", ".config/hcloud", ".config/fly", ".fly", ".config/heroku",
+		".config/netlify", ".config/vercel", ".local/share/com.vercel.cli", ".wrangler", ".config/.wrangler",
+		".config/rclone", ".s3cfg", ".boto", ".config/helm", ".databrickscfg", ".snowflake", ".minikube", ".pulumi/credentials.json",
+		// forges and registries
+		".git-credentials", ".config/git/credentials", ".config/gh", ".config/hub", ".config/glab-cli", ".npmrc", ".yarnrc.yml",
+		".pypirc", ".config/pypoetry/auth.toml", ".cargo/credentials", ".cargo/credentials.toml", ".gem/credentials",
+		".bundle/config", ".m2/settings.xml", ".m2/settings-security.xml", ".gradle/gradle.properties", ".composer/auth.json",
+		".config/composer/auth.json", ".nuget/NuGet/NuGet.Config", ".config/NuGet/NuGet.Config", ".huggingface/token",
+		".cache/huggingface/token", ".kaggle", ".config/pip/pip.conf", ".pip/pip.conf", ".hex/hex.config",
+		// browsers and mail
+		".mozilla", ".config/google-chrome", ".config/chromium", ".config/BraveSoftware", ".config/microsoft-edge",
+		".config/vivaldi", ".config/opera", ".thunderbird", "snap/firefox", "snap/chromium", ".var/app/org.mozilla.firefox",
+		".config/evolution", ".config/Slack", ".config/discord", ".config/Signal",
+		// other agents' logins
+		".claude/.credentials.json", ".claude.json", ".codex/auth.json", ".gemini/oauth_creds.json", ".gemini/google_accounts.json",
+		".local/share/opencode/auth.json", ".config/github-copilot", ".copilot", ".config/goose", ".aider.conf.yml",
+		".config/cursor", ".cursor/mcp.json", ".continue/config.json", ".config/anthropic", ".config/openai", ".openai",
+	} {
+		if rel == place || below(rel, place) {
+			return true
+		}
+	}
+	return shellHistory(rel)
+}
+
+// shellHistory reports names such as .bash_history, .python_history and .lesshst at the top of a home.
+func shellHistory(rel string) bool {
+	if strings.Contains(rel, "/") || !strings.HasPrefix(rel, ".") {
+		return false
+	}
+	return strings.HasSuffix(rel, "_history") || rel == ".history" || rel == ".lesshst" || rel == ".histfile"
+}
+
+// protected are the places of a home, relative to it, that programs of the host run or trust without being asked:
+// were the private home ever used as a home, or copied into one, they would run there. bash(1), zsh(1), fish(1),
+// systemd.unit(5), the XDG autostart specification, pam_env(8).
+func protected() []string {
+	return []string{
+		".bashrc", ".bash_profile", ".bash_login", ".bash_logout", ".bash_aliases", ".profile", ".login", ".logout",
+		".cshrc", ".tcshrc", ".kshrc", ".mkshrc", ".zshrc", ".zshenv", ".zprofile", ".zlogin", ".zlogout", ".inputrc",
+		".config/fish", ".config/nushell", ".xprofile", ".xsession", ".xsessionrc", ".xinitrc", ".Xresources",
+		".pam_environment", ".config/environment.d", ".ssh", ".rhosts", ".shosts", ".forward",
+		".config/autostart", ".config/autostart-scripts", ".config/plasma-workspace", ".config/systemd",
+		".local/share/systemd", ".local/share/dbus-1", ".config/upstart", ".gdbinit", ".config/gdb",
+	}
+}
+
+// Protected reports whether a name of the home, relative to it, is never made or changed from inside: start-up files
+// of shells and sessions, keys that let others in, units that run by themselves.
+func Protected(rel string) bool {
+	for _, p := range protected() {
+		if rel == p || below(rel, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// protectedBelow returns what is protected below a name of the home, relative to that name.
+func protectedBelow(rel string) []string {
+	var found []string
+	for _, p := range protected() {
+		if below(p, rel) {
+			found = append(found, p[len(rel)+1:])
+		}
+	}
+	return found
+}

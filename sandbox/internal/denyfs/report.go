@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package denyfs
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/internal/audit"
+)
+
+// laterAfter is how long a report waits for the kernel to come back within the same system call. That takes
+// microseconds unless the machine is overloaded; an attempt is then reported twice rather than never.
+const laterAfter = 200 * time.Millisecond
+
+// maxLater bounds the reports that wait. More are made at once.
+const maxLater = 4096
+
+// reporter turns denials into events, one for each attempt.
+type reporter struct {
+	sink       audit.Sink
+	host       *host
+	ignore     func(int) bool
+	noise      func(string) bool
+	credential func(string) bool
+
+	mu    sync.Mutex
+	later map[uint32]waiting // by thread: a thread is in one call at a time
+	timer *time.Timer        // runs while later is not empty
+}
+
+// waiting is an event that its thread's next request may make superfluous.
+type waiting struct {
+	event   audit.Event
+	path    string
+	through bool // the path is a directory: a request for a name in it goes on with the same walk
+}
+
+func newReporter(c *Config, h *host) *reporter {
+	r := &reporter{sink: c.Sink, host: h, ignore: c.Ignore, noise: c.Noise, credential: c.Credential}
+	never := func(string) bool { return false }
+	if r.ignore == nil {
+		r.ignore = func(int) bool { return false }
+	}
+	if r.noise == nil {
+		r.noise = never
+	}
+	if r.credential == nil {
+		r.credential = never
+	}
+	r.later = make(map[uint32]waiting)
+	return r
+}
+
+// ignored reports whether requests of a thread make no events.
+func (r *reporter) ignored(tid uint32) bool { return tid != 0 && r.ignore(int(tid)) }
+
+// verdict reports what a lookup decided.
+func (r *reporter) verdict(tid uint32, path string, v Verdict) {
+	r.settle(tid, path, false)
+	switch v.When {
+	case Now:
+		r.sink.Emit(r.event(tid, v.Denial))
+	case Later:
+		r.postpone(tid, waiting{r.event(tid, v.Denial), path, v.Answer == AnswerThrough})
+	}
+}
+
+// denied reports a request that made, changed, opened or listed something, in place of the lookup that led to it.
+func (r *reporter) denied(tid uint32, d Denial) {
+	r.settle(tid, d.Path, true)
+	if !r.ignored(tid) {
+		r.sink.Emit(r.event(tid, d))
+	}
+}
+
+// settle ends the wait of what a thread's last lookup left: the event is dropped if the request at path is part of
+// the same call, and made otherwise. same says that a request for the very path is.
+func (r *reporter) settle(tid uint32, path string, same bool) {
+	r.mu.Lock()
+	w, ok := r.later[tid]
+	delete(r.later, tid)
+	r.mu.Unlock()
+	if !ok || same && w.path == path || w.through && below(path, w.path) {
+		return
+	}
+	r.sink.Emit(w.event)
+}
+
+func (r *reporter) postpone(tid uint32, w waiting) {
+	r.mu.Lock()
+	full := len(r.later) >= maxLater
+	if !full {
+		if len(r.later) == 0 {
+			r.timer = time.AfterFunc(laterAfter, r.overdue)
+		}
+		r.later[tid] = w
+	}
+	r.mu.Unlock()
+	if full {
+		r.sink.Emit(w.event)
+	}
+}
+
+// overdue makes the events that waited long enough.
+func (r *reporter) overdue() {
+	now := time.Now()
+	var due []audit.Event
+	r.mu.Lock()
+	for tid, w := range r.later {
+		if now.Sub(w.event.Time) >= laterAfter {
+			due = append(due, w.event)
+			delete(r.later, tid)
+		}
+	}
+	if len(r.later) > 0 {
+		r.timer = time.AfterFunc(laterAfter, r.overdue)
+	}
+	r.mu.Unlock()
+	for _, e := range due {
+		r.sink.Emit(e)
+	}
+}
+
+// flush makes all events that wait.
+func (r *reporter) flush() {
+	r.mu.Lock()
+	all := r.later
+	r.later = make(map[uint32]waiting)
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	r.mu.Unlock()
+	for _, w := range all {
+		r.sink.Emit(w.event)
+	}
+}
+
+func (r *reporter) event(tid uint32, d Denial) audit.Event {
+	e := audit.Event{
+		Time:       time.Now(),
+		Class:      classOf(d.Action),
+		Action:     string(d.Action),
+		Decision:   audit.Deny,
+		Target:     d.Path,
+		Rule:       d.Rule,
+		Reason:     d.Reason,
+		Process:    r.host.process(tid),
+		Provenance: audit.FromKernel,
+	}
+	if d.Errno != 0 {
+		e.Errno = unix.ErrnoName(d.Errno)
+	}
+	switch {
+	case r.credential(d.Path):
+		e.Severity = audit.SeverityCredential
+	case r.noise(d.Path):
+		e.Severity = audit.SeverityNoise
+	}
+	return e
+}
+
+func classOf(a Action) audit.Class {
+	switch a {
+	case ActionExec:
+		return audit.ClassExec
+	case ActionConnect, ActionBind:
+		return audit.ClassUnix
+	}
+	return audit.ClassFile
+}
+
+// bug reports that an answer panicked; the request was answered EIO.
+func (r *reporter) bug(panicked any) {
+	r.sink.Emit(audit.Event{
+		Class:    audit.ClassFile,
+		Action:   string(ActionOther),
+		Decision: audit.Report,
+		Reason:   fmt.Sprintf("bug: denyfs: %.200v", panicked),
+	})
+}
