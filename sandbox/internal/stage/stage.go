@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stage
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// socketFD is the file that the supervisor's end of the conversation is inherited as.
+const socketFD = 3
+
+// Main is the life of the stage, and exits with the command's status (128+N for a signal), or with 125. main calls it
+// when the first argument is Arg, before it does anything else.
+func Main() {
+	runtime.LockOSThread() // on the main thread: it forks, and its death would be the stage's
+	os.Exit(run())
+}
+
+func run() int {
+	if err := checkStart(); err != nil {
+		fmt.Fprintf(os.Stderr, "agentjail: %v: this is no command for people\n", err)
+		return exitRefused
+	}
+	s := &stage{socket: socket(socketFD), terminal: -1}
+	if failed := s.start(); failed != nil {
+		s.socket.send(message{kind: kindFailed, step: failed.Step, errno: failed.Errno, detail: failed.Detail})
+		return exitRefused
+	}
+	go s.obey()
+	return s.reap()
+}
+
+// stage is the state of pid 1.
+type stage struct {
+	socket   socket
+	terminal int // a file of the controlling terminal, or -1
+	command  int // the pid of the command
+}
+
+func checkStart() error {
+	kind, err := unix.GetsockoptInt(socketFD, unix.SOL_SOCKET, unix.SO_TYPE)
+	domain, err2 := unix.GetsockoptInt(socketFD, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	switch {
+	case err != nil || err2 != nil || kind != unix.SOCK_STREAM || domain != unix.AF_UNIX:
+		return &Error{Step: StepStart, Detail: "no socket as file 3"}
+	case os.Getpid() != 1:
+		return &Error{Step: StepStart, Detail: "not pid 1"}
+	}
+	return nil
+}
+
+// start does everything up to the clone, and what has to be done right after it.
+func (s *stage) start() *Error {
+	if failed := confine(); failed != nil {
+		return failed
+	}
+	spec, handOver, failed := s.receive()
+	if failed != nil {
+		return failed
+	}
+	if failed := s.takeTerminal(spec.Terminal); failed != nil {
+		return failed
+	}
+	ruleset, abi, failed := newRuleset(spec.Landlock)
+	if failed != nil {
+		return failed
+	}
+	at := surroundings{handOver: handOver, ruleset: ruleset, lastCap: lastCap()}
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &at.files); err != nil {
+		return &Error{Step: StepLimits, Errno: errnoOf(err)}
+	}
+	pid, errno := newImage(spec, at).clone()
+	if errno != 0 {
+		return &Error{Step: StepClone, Errno: errno}
+	}
+	unix.Close(handOver) // the command's process has its own: its end of file has to be the last one
+	unix.Close(ruleset)
+	s.command = pid
+	if failed := s.foreground(); failed != nil {
+		return failed
+	}
+	if failed := disarm(); failed != nil {
+		return failed
+	}
+	s.socket.send(message{kind: kindStarted, pid: pid, abi: abi})
+	return nil
+}
+
+// confine makes the process deaf and closed to what will run beside it.
+func confine() *Error {
+	// A pid 1 whose signals have their default action gets none from inside its pid namespace, and of those from outside
+	// only SIGKILL and SIGSTOP (pid_namespaces(7)), while the Go runtime's handlers would end it on the command's SIGTERM.
+	// The runtime does without: it preempts goroutines by SIGURG only when they do not yield by themselves. The command's
+	// process inherits the default actions too.
+	var deflt [32]byte // struct sigaction of the kernel: SIG_DFL, no flags, empty mask
+	for sig := 1; sig <= maxSignal; sig++ {
+		if sig == int(unix.SIGKILL) || sig == int(unix.SIGSTOP) {
+			continue
+		}
+		if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), address(&deflt), 0, 8, 0, 0); errno != 0 {
+			return &Error{Step: StepSignals, Errno: errno}
+		}
+	}
+	// Not dumpable: /proc/1/{mem,environ,fd,...} and ptrace are closed to processes without a capability over the stage's
+	// user namespace.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return &Error{Step: StepStart, Errno: errnoOf(err), Detail: "PR_SET_DUMPABLE"}
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return &Error{Step: StepPrivs, Errno: errnoOf(err)}
+	}
+	// Groups go where they can: without privilege over the namespace setgroups is denied (user_namespaces(7)), and the
+	// posture shows those that stay. Only this thread's matter.
+	unix.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0)
+	return closeInherited()
+}
+
+// closeInherited closes what a careless parent left open. Files of the Go runtime are close-on-exec, so one above the
+// socket that is not came from the parent.
+func closeInherited() *Error {
+	unix.SetNonblock(socketFD, false)
+	unix.CloseOnExec(socketFD)
+	names, err := openFiles()
+	if err != nil {
+		return &Error{Step: StepFiles, Errno: errnoOf(err), Detail: "/proc/self/fd"}
+	}
+	for _, name := range names {
+		fd, err := strconv.Atoi(name)
+		if err != nil || fd <= socketFD {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			unix.Close(fd)
+		}
+	}
+	return nil
+}
+
+func openFiles() (names []string, err error) {
+	dir, err := unix.Open("/proc/self/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(dir)
+	buf := make([]byte, 4096)
+	for {
+		n, err := unix.ReadDirent(dir, buf)
+		if n <= 0 || err != nil {
+			return names, err
+		}
+		_, _, names = unix.ParseDirent(buf[:n], -1, names)
+	}
+}
+
+func (s *stage) receive() (*Spec, int, *Error) {
+	data, handOver, err := s.socket.first()
+	if err != nil {
+		return nil, -1, &Error{Step: StepSpec, Errno: errnoOf(err), Detail: "receive"}
+	}
+	if kind(data[0]) != kindSpec || handOver < 0 {
+		return nil, -1, &Error{Step: StepSpec, Detail: "the first message holds none, or no file"}
+	}
+	spec, err := decodeSpec(data[1:])
+	var failed *Error
+	if errors.As(err, &failed) {
+		return nil, -1, failed
+	}
+	return spec, handOver, nil
+}
+
+// takeTerminal makes the stage the leader of a session, and the terminal the session's. The command then is in a process
+// group of its own below a parent of the same session, as under a shell. Were it the leader itself, its group would be
+// orphaned, and the kernel does not stop orphaned groups: Ctrl-Z would do nothing (setpgid(2), "orphaned").
+func (s *stage) takeTerminal(terminal bool) *Error {
+	if _, err := unix.Setsid(); err != nil {
+		if sid, _ := unix.Getsid(0); sid != os.Getpid() {
+			return &Error{Step: StepSession, Errno: errnoOf(err)}
+		}
+	}
+	if !terminal {
+		return nil
+	}
+	if err := unix.IoctlSetInt(0, unix.TIOCSCTTY, 0); err != nil {
+		return &Error{Step: StepTerminal, Errno: errnoOf(err)}
+	}
+	fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, socketFD+1)
+	if err != nil {
+		return &Error{Step: StepTerminal, Errno: errnoOf(err)}
+	}
+	s.terminal = fd
+	return nil
+}
+
+// foreground puts the command in a group of its own, and that in the foreground. The command's process is still in the
+// list of its operations, or waits for the supervisor: setpgid(2) refuses a child that has called execve.
+func (s *stage) foreground() *Error {
+	if err := unix.Setpgid(s.command, s.command); err != nil && err != unix.ESRCH { // ESRCH: it failed, and tells why
+		return &Error{Step: StepSession, Errno: errnoOf(err), Detail: "setpgid"}
+	}
+	if s.terminal < 0 {
+		return nil
+	}
+	if err := unix.IoctlSetPointerInt(s.terminal, unix.TIOCSPGRP, s.command); err != nil && err != unix.ESRCH {
+		return &Error{Step: StepTerminal, Errno: errnoOf(err), Detail: "TIOCSPGRP"}
+	}
+	return nil
+}
+
+// lastCap is the highest capability that the kernel knows.
+func lastCap() int {
+	for c := 0; ; c++ {
+		if _, _, errno := unix.RawSyscall(unix.SYS_PRCTL, unix.PR_CAPBSET_READ, uintptr(c), 0); errno != 0 {
+			return c - 1
+		}
+	}
+}
+
+// socket is the stage's end of the stream. It is no os.File: the runtime's poller has no place in pid 1.
+type socket int
+
+func (s socket) Read(b []byte) (int, error) {
+	for {
+		n, err := unix.Read(int(s), b)
+		if err == unix.EINTR {
+			continue
+		}
+		if n == 0 && err == nil {
+			return 0, syscall.ECONNRESET
+		}
+		return max(n, 0), err
+	}
+}
+
+// send fails only when the supervisor is gone, which obey sees.
+func (s socket) send(m message) {
+	for b := m.encode(); len(b) > 0; {
+		n, err := unix.SendmsgN(int(s), b, nil, nil, unix.MSG_NOSIGNAL)
+		if err != nil && err != unix.EINTR {
+			return
+		}
+		b = b[max(n, 0):]
+	}
+}
+
+// first reads the first message and the file that rides on it, or -1.
+func (s socket) first() (data []byte, file int, err error) {
+	var header [headerSize]byte
+	oob := make([]byte, unix.CmsgSpace(4))
+	n, oobn, _, _, err := unix.Recvmsg(int(s), header[:], oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_WAITALL)
+	if err != nil {
+		return nil, -1, err
+	}
+	if n != headerSize {
+		return nil, -1, unix.ECONNRESET
+	}
+	file = -1
+	if messages, err := unix.ParseSocketControlMessage(oob[:oobn]); err == nil && len(messages) == 1 {
+		if fds, err := unix.ParseUnixRights(&messages[0]); err == nil && len(fds) == 1 {
+			file = fds[0]
+		}
+	}
+	data, err = readBody(s, header, maxToStage)
+	return data, file, err
+}
