@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// event is a line of the log, as docs/events.md describes it. It is written down here again: the log is an interface, and a
+// change of it must turn a test red.
+type event struct {
+	Seq      uint64          `json:"seq"`
+	Run      string          `json:"run"`
+	Class    string          `json:"class"`
+	Action   string          `json:"action"`
+	Decision string          `json:"decision"`
+	Target   string          `json:"target"`
+	Rule     string          `json:"rule"`
+	Reason   string          `json:"reason"`
+	Severity string          `json:"severity"`
+	Errno    string          `json:"errno"`
+	PID      int             `json:"pid"`
+	Exe      string          `json:"exe"`
+	Argv     []string        `json:"argv"`
+	Count    uint64          `json:"count"`
+	Prov     string          `json:"provenance"`
+	Detail   json.RawMessage `json:"detail"`
+	Prev     string          `json:"prev"`
+}
+
+func (e event) String() string {
+	return fmt.Sprintf("%d %s %s %s %q errno=%s severity=%s exe=%s count=%d %s", e.Seq, e.Decision, e.Class, e.Action,
+		e.Target, e.Errno, e.Severity, e.Exe, e.Count, e.Reason)
+}
+
+// attempts is how many accesses the line stands for.
+func (e event) attempts() int { return max(int(e.Count), 1) }
+
+var errNoRun = errors.New("no run has a log")
+
+// newestLog finds the log of the newest run below a state directory: run ids are ULIDs, which sort by time.
+func newestLog(state string) (path, run string, err error) {
+	entries, err := os.ReadDir(filepath.Join(state, "agentjail/runs"))
+	if err != nil {
+		return "", "", fmt.Errorf("%w: %v", errNoRun, err)
+	}
+	for _, e := range slices.Backward(entries) {
+		path := filepath.Join(state, "agentjail/runs", e.Name(), "events.jsonl")
+		if _, err := os.Stat(path); err == nil {
+			return path, e.Name(), nil
+		}
+	}
+	return "", "", errNoRun
+}
+
+func readLog(path string) ([]event, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var events []event
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var e event
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			return nil, fmt.Errorf("line %d: %w: %q", len(events)+1, err, lines.Text())
+		}
+		if i := slices.IndexFunc(lines.Bytes(), func(b byte) bool { return b < ' ' || b > '~' }); i >= 0 {
+			return nil, fmt.Errorf("line %d holds byte %#x", len(events)+1, lines.Bytes()[i])
+		}
+		events = append(events, e)
+	}
+	return events, lines.Err()
+}
+
+// newestEvents are the events of the newest run.
+func newestEvents(state string) ([]event, error) {
+	path, _, err := newestLog(state)
+	if err != nil {
+		return nil, err
+	}
+	return readLog(path)
+}
+
+// sound checks what every log of a run that ended must be: numbered without a gap, of one run, with a first and a last event.
+func sound(events []event) error {
+	for i, e := range events {
+		if e.Seq != uint64(i)+1 {
+			return fmt.Errorf("line %d has sequence %d", i+1, e.Seq)
+		}
+		if e.Run != events[0].Run {
+			return fmt.Errorf("line %d is of run %s", i+1, e.Run)
+		}
+	}
+	if len(events) < 2 || events[0].Class != "run" || events[0].Action != "start" {
+		return errors.New("the first event is not run start")
+	}
+	if last := events[len(events)-1]; last.Class != "run" || last.Action != "end" {
+		return fmt.Errorf("the last event is not run end: %v", last)
+	}
+	return nil
+}
+
+// query is a pattern of events, made of the words of a script line.
+type query struct {
+	attempts                                            int // -1: any number but none
+	decision                                            string
+	class, action, target, errno, severity, exe, reason *regexp.Regexp
+}
+
+func parseQuery(decision string, args []string) (query, error) {
+	q := query{decision: decision}
+	flags := flag.NewFlagSet("query", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.IntVar(&q.attempts, "n", -1, "")
+	patterns := map[string]**regexp.Regexp{"errno": &q.errno, "severity": &q.severity, "exe": &q.exe, "reason": &q.reason}
+	words := map[string]*string{}
+	for name := range patterns {
+		words[name] = flags.String(name, "", "")
+	}
+	if err := flags.Parse(args); err != nil {
+		return q, err
+	}
+	if flags.NArg() < 1 || flags.NArg() > 3 {
+		return q, errors.New("usage: [-n N] [-errno E] [-severity S] [-exe PATTERN] [-reason PATTERN] CLASS [ACTION [TARGET]]")
+	}
+	for i, to := range []**regexp.Regexp{&q.class, &q.action, &q.target} {
+		patterns[[]string{"class", "action", "target"}[i]] = to
+		word := flags.Arg(i)
+		words[[]string{"class", "action", "target"}[i]] = &word
+	}
+	for name, to := range patterns {
+		if *words[name] == "" {
+			continue
+		}
+		re, err := regexp.Compile("^(?:" + *words[name] + ")$")
+		if err != nil {
+			return q, err
+		}
+		*to = re
+	}
+	return q, nil
+}
+
+func (q query) matches(e event) bool {
+	if q.decision != "" && e.Decision != q.decision {
+		return false
+	}
+	for _, p := range []struct {
+		re   *regexp.Regexp
+		text string
+	}{
+		{q.class, e.Class}, {q.action, e.Action}, {q.target, e.Target}, {q.errno, e.Errno},
+		{q.severity, e.Severity}, {q.exe, e.Exe}, {q.reason, e.Reason},
+	} {
+		if p.re != nil && !p.re.MatchString(p.text) {
+			return false
+		}
+	}
+	return true
+}
+
+// check tells what is wrong with the events, nil if they are as asked for. neg asks that there is none.
+func (q query) check(events []event, neg bool) error {
+	found, attempts := []string{}, 0
+	for _, e := range events {
+		if q.matches(e) {
+			found = append(found, e.String())
+			attempts += e.attempts()
+		}
+	}
+	switch {
+	case neg && attempts > 0:
+		return fmt.Errorf("there is such an event:\n%s", strings.Join(found, "\n"))
+	case !neg && attempts == 0:
+		return fmt.Errorf("no such event; the log has:\n%s", listing(events))
+	case !neg && q.attempts >= 0 && attempts != q.attempts:
+		return fmt.Errorf("%d attempts, not %d:\n%s", attempts, q.attempts, listing(events))
+	}
+	return nil
+}
+
+func listing(events []event) string {
+	var b strings.Builder
+	for _, e := range events {
+		fmt.Fprintln(&b, e)
+	}
+	return b.String()
+}

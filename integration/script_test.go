@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestScripts(t *testing.T) {
+	needSuite(t)
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join(suite.base, "testdata"),
+		WorkdirRoot:         suite.work,
+		Setup:               setupScript,
+		Condition:           condition,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": cmdExits, "denied": cmdDenied, "allowed": cmdAllowed, "event": cmdEvent, "log": cmdLog, "sound": cmdSound,
+			"snapshot": cmdSnapshot, "unchanged": cmdUnchanged, "seen": cmdSeen, "resolved": cmdResolved,
+			"trust": cmdTrust, "unixserver": cmdUnixServer, "probe": cmdProbe,
+		},
+	})
+}
+
+// setupScript gives a script its own home, state, configuration and project.
+func setupScript(env *testscript.Env) error {
+	p, err := makePlace(env.WorkDir)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(p.root+"/tmp", 0o755); err != nil {
+		return err
+	}
+	for _, v := range p.environ() {
+		name, value, _ := strings.Cut(v, "=")
+		env.Setenv(name, value)
+	}
+	env.Setenv("BIN", suite.base+"/bin")
+	env.Setenv("CACHE", suite.cache)
+	env.Setenv("TESTUSER", suite.user)
+	// A word that no other script sends, so that servers which all scripts share can tell who spoke.
+	env.Setenv("TOKEN", "token-"+filepath.Base(env.WorkDir))
+	env.Cd = p.project
+	env.Values["snapshots"] = snapshots{}
+	return nil
+}
+
+// condition answers the conditions that scripts ask for. Those that stand for a tool of the machine fail where all must work.
+func condition(name string) (bool, error) {
+	var ok bool
+	switch name {
+	case "root":
+		return os.Getuid() == 0, nil
+	case "user":
+		return os.Getuid() != 0, nil
+	case "limits":
+		// As root every machine has a cgroup; an ordinary user needs a systemd session to ask for one.
+		return os.Getuid() == 0, nil
+	case "testnet":
+		ok = suite.net != nil
+	case "fuse":
+		f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+		if err == nil {
+			f.Close()
+		}
+		ok = err == nil
+	default:
+		return false, fmt.Errorf("unknown condition %q", name)
+	}
+	if !ok && suite.must {
+		return false, fmt.Errorf("this machine lacks what the condition %q stands for", name)
+	}
+	return ok, nil
+}
