@@ -24,6 +24,11 @@ const (
 	ClassWorkspace  Class = "workspace"
 )
 
+// classes are all of them, in the order of docs/events.md.
+var classes = []Class{
+	ClassRun, ClassFile, ClassExec, ClassNet, ClassDNS, ClassUnix, ClassSyscall, ClassCredential, ClassLimit, ClassWorkspace,
+}
+
 // Decision says what became of the access.
 type Decision string
 

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+)
+
+// Schema is the version of the log's form. It stands in the detail of run.start.
+const Schema = 1
+
+// The actions of the events that the recorder itself writes.
+const (
+	ActionStart   = "run.start"
+	ActionEnd     = "run.end"
+	ActionDropped = "events.dropped"
+)
+
+// chain turns events into the lines of one log.
+type chain struct {
+	run    string
+	seq    uint64
+	prev   string
+	counts Counts
+}
+
+func newChain(run string) *chain { return &chain{run: run, prev: firstPrev, counts: make(Counts)} }
+
+// append appends the next line to buf. The event has been capped and stamped: then it can be encoded.
+func (c *chain) append(buf []byte, e Event) []byte {
+	e.Seq, e.Run, e.Prev = c.seq+1, c.run, c.prev
+	line, err := e.MarshalJSON()
+	if err != nil {
+		panic("bug: audit: " + err.Error())
+	}
+	c.seq++
+	c.prev = hashLine(line)
+	c.counts.add(e)
+	return append(append(buf, line...), '\n')
+}
+
+// startDetail is the body of run.start.
+type startDetail struct {
+	Schema int `json:"schema"`
+}
+
+// endDetail is the body of run.end.
+type endDetail struct {
+	Status  int    `json:"status"`
+	Counts  Counts `json:"counts"` // of the lines before
+	Dropped uint64 `json:"dropped"`
+	Head    string `json:"head"` // hash of the line before, again
+}
+
+// droppedDetail is the body of events.dropped: events that are not in the log, by class.
+type droppedDetail struct {
+	Dropped map[Class]uint64 `json:"dropped"`
+}
+
+func mustDetail(v any) json.RawMessage {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic("bug: audit: " + err.Error()) // structs of numbers and strings always encode
+	}
+	return data
+}
+
+// startBody makes the detail of run.start fit into a line: strings and lists are cut, then the largest entries left out.
+// What is missing is named.
+func startBody(detail map[string]any) (body json.RawMessage, missing []string) {
+	parts := make(map[string]json.RawMessage, len(detail)+1)
+	size := 0
+	for key, value := range detail {
+		short, whole := shorten(value)
+		part, err := json.Marshal(short)
+		if err == nil {
+			part, err = canonical(part)
+		}
+		if err != nil || !whole {
+			missing = append(missing, "detail."+key)
+		}
+		if err == nil {
+			parts[key] = part
+			size += len(part) + 6*len(key) + 4
+		}
+	}
+	parts["schema"] = mustDetail(Schema)
+	for _, key := range bySize(parts) {
+		if size <= MaxDetail-maxWord {
+			break
+		}
+		size -= len(parts[key])
+		delete(parts, key)
+		missing = append(missing, "detail."+key)
+	}
+	slices.Sort(missing)
+	return mustDetail(parts), slices.Compact(missing)
+}
+
+// bySize returns the keys, largest part first; never the schema's.
+func bySize(parts map[string]json.RawMessage) []string {
+	keys := make([]string, 0, len(parts))
+	for key := range parts {
+		if key != "schema" {
+			keys = append(keys, key)
+		}
+	}
+	slices.SortFunc(keys, func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(parts[b]), len(parts[a])), cmp.Compare(a, b))
+	})
+	return keys
+}
+
+// shorten bounds the strings and lists of strings of a detail, and quotes their bytes. Other values stay as they are.
+func shorten(v any) (short any, whole bool) {
+	switch v := v.(type) {
+	case string:
+		return quote(cut(v, MaxTarget)), len(v) <= MaxTarget
+	case []string:
+		list, whole := capList(v, len(v), maxArgList)
+		quoted := make([]string, len(list))
+		for i, s := range list {
+			quoted[i] = quote(s)
+		}
+		return quoted, whole
+	}
+	return v, true
+}

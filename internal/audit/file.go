@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// FileError says why a file cannot be, or is no longer, a log.
+type FileError struct {
+	Path string
+	Err  error
+}
+
+func (e *FileError) Error() string {
+	var pe *os.PathError
+	if errors.As(e.Err, &pe) {
+		return fmt.Sprintf("%s: %s: %v", pe.Op, Printable(e.Path), pe.Err)
+	}
+	return Printable(e.Path) + ": " + e.Err.Error()
+}
+
+func (e *FileError) Unwrap() error { return e.Err }
+
+// Reasons for which an existing file is refused as a copy of the log; errors.Is finds them in a FileError.
+var (
+	ErrNotRegular = errors.New("not a regular file; name a file that does not exist or a regular one")
+	ErrLinked     = errors.New("the file has another name as well (a hard link); name another file")
+	ErrInUse      = errors.New("another run writes its log there; name another file")
+)
+
+// file is one log file. It is an interface for the sake of disks that fail.
+type file interface {
+	io.WriteCloser
+	Sync() error
+	Truncate(size int64) error
+}
+
+// output is a log file and how much of it is whole lines.
+type output struct {
+	path string
+	file file
+	size int64
+}
+
+// write appends whole lines. Where the disk takes only a part, the file keeps none of them.
+func (o *output) write(lines []byte) error {
+	if _, err := o.file.Write(lines); err != nil {
+		o.file.Truncate(o.size) // the error that counts is the first
+		return &FileError{o.path, err}
+	}
+	o.size += int64(len(lines))
+	return nil
+}
+
+func (o *output) sync() error {
+	if err := o.file.Sync(); err != nil {
+		return &FileError{o.path, err}
+	}
+	return nil
+}
+
+func (o *output) close() error {
+	if err := o.file.Close(); err != nil {
+		return &FileError{o.path, err}
+	}
+	return nil
+}
+
+// createLog makes a new file. It is locked for as long as it is open: see Writing.
+func createLog(path string) (*output, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, &FileError{path, err}
+	}
+	if err := lock(f); err != nil {
+		f.Close()
+		return nil, &FileError{path, err}
+	}
+	return &output{path: path, file: f}, nil
+}
+
+// openCopy makes or empties a file that somebody named. It waits for nothing (a pipe nobody reads), and empties only what
+// can be a log: a regular file with one name, that no other run writes.
+func openCopy(path string) (*output, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0o600)
+	switch {
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO), errors.Is(err, unix.EISDIR): // open(2)
+		return nil, &FileError{path, ErrNotRegular}
+	case err != nil:
+		return nil, &FileError{path, err}
+	}
+	if err := takeCopy(f); err != nil {
+		f.Close()
+		return nil, &FileError{path, err}
+	}
+	return &output{path: path, file: f}, nil
+}
+
+func takeCopy(f *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return ErrNotRegular
+	}
+	if st.Nlink != 1 {
+		return ErrLinked
+	}
+	if err := lock(f); err != nil {
+		return err
+	}
+	return f.Truncate(0)
+}
+
+// lock takes a lock that other processes can ask about without taking it: an open file description lock (fcntl(2), since
+// Linux 3.15). File systems that have none, such as some network ones, do without.
+func lock(f *os.File) error {
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart})
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return ErrInUse
+	}
+	return nil
+}
+
+// Writing tells whether a Recorder still has the file open.
+func Writing(f *os.File) bool {
+	lk := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lk)
+	return err == nil && lk.Type != unix.F_UNLCK
+}
+
+// syncDir asks the disk to keep a new file's name. File systems that cannot do not matter here: the log is there until the
+// machine loses power.
+func syncDir(path string) {
+	if dir, err := os.Open(filepath.Dir(path)); err == nil {
+		dir.Sync()
+		dir.Close()
+	}
+}

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"sync"
+	"time"
+)
+
+// Bounds of what waits for the writer. Ordinary events leave a quarter free for credentials, limits and the run's own.
+const (
+	maxQueue      = 8192
+	maxQueueBytes = 4 << 20
+)
+
+// flushInterval is how often counted events are written.
+const flushInterval = time.Second
+
+// writeSize is about how much is written at once.
+const writeSize = 64 << 10
+
+// Options say where a log goes.
+type Options struct {
+	Path   string   // must not exist; its directory must
+	Copies []string // regular files, made or overwritten
+	Run    string   // id of the run, in every line
+}
+
+// End is what the caller knows about the end of a run.
+type End struct {
+	Status int    // exit code
+	Reason string // why the run ended, where the command itself was not the reason
+}
+
+// Recorder writes the log of one run. Its methods are safe for concurrent use.
+type Recorder struct {
+	run    string
+	opened time.Time
+
+	startOnce sync.Once
+	closeOnce sync.Once
+	summary   Summary // of Close
+	closeErr  error
+
+	wake    chan struct{} // events wait
+	closing chan End
+	done    chan struct{} // the writer has ended
+	failed  chan struct{} // closed with the first write error
+
+	mu         sync.Mutex
+	queue      []Event
+	waiting    int // events in the queue or with the writer
+	waitBytes  int
+	folder     *folder
+	tally      tally
+	dropped    map[Class]uint64 // since the last events.dropped
+	allDropped uint64
+	err        error // first write error
+	shut       bool  // what comes is counted as dropped
+
+	// Of the writer, and of Start before there is one.
+	outputs []*output // the first is the log itself
+	chain   *chain
+	head    string // hash of the last line that is written
+	lines   uint64
+	dead    bool // the log cannot be written
+}
+
+// Open makes the log files. Nothing is written before Start.
+func Open(o Options) (*Recorder, error) {
+	if o.Run == "" || len(o.Run) > maxWord || Printable(o.Run) != o.Run {
+		return nil, fmt.Errorf("run id %q cannot be one", o.Run)
+	}
+	r := &Recorder{
+		run: o.Run, opened: time.Now(), folder: newFolder(), chain: newChain(o.Run), head: firstPrev,
+		dropped: make(map[Class]uint64),
+		wake:    make(chan struct{}, 1), closing: make(chan End), done: make(chan struct{}), failed: make(chan struct{}),
+	}
+	log, err := createLog(o.Path)
+	if err != nil {
+		return nil, err
+	}
+	r.outputs = append(r.outputs, log)
+	for _, path := range o.Copies {
+		out, err := openCopy(path)
+		if err != nil {
+			r.closeOutputs()
+			os.Remove(o.Path) // made here a moment ago, and empty
+			return nil, err
+		}
+		r.outputs = append(r.outputs, out)
+	}
+	return r, nil
+}
+
+// Start writes run.start and returns when it is on the disk. What Emit got before comes after it. It is called once.
+func (r *Recorder) Start(detail map[string]any) error {
+	err := errors.New("audit: the log has been started")
+	r.startOnce.Do(func() { err = r.begin(detail) })
+	return err
+}
+
+func (r *Recorder) begin(detail map[string]any) error {
+	body, missing := startBody(detail)
+	e := Event{Class: ClassRun, Action: ActionStart, Decision: Report, Detail: body, Truncated: missing}
+	r.stamp(&e, time.Now())
+	r.write([]Event{e})
+	r.sync()
+	syncDir(r.outputs[0].path)
+	go r.writer()
+	return r.Err()
+}
+
+// Emit records an event. It never blocks: the event is queued, or counted, when it returns.
+func (r *Recorder) Emit(e Event) {
+	e = capped(e)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	r.stamp(&e, now)
+	r.tally.add(e)
+	if r.shut {
+		r.drop(e.Class, weight(e))
+		return
+	}
+	room := r.room(e)
+	switch {
+	case foldable(e):
+		if !r.folder.admit(e, now, room) {
+			return
+		}
+	case !room:
+		r.drop(e.Class, weight(e))
+		return
+	}
+	r.queue = append(r.queue, e)
+	r.waiting++
+	r.waitBytes += entrySize(e)
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// room tells whether an event finds a place in the queue.
+func (r *Recorder) room(e Event) bool {
+	count, bytes := maxQueue, maxQueueBytes
+	if foldable(e) && e.Class != ClassLimit && e.Severity != SeverityCredential {
+		count, bytes = count*3/4, bytes*3/4
+	}
+	return r.waiting < count && r.waitBytes+entrySize(e) <= bytes
+}
+
+// Dropped counts events that were lost on their way to Emit, whatever they were about.
+func (r *Recorder) Dropped(n uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.drop("unknown", n)
+}
+
+func (r *Recorder) drop(class Class, n uint64) {
+	r.dropped[class] += n
+	r.allDropped += n
+}
+
+// stamp gives an event its times, in the form in which they are written.
+func (r *Recorder) stamp(e *Event, now time.Time) {
+	e.Mono = now.Sub(r.opened)
+	if !writable(e.Time) {
+		e.Time = now
+	}
+	e.Time = e.Time.UTC()
+	for _, t := range []**time.Time{&e.First, &e.Last} {
+		if *t == nil {
+			continue
+		}
+		utc := (*t).UTC()
+		if *t = &utc; !writable(utc) {
+			*t = nil
+		}
+	}
+}
+
+// writable tells whether a time has a text form and is not the zero time.
+func writable(t time.Time) bool {
+	year := t.UTC().Year()
+	return year >= 1970 && year <= 9999
+}
+
+// Failed is closed when the log, or a copy of it, can no longer be written. Err then says why.
+func (r *Recorder) Failed() <-chan struct{} { return r.failed }
+
+// Err is the first error of writing. Events that come after one are counted as dropped.
+func (r *Recorder) Err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
+
+// Close writes all that waits, then run.end, and returns when the log is on the disk. Events that come later are lost. The
+// error is the first that the log ever had; the summary is good in any case. Another Close returns the same.
+func (r *Recorder) Close(end End) (Summary, error) {
+	r.startOnce.Do(func() { r.begin(nil) }) // an error of it is kept in r.err
+	r.closeOnce.Do(func() {
+		r.closing <- end
+		<-r.done
+	})
+	return r.summary, r.closeErr
+}
+
+// writer writes what is queued, until Close.
+func (r *Recorder) writer() {
+	defer close(r.done)
+	tick := time.NewTicker(flushInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-r.wake:
+			r.drain(false)
+		case <-tick.C:
+			r.drain(true)
+		case end := <-r.closing:
+			r.finish(end)
+			return
+		}
+	}
+}
+
+// drain writes what is queued, and what is counted if flush says so.
+func (r *Recorder) drain(flush bool) {
+	r.mu.Lock()
+	batch := r.take()
+	if flush {
+		batch = append(batch, r.counted(false)...)
+	}
+	count, bytes := r.waiting, r.waitBytes
+	r.mu.Unlock()
+	r.write(batch)
+	r.mu.Lock()
+	r.waiting -= count
+	r.waitBytes -= bytes
+	r.mu.Unlock()
+}
+
+// take empties the queue.
+func (r *Recorder) take() []Event {
+	batch := r.queue
+	r.queue = nil
+	return batch
+}
+
+// counted returns the events that stand for others: counted ones, and dropped ones.
+func (r *Recorder) counted(all bool) []Event {
+	now := time.Now()
+	events := r.folder.flush(now, all)
+	if len(r.dropped) > 0 && !r.shut {
+		events = append(events, Event{
+			Class: ClassRun, Action: ActionDropped, Decision: Report, Reason: "these events are not in the log",
+			Detail: mustDetail(droppedDetail{maps.Clone(r.dropped)}),
+		})
+		clear(r.dropped)
+	}
+	for i := range events {
+		r.stamp(&events[i], now)
+	}
+	return events
+}
+
+// finish writes all that is left and run.end.
+func (r *Recorder) finish(end End) {
+	r.mu.Lock()
+	batch := append(r.take(), r.counted(true)...)
+	dropped := r.allDropped
+	r.shut = true
+	r.mu.Unlock()
+	r.write(batch)
+	e := Event{
+		Class: ClassRun, Action: ActionEnd, Decision: Report, Reason: cut(end.Reason, MaxText),
+		Detail: mustDetail(endDetail{end.Status, r.chain.counts, dropped, r.chain.prev}),
+	}
+	r.stamp(&e, time.Now())
+	r.write([]Event{e})
+	r.sync()
+	err := errors.Join(r.Err(), r.closeOutputs())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closeErr = err
+	r.summary = Summary{
+		Run: r.run, Status: end.Status, Reason: end.Reason, Lines: r.lines, Counts: r.chain.counts, Denied: r.tally.denied,
+		Noise: r.tally.noise, Dropped: r.allDropped, Top: r.tally.top(), More: r.tally.more, Head: r.head,
+	}
+}
+
+// write appends events to the log and its copies. Those that the log itself does not take are counted as dropped.
+func (r *Recorder) write(events []Event) {
+	var buf []byte
+	for len(events) > 0 && !r.dead {
+		n := 0
+		for buf = buf[:0]; n < len(events) && len(buf) < writeSize; n++ {
+			buf = r.chain.append(buf, events[n])
+		}
+		if err := r.outputs[0].write(buf); err != nil {
+			r.fail(err, true)
+			break
+		}
+		r.head, r.lines = r.chain.prev, r.chain.seq
+		r.eachCopy(func(out *output) error { return out.write(buf) })
+		events = events[n:]
+	}
+	if len(events) > 0 {
+		r.lose(events)
+	}
+}
+
+// sync asks the disk to keep what is written.
+func (r *Recorder) sync() {
+	if r.dead {
+		return
+	}
+	if err := r.outputs[0].sync(); err != nil {
+		r.fail(err, true)
+	}
+	r.eachCopy((*output).sync)
+}
+
+// eachCopy calls f for every copy that still works, and gives up those that fail.
+func (r *Recorder) eachCopy(f func(*output) error) {
+	good := r.outputs[:1]
+	for _, out := range r.outputs[1:] {
+		if err := f(out); err != nil {
+			r.fail(err, false)
+			out.close()
+			continue
+		}
+		good = append(good, out)
+	}
+	r.outputs = good
+}
+
+// fail keeps the first error and makes it known. dead says that nothing more will be written.
+func (r *Recorder) fail(err error, dead bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err == nil {
+		r.err = err
+		close(r.failed)
+	}
+	if dead {
+		r.dead, r.shut = true, true
+	}
+}
+
+func (r *Recorder) lose(events []Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range events {
+		r.drop(e.Class, weight(e))
+	}
+}
+
+func (r *Recorder) closeOutputs() error {
+	var errs []error
+	for _, out := range r.outputs {
+		errs = append(errs, out.close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+)
+
+// How many denials a summary tells apart. Credentials have places of their own, that noise cannot take.
+const (
+	maxDenials     = 256
+	maxCredentials = 64
+)
+
+// Counts says how many accesses a log records, by class and decision.
+type Counts map[Class]map[Decision]uint64
+
+func (c Counts) add(e Event) {
+	if c[e.Class] == nil {
+		c[e.Class] = make(map[Decision]uint64)
+	}
+	c[e.Class][e.Decision] += weight(e)
+}
+
+// Summary is what a run's log holds, for the person who ran it.
+type Summary struct {
+	Run     string   `json:"run"`
+	Status  int      `json:"status"`
+	Reason  string   `json:"reason,omitempty"`
+	Lines   uint64   `json:"lines"`   // of the log
+	Counts  Counts   `json:"counts"`  // what they record
+	Denied  uint64   `json:"denied"`  // accesses denied, without noise
+	Noise   uint64   `json:"noise"`   // accesses denied that mean nothing
+	Dropped uint64   `json:"dropped"` // events that are not in the log
+	Top     []Denial `json:"top,omitempty"`
+	More    uint64   `json:"more,omitempty"` // accesses denied that Top has no place for
+	Head    string   `json:"head"`           // hash of the last line; what Verify finds must be the same
+}
+
+// Denial is what was denied, each once: credentials first, then what was denied most often.
+type Denial struct {
+	Class    Class  `json:"class"`
+	Action   string `json:"action"`
+	Target   string `json:"target,omitempty"`
+	Severity string `json:"severity,omitempty"`
+	Reason   string `json:"reason,omitempty"` // of the first
+	Exe      string `json:"exe,omitempty"`    // of the first
+	Count    uint64 `json:"count"`
+
+	order int
+}
+
+// MarshalJSON writes any bytes as Event does.
+func (d Denial) MarshalJSON() ([]byte, error) {
+	type plain Denial
+	for _, text := range []*string{&d.Target, &d.Reason, &d.Exe} {
+		*text = quote(*text)
+	}
+	data, err := json.Marshal(plain(d))
+	return asciiJSON(nil, data), err
+}
+
+// tally collects the denials of a summary. It is not safe for concurrent use.
+type tally struct {
+	denials             map[denialKey]*Denial
+	ordinary            int // entries of denials that are not credentials
+	denied, noise, more uint64
+}
+
+type denialKey struct {
+	class          Class
+	action, target string
+}
+
+func (t *tally) add(e Event) {
+	if e.Decision != Deny {
+		return
+	}
+	if e.Severity == SeverityNoise {
+		t.noise += weight(e)
+		return
+	}
+	t.denied += weight(e)
+	key := denialKey{e.Class, e.Action, e.Target}
+	d := t.denials[key]
+	if d == nil {
+		if !t.place(e) {
+			t.more += weight(e)
+			return
+		}
+		if t.denials == nil {
+			t.denials = make(map[denialKey]*Denial)
+		}
+		d = &Denial{
+			Class: e.Class, Action: e.Action, Target: e.Target, Severity: e.Severity, Reason: e.Reason, Exe: e.Exe,
+			order: len(t.denials),
+		}
+		t.denials[key] = d
+	}
+	d.Count += weight(e)
+}
+
+// place takes a place for a new denial.
+func (t *tally) place(e Event) bool {
+	if e.Severity == SeverityCredential {
+		return len(t.denials)-t.ordinary < maxCredentials
+	}
+	if t.ordinary == maxDenials {
+		return false
+	}
+	t.ordinary++
+	return true
+}
+
+func (t *tally) top() []Denial {
+	top := make([]Denial, 0, len(t.denials))
+	for _, d := range t.denials {
+		top = append(top, *d)
+	}
+	slices.SortFunc(top, func(a, b Denial) int {
+		return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(b.Count, a.Count), cmp.Compare(a.order, b.order))
+	})
+	return top
+}
+
+func (d Denial) rank() int {
+	if d.Severity == SeverityCredential {
+		return 0
+	}
+	return 1
+}
