@@ -59,8 +59,9 @@ func (e Environment) passes(name string) bool {
 // sets, the later decides.
 func (e Environment) with(over Environment) Environment {
 	out := Environment{Pass: unite(e.Pass, over.Pass)}
+	passed := setOf(over.Pass)
 	for name, value := range e.Set {
-		if !slices.Contains(over.Pass, name) {
+		if !passed[name] {
 			out.set(name, value)
 		}
 	}

@@ -159,8 +159,9 @@ func (d *decoder) filesystem(n ast.Node) error {
 	if err != nil {
 		return err
 	}
+	hide := setOf(f.Hide)
 	for _, path := range slices.Concat(f.Read, f.Write, f.Private) {
-		if covered(path, f.Hide) {
+		if covered(path, hide) {
 			return d.fail(n, errorf("path %s is both granted and hidden: hide wins, so leave out one", show(path)))
 		}
 	}
@@ -184,10 +185,13 @@ func (d *decoder) choice(n ast.Node, key string, values []string) (string, error
 }
 
 func (d *decoder) network(n ast.Node) error {
-	return d.mapping(n, "network", []field{
+	err := d.mapping(n, "network", []field{
 		{"allow", func(n ast.Node) error { return d.list(n, "allow", d.rule) }},
 		{"loopback", func(n ast.Node) error { return d.list(n, "loopback", d.loopbackPort) }},
 	})
+	d.layer.rules = mergeRules(d.layer.rules)
+	d.layer.loopback = unite(d.layer.loopback, nil)
+	return err
 }
 
 // rule reads one entry of network.allow.
@@ -223,7 +227,7 @@ func (d *decoder) rule(n ast.Node) error {
 	if ports == nil {
 		rule.Ports = []PortRange{{defaultPort, defaultPort}}
 	}
-	d.layer.rules = mergeRules(d.layer.rules, []Rule{rule})
+	d.layer.rules = append(d.layer.rules, rule)
 	return nil
 }
 
@@ -258,7 +262,7 @@ func (d *decoder) loopbackPort(n ast.Node) error {
 	if !ok {
 		return d.fail(n, errorf("%s is not a port: write a number from 1 to 65535", show(s)))
 	}
-	d.layer.loopback = unite(d.layer.loopback, []uint16{port})
+	d.layer.loopback = append(d.layer.loopback, port)
 	return nil
 }
 

@@ -76,18 +76,32 @@ func checkPrivate(p string) error {
 	if !strings.HasPrefix(p, "~/") {
 		return errorf("path %s: only what is below the home (~/...) can be private", show(p))
 	}
-	if covered(p, neverPrivate) {
+	if covered(p, setOf(neverPrivate)) {
 		return errorf("path %s is refused in every private home: other programs run or trust it", show(p))
 	}
 	return nil
 }
 
 // covered reports whether p is one of the paths, or below one of them.
-func covered(p string, paths []string) bool {
-	return slices.ContainsFunc(paths, func(above string) bool {
-		rest, ok := strings.CutPrefix(p, above)
-		return ok && (rest == "" || rest[0] == '/')
-	})
+func covered(p string, paths map[string]bool) bool {
+	for p != "" {
+		if paths[p] {
+			return true
+		}
+		p = p[:max(strings.LastIndexByte(p, '/'), 0)]
+	}
+	return false
+}
+
+// setOf returns the elements of the lists as a set.
+func setOf(lists ...[]string) map[string]bool {
+	set := map[string]bool{}
+	for _, list := range lists {
+		for _, s := range list {
+			set[s] = true
+		}
+	}
+	return set
 }
 
 // checkNoise is checkPath for a pattern of Files.IsNoise.

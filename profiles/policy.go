@@ -152,25 +152,25 @@ func (f Files) with(over Files) Files {
 	if over.Home != "" {
 		out.Home = over.Home
 	}
-	hidden := func(path string) bool { return covered(path, out.Hide) }
+	hide := setOf(out.Hide)
+	hidden := func(path string) bool { return covered(path, hide) }
 	out.Write = without(out.Write, hidden)
 	out.Private = without(out.Private, hidden)
-	out.Read = without(out.Read, func(path string) bool {
-		return hidden(path) || slices.Contains(out.Write, path)
+	written := setOf(out.Write)
+	out.Read = without(out.Read, func(path string) bool { return hidden(path) || written[path] })
+
+	required := setOf(f.required(), over.required())
+	granted := setOf(out.Read, out.Write)
+	out.Optional = without(unite(f.Optional, over.Optional), func(path string) bool {
+		return required[path] || !granted[path]
 	})
-	for _, path := range unite(f.Optional, over.Optional) {
-		kept := slices.Contains(out.Read, path) || slices.Contains(out.Write, path)
-		if kept && !f.requires(path) && !over.requires(path) {
-			out.Optional = append(out.Optional, path)
-		}
-	}
 	return out
 }
 
-// requires reports whether the layer grants the path and insists on it.
-func (f Files) requires(path string) bool {
-	granted := slices.Contains(f.Read, path) || slices.Contains(f.Write, path)
-	return granted && !slices.Contains(f.Optional, path)
+// required returns the paths that the layer grants and insists on.
+func (f Files) required() []string {
+	optional := setOf(f.Optional)
+	return without(slices.Concat(f.Read, f.Write), func(path string) bool { return optional[path] })
 }
 
 // with returns the limits with those that over sets.
