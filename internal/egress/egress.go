@@ -182,14 +182,12 @@ func (g *Gateway) Serve(n Net) error {
 func (g *Gateway) Close() error {
 	g.mu.Lock()
 	g.closed = true
-	open := make([]io.Closer, 0, len(g.open))
-	for c := range g.open {
-		open = append(open, c)
-	}
+	open := g.open
+	g.open = nil
 	g.mu.Unlock()
 	g.stop()
 	var errs []error
-	for _, c := range open {
+	for c := range open {
 		if err := c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
@@ -217,9 +215,12 @@ func (g *Gateway) spawn(c io.Closer, f func()) bool {
 
 func (g *Gateway) forget(c io.Closer) {
 	g.mu.Lock()
+	_, open := g.open[c]
 	delete(g.open, c)
 	g.mu.Unlock()
-	c.Close()
+	if open {
+		c.Close()
+	}
 }
 
 // accept takes connections until the listener is closed.

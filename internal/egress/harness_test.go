@@ -249,7 +249,11 @@ func (n *network) dialWorld(ctx context.Context, addr netip.AddrPort) (net.Conn,
 func (n *network) dialed() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return strings.Trim(fmt.Sprint(n.dials), "[]")
+	var out []string
+	for _, d := range n.dials {
+		out = append(out, d.String())
+	}
+	return strings.Join(out, " ")
 }
 
 // wantEvents waits until the log has as many events as lines and compares them.

@@ -95,11 +95,11 @@ func helloMessage(b []byte) ([]byte, error) {
 func extensionName(exts reader) (string, error) {
 	name, found := "", false
 	seen := make(map[int]bool)
-	for len(exts.b) > 0 && !exts.bad {
+	for len(exts.b) > 0 {
 		id := exts.uint16()
 		data := reader{b: exts.bytes(exts.uint16())}
 		if exts.bad || seen[id] {
-			break
+			return "", helloError("the TLS hello has extensions that are malformed or come twice")
 		}
 		seen[id] = true
 		if id != extServerName {
@@ -113,10 +113,7 @@ func extensionName(exts reader) (string, error) {
 		}
 		name, found = string(host), true
 	}
-	switch {
-	case exts.bad || len(exts.b) != 0:
-		return "", helloError("the TLS hello has extensions that are malformed or come twice")
-	case !found:
+	if !found {
 		return "", helloError("the TLS hello has no server name (SNI)")
 	}
 	return name, nil
