@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netns
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const childEnv = "NETNS_TEST_CHILD"
+
+// inUserNamespace runs the calling test's body again, as root of a user namespace: what the supervisor is.
+func inUserNamespace(t *testing.T, body func(t *testing.T)) {
+	t.Helper()
+	if os.Getenv(childEnv) == t.Name() {
+		body(t)
+		return
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), childEnv+"="+t.Name())
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS") {
+		t.Fatalf("inside: %v\n%s", err, out)
+	}
+}
+
+func newNamespace(t *testing.T) *Namespace {
+	t.Helper()
+	n, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close() })
+	return n
+}
+
+// dial connects from inside.
+func dial(t *testing.T, n *Namespace, network, address string) net.Conn {
+	t.Helper()
+	var conn net.Conn
+	var err error
+	n.do(func() { conn, err = net.DialTimeout(network, address, 5*time.Second) })
+	if err != nil {
+		t.Fatalf("%s %s: %v", network, address, err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	return conn
+}
+
+// echo answers each accepted connection with the address that was dialed.
+func echo(n *Namespace) {
+	tcp, udp := n.Listeners()
+	for _, l := range tcp {
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				fmt.Fprintf(c, "gateway %s", c.LocalAddr())
+				c.Close()
+			}
+		}()
+	}
+	for _, u := range udp {
+		go func() {
+			var b [1500]byte
+			for {
+				size, src, dst, err := u.ReadFromTo(b[:])
+				if err != nil {
+					return
+				}
+				u.WriteFromTo(fmt.Appendf(nil, "gateway %s %s", dst, b[:size]), dst, src)
+			}
+		}()
+	}
+}
+
+var everywhere = []string{
+	"93.184.216.34:443", "127.0.0.53:53", "127.0.0.1:1", "10.1.2.3:65535", "169.254.169.254:80", "[2606:4700::1111]:443", "[::1]:1", "[fd00:ec2::254]:80",
+}
+
+func TestTCPArrivesWithItsDestination(t *testing.T) {
+	inUserNamespace(t, func(t *testing.T) {
+		n := newNamespace(t)
+		echo(n)
+		for _, address := range everywhere {
+			got, err := io.ReadAll(dial(t, n, "tcp", address))
+			if err != nil || string(got) != "gateway "+address {
+				t.Errorf("%s: %q, %v", address, got, err)
+			}
+		}
+	})
+}
+
+func TestUDPArrivesAndIsAnswered(t *testing.T) {
+	inUserNamespace(t, func(t *testing.T) {
+		n := newNamespace(t)
+		echo(n)
+		for _, address := range everywhere {
+			c := dial(t, n, "udp", address) // connected: it takes answers from that address alone
+			var b [100]byte
+			for range 2 {
+				if _, err := c.Write([]byte("hello")); err != nil {
+					t.Fatalf("%s: %v", address, err)
+				}
+				size, err := c.Read(b[:])
+				if err != nil || string(b[:size]) != "gateway "+address+" hello" {
+					t.Errorf("%s: %q, %v", address, b[:size], err)
+				}
+			}
+		}
+	})
+}
+
+// An unconnected socket gets its answer, too, and the answer is not captured again.
+func TestUnconnectedUDP(t *testing.T) {
+	inUserNamespace(t, func(t *testing.T) {
+		n := newNamespace(t)
+		echo(n)
+		for network, to := range map[string]string{"udp4": "8.8.8.8:53", "udp6": "[2001:4860:4860::8888]:53"} {
+			var c *net.UDPConn
+			var err error
+			n.do(func() { c, err = net.ListenUDP(network, nil) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(10 * time.Second))
+			if _, err := c.WriteToUDPAddrPort([]byte("q"), netip.MustParseAddrPort(to)); err != nil {
+				t.Fatal(err)
+			}
+			var b [100]byte
+			size, from, err := c.ReadFromUDPAddrPort(b[:])
+			if err != nil || string(b[:size]) != "gateway "+to+" q" || netip.AddrPortFrom(from.Addr().Unmap(), from.Port()).String() != to {
+				t.Errorf("%s: %q from %s, %v", to, b[:size], from, err)
+			}
+		}
+	})
+}
+
+// What the run listens on itself is its own: nothing of it reaches the gateway.
+func TestOwnServers(t *testing.T) {
+	inUserNamespace(t, func(t *testing.T) {
+		n := newNamespace(t)
+		echo(n)
+		for _, bind := range []string{"127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"} {
+			var l net.Listener
+			var u net.PacketConn
+			var err error
+			n.do(func() {
+				if l, err = net.Listen("tcp", bind); err == nil {
+					u, err = net.ListenPacket("udp", bind)
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			defer u.Close()
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					c.Write([]byte("own"))
+					c.Close()
+				}
+			}()
+			host := "127.0.0.1"
+			if strings.HasPrefix(bind, "[") {
+				host = "::1"
+			}
+			_, port, _ := net.SplitHostPort(l.Addr().String())
+			if got, err := io.ReadAll(dial(t, n, "tcp", net.JoinHostPort(host, port))); err != nil || string(got) != "own" {
+				t.Errorf("own TCP server on %s: %q, %v", bind, got, err)
+			}
+			_, port, _ = net.SplitHostPort(u.LocalAddr().String())
+			if _, err := dial(t, n, "udp", net.JoinHostPort(host, port)).Write([]byte("own")); err != nil {
+				t.Fatal(err)
+			}
+			var b [10]byte
+			u.SetDeadline(time.Now().Add(10 * time.Second))
+			if size, _, err := u.ReadFrom(b[:]); err != nil || !bytes.Equal(b[:size], []byte("own")) {
+				t.Errorf("own UDP server on %s: %q, %v", bind, b[:size], err)
+			}
+		}
+	})
+}
+
+func TestOwner(t *testing.T) {
+	inUserNamespace(t, func(t *testing.T) {
+		n := newNamespace(t)
+		tcp, udp := n.Listeners()
+		for i, address := range []string{"93.184.216.34:443", "[2606:4700::1111]:443"} {
+			dial(t, n, "tcp", address)
+			c, err := tcp[i].Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			local, remote := c.RemoteAddr().(*net.TCPAddr).AddrPort(), c.LocalAddr().(*net.TCPAddr).AddrPort()
+			var inode uint32
+			n.do(func() { inode = socketInode(unix.IPPROTO_TCP, local, remote) })
+			if inode == 0 {
+				t.Errorf("no TCP socket for %s -> %s", local, remote)
+			}
+			u := dial(t, n, "udp", address)
+			u.Write([]byte("x"))
+			var b [10]byte
+			_, src, dst, err := udp[i].ReadFromTo(b[:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			n.do(func() { inode = socketInode(unix.IPPROTO_UDP, src, dst) })
+			if inode == 0 {
+				t.Errorf("no UDP socket for %s -> %s", src, dst)
+			}
+			// The test's own process holds the socket, but only a thread of it is in the namespace.
+			n.inode = ownNamespace(t)
+			if p := n.Owner("udp", src, dst); p.PID != os.Getpid() {
+				t.Errorf("owner of %s: %+v, want %d", src, p, os.Getpid())
+			}
+			if p := n.Owner("tcp", netip.MustParseAddrPort("127.0.0.1:1"), dst); p.PID != 0 {
+				t.Errorf("owner of a socket that is not there: %+v", p)
+			}
+		}
+	})
+}
+
+func ownNamespace(t *testing.T) uint64 {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/net", &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Ino
+}
+
+func TestClose(t *testing.T) {
+	inUserNamespace(t, func(t *testing.T) {
+		n := newNamespace(t)
+		if n.Close() != nil || n.Close() != nil {
+			t.Error("closing twice is an error")
+		}
+		n.do(func() { t.Error("work was done after Close") })
+	})
+}
+
+func TestDiagMessages(t *testing.T) {
+	if got := diagInode(make([]byte, 20)); got != 0 {
+		t.Errorf("a short answer: inode %d", got)
+	}
+	r := diagRequest(unix.IPPROTO_TCP, netip.MustParseAddrPort("1.2.3.4:5"), netip.MustParseAddrPort("6.7.8.9:10"))
+	if len(r) != 72 || r[16] != unix.AF_INET || r[24+1] != 5 || r[28] != 1 || r[44] != 6 {
+		t.Errorf("request % x", r)
+	}
+}
