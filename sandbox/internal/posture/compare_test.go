@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package posture
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+var hostNamespaces = map[string]uint64{"cgroup": 1, "ipc": 2, "mnt": 3, "net": 4, "pid": 5, "user": 6, "uts": 7}
+
+// held is a process as it should be, before the command.
+func held() Posture {
+	return Posture{
+		PID: 77,
+		Threads: []Thread{{
+			TID: 77, UIDs: [4]int{1000, 1000, 1000, 1000}, GIDs: [4]int{100, 100, 100, 100}, Groups: []int{65534, 4},
+			NoNewPrivs: 1, Seccomp: 2, Filters: 1, Umask: 0o22,
+			Namespaces: map[string]uint64{
+				"cgroup": 11, "ipc": 12, "mnt": 13, "net": 14, "pid": 15, "user": 16, "uts": 17, "time": 8,
+			},
+			Files: []File{{0, "/dev/null", false}, {1, "pipe:[1]", false}, {2, "pipe:[1]", false}, {3, "socket:[2]", true}},
+		}},
+		UIDMap: []IDRange{{1000, 0, 1}}, GIDMap: []IDRange{{100, 0, 1}}, Setgroups: "deny",
+		Limits:  map[string]Limit{"Max core file size": {}, "Max open files": {1024, 4096}},
+		Mounts:  []Mount{{Point: "/", Type: "fuse"}, {Point: "/usr", Type: "ext4", ReadOnly: true}},
+		Cgroups: []string{"0::/"},
+	}
+}
+
+func wanted() Want {
+	return Want{
+		UID: 1000, GID: 100, Groups: []int{4, 65534}, UIDMap: []IDRange{{1000, 0, 1}}, GIDMap: []IDRange{{100, 0, 1}},
+		Filters: 1, Umask: 0o22, Limits: map[string]Limit{"Max open files": {1024, 4096}},
+		Host: hostNamespaces, Run: map[string]uint64{"net": 14, "pid": 15},
+		Open:    []int{3, 2, 1, 0},
+		Mounts:  []Mount{{Point: "/usr", Type: "ext4", ReadOnly: true}, {Point: "/", Type: "fuse"}},
+		Cgroups: []string{"0::/"},
+	}
+}
+
+func fields(list []Difference) (names []string) {
+	for _, d := range list {
+		names = append(names, d.Field)
+	}
+	return names
+}
+
+func TestCompareEqual(t *testing.T) {
+	if d := Compare(wanted(), held()); d != nil {
+		t.Errorf("differences: %v", d)
+	}
+}
+
+// TestCompareDiffers: one change each, and exactly the field that it is about.
+func TestCompareDiffers(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*Posture, *Thread, *Want)
+		field  string
+	}{
+		{"privileges", func(p *Posture, t *Thread, w *Want) { t.NoNewPrivs = 0 }, "no_new_privs"},
+		{"no filter", func(p *Posture, t *Thread, w *Want) { t.Seccomp = 0 }, "seccomp"},
+		{"strict mode", func(p *Posture, t *Thread, w *Want) { t.Seccomp = 1 }, "seccomp"},
+		{"too few filters", func(p *Posture, t *Thread, w *Want) { w.Filters = 2 }, "seccomp filters"},
+		{"too many filters", func(p *Posture, t *Thread, w *Want) { t.Filters = 2 }, "seccomp filters"},
+		{"no filter wanted", func(p *Posture, t *Thread, w *Want) { t.Filters, w.Filters = 0, 0 }, "seccomp filters"},
+		{"inheritable", func(p *Posture, t *Thread, w *Want) { t.Caps.Inheritable = 1 }, "capabilities"},
+		{"permitted", func(p *Posture, t *Thread, w *Want) { t.Caps.Permitted = 1 }, "capabilities"},
+		{"effective", func(p *Posture, t *Thread, w *Want) { t.Caps.Effective = 1 }, "capabilities"},
+		{"bounding", func(p *Posture, t *Thread, w *Want) { t.Caps.Bounding = 1 << 40 }, "capabilities"},
+		{"ambient", func(p *Posture, t *Thread, w *Want) { t.Caps.Ambient = 1 }, "capabilities"},
+		{"saved uid", func(p *Posture, t *Thread, w *Want) { t.UIDs[2] = 0 }, "uid"},
+		{"fs gid", func(p *Posture, t *Thread, w *Want) { t.GIDs[3] = 0 }, "gid"},
+		{"group", func(p *Posture, t *Thread, w *Want) { t.Groups = []int{4, 998} }, "groups"},
+		{"more groups", func(p *Posture, t *Thread, w *Want) { t.Groups = append(t.Groups, 4) }, "groups"},
+		{"umask", func(p *Posture, t *Thread, w *Want) { t.Umask = 0 }, "umask"},
+		{"blocked", func(p *Posture, t *Thread, w *Want) { t.Blocked = 1 }, "blocked signals"},
+		{"ignored", func(p *Posture, t *Thread, w *Want) { t.Ignored = 1 }, "ignored signals"},
+		{"caught", func(p *Posture, t *Thread, w *Want) { t.Caught = 1 }, "caught signals"},
+		{"host's net", func(p *Posture, t *Thread, w *Want) { w.Run = nil; t.Namespaces["net"] = 4 }, "net namespace"},
+		{"other net", func(p *Posture, t *Thread, w *Want) { t.Namespaces["net"] = 99 }, "net namespace"},
+		{"no namespace", func(p *Posture, t *Thread, w *Want) { delete(t.Namespaces, "uts") }, "uts namespace"},
+		{"time promised", func(p *Posture, t *Thread, w *Want) {
+			w.Host = map[string]uint64{"cgroup": 1, "ipc": 2, "mnt": 3, "net": 4, "pid": 5, "user": 6, "uts": 7, "time": 8}
+		}, "time namespace"},
+		{"host unknown", func(p *Posture, t *Thread, w *Want) {
+			w.Host = map[string]uint64{"cgroup": 1, "ipc": 2, "mnt": 3, "net": 4, "pid": 5, "user": 6}
+		}, "uts namespace"},
+		{"more files", func(p *Posture, t *Thread, w *Want) { t.Files = append(t.Files, File{9, "/etc", true}) }, "file 9"},
+		{"inherited file", func(p *Posture, t *Thread, w *Want) { t.Files[3].CloseOnExec = false }, "file 3"},
+		{"missing file", func(p *Posture, t *Thread, w *Want) { t.Files = t.Files[:3] }, "file 3"},
+		{"uid map", func(p *Posture, t *Thread, w *Want) { p.UIDMap[0].Size = 2 }, "uid_map"},
+		{"gid map", func(p *Posture, t *Thread, w *Want) { p.GIDMap = append(p.GIDMap, IDRange{0, 0, 1}) }, "gid_map"},
+		{"setgroups", func(p *Posture, t *Thread, w *Want) { p.Setgroups = "allow" }, "setgroups"},
+		{"core", func(p *Posture, t *Thread, w *Want) { p.Limits["Max core file size"] = Limit{0, 1} }, "limit Max core file size"},
+		{"core unknown", func(p *Posture, t *Thread, w *Want) { delete(p.Limits, "Max core file size") }, "limit Max core file size"},
+		{"files", func(p *Posture, t *Thread, w *Want) { p.Limits["Max open files"] = Limit{} }, "limit Max open files"},
+		{"cgroup", func(p *Posture, t *Thread, w *Want) { p.Cgroups = []string{"0::/../x"} }, "cgroup"},
+		{"mount", func(p *Posture, t *Thread, w *Want) { p.Mounts = append(p.Mounts, Mount{Point: "/host"}) }, "mount /host"},
+		{"no mount", func(p *Posture, t *Thread, w *Want) { p.Mounts = p.Mounts[:1] }, "mount /usr"},
+		{"no threads", func(p *Posture, t *Thread, w *Want) { p.Threads = nil }, "threads"},
+	} {
+		p, w := held(), wanted()
+		c.change(&p, &p.Threads[0], &w)
+		if got := fields(Compare(w, p)); !slices.Equal(got, []string{c.field}) {
+			t.Errorf("%s: differences in %q, want %q", c.name, got, c.field)
+		}
+	}
+}
+
+func TestCompareWritableMount(t *testing.T) {
+	p := held()
+	p.Mounts[1].ReadOnly = false
+	if got := fields(Compare(wanted(), p)); !slices.Equal(got, []string{"mount /usr", "mount /usr"}) {
+		t.Errorf("differences in %q, want the mount once as unwanted and once as missing", got)
+	}
+}
+
+func TestCompareEveryThread(t *testing.T) {
+	p := held()
+	second := held().Threads[0]
+	second.TID, second.Seccomp = 78, 0
+	p.Threads = append(p.Threads, second)
+	d := Compare(wanted(), p)
+	if len(d) != 1 || d[0].Thread != 78 || !strings.Contains(d[0].String(), "thread 78: seccomp is 0, not 2") {
+		t.Errorf("differences: %v", d)
+	}
+}
+
+// What a command may change is not compared while it runs, and what it may not change is.
+func TestCompareRunning(t *testing.T) {
+	p, w := held(), wanted()
+	th := &p.Threads[0]
+	th.Umask, th.Blocked, th.Ignored, th.Caught, th.Filters, th.Files = 0, 1, 2, 4, 2, nil
+	p.Limits["Max open files"] = Limit{}
+	w.Running = true
+	if d := Compare(w, p); d != nil {
+		t.Errorf("differences: %v", d)
+	}
+	th.Filters, th.Caps.Effective = 0, 1
+	p.Limits["Max core file size"] = Limit{1, 1}
+	if got := fields(Compare(w, p)); !slices.Equal(got, []string{"seccomp filters", "capabilities", "limit Max core file size"}) {
+		t.Errorf("differences in %q", got)
+	}
+}
+
+// TestZeroWant: nothing equals it, not even a process that has nothing.
+func TestZeroWant(t *testing.T) {
+	for _, p := range []Posture{{}, held(), {Threads: []Thread{{}}}} {
+		if len(Compare(Want{}, p)) == 0 {
+			t.Errorf("no difference to %+v", p)
+		}
+	}
+	w, p := wanted(), held()
+	w.Mounts, w.Cgroups = nil, nil
+	if got := fields(Compare(w, p)); !slices.Equal(got, []string{"cgroup", "mount /", "mount /usr"}) {
+		t.Errorf("differences in %q", got)
+	}
+	w.AnyMounts, w.AnyCgroup = true, true
+	if d := Compare(w, p); d != nil {
+		t.Errorf("differences: %v", d)
+	}
+}
