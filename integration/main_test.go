@@ -104,7 +104,7 @@ func makePlace(root string) (place, error) {
 	p := place{
 		root: root, home: root + "/home", state: root + "/state", config: root + "/config", project: root + "/project",
 	}
-	for _, dir := range []string{p.home, p.state, p.config, p.project} {
+	for _, dir := range []string{p.home, p.state, p.config, p.project, root + "/tmp"} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return p, err
 		}

@@ -35,9 +35,6 @@ func setupScript(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(p.root+"/tmp", 0o755); err != nil {
-		return err
-	}
 	for _, v := range p.environ() {
 		name, value, _ := strings.Cut(v, "=")
 		env.Setenv(name, value)

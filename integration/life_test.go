@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience is how long an event may take that follows from another. Nothing is timed by it; it ends what would hang.
+const patience = 30 * time.Second
+
+// eventually polls until a condition holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("after %v still not so: %s", patience, what)
+		}
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// TestPipes: what goes through the standard files is passed on byte for byte, and ends where it ended.
+func TestPipes(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	data := make([]byte, 8<<20)
+	rand.Read(data)
+	c := p.command("agentjail", "run", "--quiet", "--", "sh", "-c", "cat; echo to-stderr >&2")
+	c.Stdin = bytes.NewReader(data)
+	var out, errs bytes.Buffer
+	c.Stdout, c.Stderr = &out, &errs
+	if err := c.Run(); err != nil {
+		t.Fatal(err, errs.String())
+	}
+	if sha256.Sum256(out.Bytes()) != sha256.Sum256(data) {
+		t.Errorf("%d bytes went in, %d others came out", len(data), out.Len())
+	}
+	if errs.String() != "to-stderr\n" {
+		t.Errorf("stderr is %q", errs.String())
+	}
+}
+
+// TestPipeClosed: a reader that leaves ends the writer, as in a shell.
+func TestPipeClosed(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	stdout := p.must(t, "bash", "-c", "agentjail run --quiet -- yes | head -n 1; echo ${PIPESTATUS[0]}")
+	if stdout != "y\n141\n" && stdout != "y\n1\n" {
+		t.Errorf("got %q", stdout)
+	}
+}
+
+// TestClosedFiles: a command started without standard files runs.
+func TestClosedFiles(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.must(t, "sh", "-c", "agentjail run --quiet -- touch made <&- >&- 2>&-")
+	if !exists(p.project + "/made") {
+		t.Error("the command did not run")
+	}
+}
+
+// TestSignals: a signal to the launcher is one to the command.
+func TestSignals(t *testing.T) {
+	t.Parallel()
+	for name, signal := range map[string]syscall.Signal{
+		"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "QUIT": syscall.SIGQUIT, "USR1": syscall.SIGUSR1,
+	} {
+		t.Run("caught "+name, func(t *testing.T) {
+			p := newPlace(t)
+			script := fmt.Sprintf("trap 'echo got; exit 7' %s; touch ready; while :; do sleep 0.1; done", name)
+			c, out := start(t, p, "agentjail", "run", "--quiet", "--", "sh", "-c", script)
+			eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
+			c.Process.Signal(signal)
+			c.Wait()
+			if code := c.ProcessState.ExitCode(); code != 7 || !strings.Contains(out.String(), "got") {
+				t.Errorf("exit %d, output %q", code, out.String())
+			}
+		})
+	}
+	t.Run("not caught", func(t *testing.T) {
+		p := newPlace(t)
+		c, out := start(t, p, "agentjail", "run", "--quiet", "--", "sh", "-c", "touch ready; exec sleep 300")
+		eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
+		c.Process.Signal(syscall.SIGTERM)
+		c.Wait()
+		if code := c.ProcessState.ExitCode(); code != 143 {
+			t.Errorf("exit %d, output %q", code, out.String())
+		}
+		events, err := newestEvents(p.state)
+		if err == nil {
+			err = sound(events)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func start(t *testing.T, p place, name string, args ...string) (*exec.Cmd, *bytes.Buffer) {
+	t.Helper()
+	c := p.command(name, args...)
+	var out bytes.Buffer
+	c.Stdout, c.Stderr = &out, &out
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Process.Kill() })
+	return c, &out
+}
+
+// reap runs agentjail below the probe that sees orphans, and fails if a process is left.
+func reap(t *testing.T, p place, flags []string, command ...string) {
+	t.Helper()
+	args := append([]string{"reap"}, flags...)
+	args = append(args, "--", suite.base+"/bin/agentjail", "run", "--quiet", "--")
+	c := p.command("probe", append(args, command...)...)
+	stdout, stderr, code := finish(t, c)
+	if code != 0 {
+		t.Fatalf("%v: exit %d\n%s%s", flags, code, stdout, stderr)
+	}
+}
+
+// TestO05Survivors: nothing that a command leaves behind outlives the run, however well it hides.
+func TestO05Survivors(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	before := mounts(t)
+	p.write(t, "leave.py", `
+import os, signal, subprocess, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        for s in range(1, 32):
+            try: signal.signal(s, signal.SIG_IGN)
+            except (OSError, ValueError): pass
+        open("hidden", "w").close()
+        time.sleep(600)
+    os._exit(0)
+stopped = subprocess.Popen(["sleep", "600"])
+os.kill(stopped.pid, signal.SIGSTOP)
+subprocess.Popen(["setsid", "nohup", "sh", "-c", "trap '' TERM HUP INT; sleep 600"], stdout=subprocess.DEVNULL)
+while not os.path.exists("hidden"): time.sleep(0.01)
+`)
+	reap(t, p, nil, "python3", "leave.py")
+	if !exists(p.project + "/hidden") {
+		t.Fatal("the command did not get as far as leaving something behind")
+	}
+	clean(t, p, before)
+}
+
+// TestO06Killed: SIGKILL of the launcher or of the supervisor at any moment leaves no process and no mount, and the next run
+// works.
+func TestO06Killed(t *testing.T) {
+	p := newPlace(t)
+	before := mounts(t)
+	rounds := 10
+	if stress() > 100 {
+		rounds = 50
+	}
+	for _, who := range []string{"launcher", "supervisor"} {
+		for i := range rounds {
+			// From before the first namespace to well into the command, unevenly.
+			after := time.Duration(i*i+i*7%5) * 4 * time.Millisecond
+			reap(t, p, []string{"-kill", who, "-after", after.String()}, "sh", "-c", "sleep 300 & sleep 300")
+		}
+	}
+	clean(t, p, before)
+	_, stderr, code := p.run(t, "agentjail", "run", "--", "true")
+	if code != 0 || !strings.Contains(stderr, "ended without") {
+		t.Errorf("the run after a crash: exit %d, stderr %q: it must work, and report the crash", code, stderr)
+	}
+}
+
+// TestO06Supervisor: the death of the supervisor ends the run with an event, not with a hang.
+func TestO06Supervisor(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	c, out := start(t, p, "agentjail", "run", "--", "sh", "-c", "touch ready; sleep 300")
+	eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
+	for _, pid := range childrenOf(t, c.Process.Pid) {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+	c.Wait()
+	if code := c.ProcessState.ExitCode(); code == 0 || code < 0 {
+		t.Errorf("exit %d, output %q", code, out.String())
+	}
+}
+
+func childrenOf(t *testing.T, pid int) []int {
+	t.Helper()
+	var pids []int
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, file := range files {
+		data, _ := os.ReadFile(file)
+		for _, word := range strings.Fields(string(data)) {
+			var child int
+			fmt.Sscan(word, &child)
+			pids = append(pids, child)
+		}
+	}
+	if len(pids) == 0 {
+		t.Fatal("the launcher has no child")
+	}
+	return pids
+}
+
+// mounts is the suite's own mount table, in which no run may leave anything.
+func mounts(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// clean checks that runs at a place left neither mounts, cgroups, temporary files nor anything but logs and homes in the state.
+func clean(t *testing.T, p place, mountsBefore string) {
+	t.Helper()
+	if now := mounts(t); now != mountsBefore {
+		t.Errorf("the mount table was\n%s\nand is\n%s", mountsBefore, now)
+	}
+	if entries, err := os.ReadDir(p.root + "/tmp"); err == nil && len(entries) > 0 {
+		t.Errorf("left in TMPDIR: %v", entries)
+	}
+	runs, _ := os.ReadDir(p.state + "/agentjail/runs")
+	for _, run := range runs {
+		if groups := cgroupsOf(run.Name()); len(groups) > 0 {
+			t.Errorf("left: %v", groups)
+		}
+	}
+}
+
+// cgroupsOf finds the cgroups of a run by its id.
+func cgroupsOf(run string) []string {
+	var found []string
+	filepath.WalkDir("/sys/fs/cgroup", func(path string, entry os.DirEntry, err error) error {
+		if err == nil && strings.Contains(strings.ToLower(entry.Name()), strings.ToLower(run)) {
+			found = append(found, path)
+		}
+		return nil
+	})
+	return found
+}
+
+// TestLateLog: the log of a run that goes on can be followed.
+func TestLateLog(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.write(t, p.home+"/.netrc", "x")
+	c, _ := start(t, p, "agentjail", "run", "--quiet", "--", "sh", "-c", "touch ready; while [ ! -e go ]; do sleep 0.1; done; cat ~/.netrc; sleep 300")
+	eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
+	follow := p.command("agentjail", "log", "--follow", "--denied")
+	r, w := io.Pipe()
+	follow.Stdout = w
+	if err := follow.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { follow.Process.Kill(); follow.Wait() }()
+	seen := make(chan bool, 1)
+	go func() {
+		var all bytes.Buffer
+		buf := make([]byte, 4096)
+		for {
+			n, err := r.Read(buf)
+			all.Write(buf[:n])
+			if strings.Contains(all.String(), ".netrc") {
+				seen <- true
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	p.write(t, "go", "")
+	select {
+	case <-seen:
+	case <-time.After(patience):
+		t.Error("the denial does not show")
+	}
+	c.Process.Signal(syscall.SIGTERM)
+	c.Wait()
+}
