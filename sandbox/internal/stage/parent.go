@@ -163,10 +163,12 @@ func (p *Parent) listener(ready *Ready) error {
 		return noAnswer(err)
 	}
 	file, pid := control(oob[:oobn])
-	ready.Listener, ready.HostPID = file, pid
 	r, err := decodeReport(buf[:n])
-	if err == nil && (pid <= 0 || !isListener(file)) {
+	if err == nil && (r.kind != reportListener || pid <= 0 || !isListener(file)) {
 		err = &Error{Step: StepAnswer, Detail: "a report without a listener"}
+	}
+	if err == nil {
+		err = p.report(reportReady)
 	}
 	if err != nil {
 		if file != nil {
@@ -174,8 +176,25 @@ func (p *Parent) listener(ready *Ready) error {
 		}
 		return p.explain(err)
 	}
-	ready.WaitKillable = r.flags&flagWaitKillable != 0
+	ready.Listener, ready.HostPID, ready.WaitKillable = file, pid, r.flags&flagWaitKillable != 0
 	return nil
+}
+
+// report reads the next report, which has to be of a kind.
+func (p *Parent) report(kind uint32) error {
+	buf := make([]byte, reportSize+1)
+	n, err := p.handOver.Read(buf)
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	if err != nil {
+		return noAnswer(err)
+	}
+	r, err := decodeReport(buf[:n])
+	if err == nil && r.kind != kind {
+		err = &Error{Step: StepAnswer, Detail: "a report out of turn"}
+	}
+	return err
 }
 
 // explain adds what the command's process could not say.
@@ -231,17 +250,10 @@ func (p *Parent) Go() error {
 	if _, err := p.handOver.Write([]byte{1}); err != nil {
 		return noAnswer(err)
 	}
-	buf := make([]byte, reportSize+1)
-	n, err := p.handOver.Read(buf)
-	switch {
-	case err == io.EOF || err == nil && n == 0:
-		return nil // close-on-exec; or killed before, which Wait tells
-	case err != nil:
-		return noAnswer(err)
-	}
-	r, err := decodeReport(buf[:n])
-	if err == nil && r.kind != reportFailed {
-		err = &Error{Step: StepAnswer, Detail: "a report out of turn"}
+	err := p.report(reportFailed)
+	var e *Error
+	if errors.As(err, &e) && e.Step == StepAnswer && e.Errno == unix.ECONNRESET {
+		return nil // closed on exec; or killed before, which Wait tells
 	}
 	return p.explain(err)
 }

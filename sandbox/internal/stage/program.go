@@ -46,6 +46,7 @@ type image struct {
 	kept   uintptr
 	goByte [1]byte
 	report report
+	ready  report
 	iov    unix.Iovec
 	rights struct {
 		header unix.Cmsghdr
@@ -197,7 +198,7 @@ func limits(asked []Rlimit, files unix.Rlimit) []Rlimit {
 }
 
 // filterOps puts the filter on and hands its listener over. Everything after SYS_SECCOMP runs under the filter, before
-// anybody answers it: sendmsg, close, read, and execve have to be what it allows without a question.
+// anybody answers it: sendmsg, close, write, read and execve have to be what it allows without a question.
 func (im *image) filterOps() {
 	im.program = sockFprog{len: uint16(len(im.filter)), filter: &im.filter[0]}
 	const listen = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
@@ -216,6 +217,8 @@ func (im *image) filterOps() {
 	im.message.SetControllen(int(unsafe.Sizeof(im.rights)))
 	im.add(StepListener, unix.SYS_SENDMSG, handOverFD, address(&im.message), unix.MSG_NOSIGNAL)
 	im.add(StepListener, unix.SYS_CLOSE).how = use
+	im.ready.kind = reportReady // only now is the process as the supervisor wants to see it
+	im.add(StepListener, unix.SYS_WRITE, handOverFD, address(&im.ready), reportSize)
 	im.add(StepListener, unix.SYS_READ, handOverFD, address(&im.goByte), 1).how = one
 }
 

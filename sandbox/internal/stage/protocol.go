@@ -23,6 +23,7 @@ import (
 //	     |                                    | own capabilities, own filter     | limits, chdir, Landlock, seccomp
 //	     |<-- started{pid, abi} | failed -----|                                  |
 //	     |<-- report{listener} + SCM_RIGHTS, or report{failed} ------------------|
+//	     |<-- report{ready} -----------------------------------------------------|
 //	     | compare the posture                |                                  | blocked in read
 //	     |-- 1 byte: go -------------------------------------------------------->|
 //	     |<-- end of file, or report{failed} ------------------------------------| execve
@@ -188,6 +189,7 @@ type report struct {
 const (
 	reportListener = 1
 	reportFailed   = 2
+	reportReady    = 3
 
 	flagWaitKillable = 1 // SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is on
 
@@ -203,7 +205,7 @@ func decodeReport(data []byte) (report, error) {
 	order := binary.NativeEndian
 	r := report{order.Uint32(data), Step(order.Uint32(data[4:])), order.Uint32(data[8:]), order.Uint32(data[12:])}
 	switch {
-	case r.kind == reportListener:
+	case r.kind == reportListener, r.kind == reportReady:
 		return r, nil
 	case r.kind == reportFailed && r.step > 0 && r.step < stepEnd && r.errno < maxErrno:
 		return r, &Error{Step: r.step, Errno: syscall.Errno(r.errno)}
