@@ -1,145 +1,210 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package netns makes the network namespace of a run, in which every packet arrives at the run's gateway.
-//
-// The namespace has nothing but lo, and every address is local to it: what a program sends, to whatever address, comes back
-// in on lo. One nftables chain in front hands each TCP connection and each UDP packet to a listener of the gateway (TPROXY),
-// with the original destination as the local address. There is no route, no NAT and no packet anywhere else. What a program
-// of the run listens on itself, on a loopback address, it gets as everywhere.
-//
-// The namespace belongs to the user namespace of the supervisor that makes it: nothing inside can change it.
-//
-// What it refuses: a kernel without nft_tproxy or nft_socket; the error says what to load. ICMP and all other protocols end
-// here, since lo answers for every address; raw sockets are the syscall filter's to refuse.
 package netns
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
+	"syscall"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// Error says which step of making the namespace failed.
-type Error struct {
-	Step string
-	Err  error
-	fix  string
-}
-
-func (e *Error) Error() string { return e.Step + ": " + e.Err.Error() }
-func (e *Error) Unwrap() error { return e.Err }
-
-// Fix says what the user can do.
-func (e *Error) Fix() string { return e.fix }
-
-// Namespace is a run's network namespace. Its methods may be called from any goroutine.
+// Namespace is the network namespace of a run. Its methods may be called from any goroutine.
 type Namespace struct {
-	file  *os.File      // the namespace itself
-	work  chan func()   // runs on the thread that lives in it
-	ended chan struct{} // closed by Close
-	inode uint64
+	file  *os.File // keeps the namespace
 	tcp   []net.Listener
 	udp   []*UDP
+	owner *owners
 }
 
-// New makes a namespace and its listeners. The caller is root in its own user namespace.
+// New makes a network namespace that captures everything. The error is an *Error that names what is missing.
 func New() (*Namespace, error) {
-	n := &Namespace{work: make(chan func()), ended: make(chan struct{})}
-	made := make(chan error)
-	go n.live(made)
-	if err := <-made; err != nil {
-		return nil, err
-	}
-	var err error
-	n.do(func() { err = n.setUp() })
-	if err != nil {
+	n := &Namespace{}
+	if err := inNewNamespace(n.build); err != nil {
 		n.Close()
 		return nil, err
 	}
 	return n, nil
 }
 
-// live is the thread in the namespace. It is never given back to the runtime: the goroutine ends locked, and the thread with it.
-func (n *Namespace) live(made chan<- error) {
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		made <- &Error{"unshare(CLONE_NEWNET)", err, "network namespaces must be allowed here"}
-		return
-	}
-	file, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		made <- &Error{"open the namespace", err, ""}
-		return
-	}
-	n.file = file
-	made <- nil
-	for {
-		select {
-		case f := <-n.work:
-			f()
-		case <-n.ended:
+// inNewNamespace calls f on a thread that is in a new network namespace. The thread ends with f: sockets keep the namespace
+// that they were made in.
+func inNewNamespace(f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// The first thread stands for the process in /proc/PID/ns/net: another one is taken while this one waits.
+			done <- inNewNamespace(f)
+			runtime.UnlockOSThread()
 			return
 		}
-	}
+		// Without UnlockOSThread the runtime ends the thread.
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			done <- fail("network namespace", fixNamespace, fmt.Errorf("unshare: %w", err))
+			return
+		}
+		done <- f()
+	}()
+	return <-done
 }
 
-// do runs f in the namespace and waits for it. After Close it does nothing.
-func (n *Namespace) do(f func()) {
-	done := make(chan struct{})
-	select {
-	case n.work <- func() { f(); close(done) }:
-		<-done
-	case <-n.ended:
+func (n *Namespace) build() error {
+	file, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return fail("network namespace", fixLink, err)
 	}
-}
-
-// setUp runs in the namespace.
-func (n *Namespace) setUp() error {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(n.file.Fd()), &st); err != nil {
-		return &Error{"fstat of the namespace", err, ""}
+	n.file = file
+	ipv6, err := configureLink()
+	if err != nil {
+		return fail("loopback interface", fixLink, err)
 	}
-	n.inode = st.Ino
-	if err := routeAll(); err != nil {
+	if err := loadRules(ipv6); err != nil {
 		return err
 	}
-	if err := n.listen(); err != nil {
-		return err
+	addrs := []netip.Addr{loopback4}
+	if ipv6 {
+		addrs = append(addrs, loopback6)
 	}
-	return capture(n.ports())
+	for _, addr := range addrs {
+		if err := n.listen(netip.AddrPortFrom(addr, port)); err != nil {
+			return fail("listeners", fixListen, err)
+		}
+	}
+	if n.owner, err = newOwners(n.file); err != nil {
+		return fail("socket owners", fixDiag, err)
+	}
+	return nil
 }
 
-// Path names the namespace for processes that may look into this one.
+// configureLink brings lo up and makes every address local. It tells whether there is IPv6.
+func configureLink() (ipv6 bool, err error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return false, err
+	}
+	defer h.Close()
+	lo, err := h.LinkByName("lo")
+	if err != nil {
+		return false, err
+	}
+	if err := h.LinkSetUp(lo); err != nil {
+		return false, err
+	}
+	if err := localDefault(h, lo, loopback4); err != nil {
+		return false, fmt.Errorf("route of IPv4: %w", err)
+	}
+	err = localDefault(h, lo, loopback6)
+	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return false, nil // booted with ipv6.disable=1, or built without
+	}
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENODEV) {
+		// The host's setting was handed down (net.core.devconf_inherit_init_net).
+		if err := os.WriteFile("/proc/sys/net/ipv6/conf/lo/disable_ipv6", []byte("0"), 0); err != nil {
+			return false, fmt.Errorf("IPv6 is disabled: %w", err)
+		}
+		err = localDefault(h, lo, loopback6)
+	}
+	if err != nil {
+		return false, fmt.Errorf("route of IPv6: %w", err)
+	}
+	return true, nil
+}
+
+// localDefault is `ip route add local default dev lo src ADDR`. With a source that is the same for all, answers come to an
+// address that is told from captured ones, and no connection can meet itself (it would come from the address it goes to).
+func localDefault(h *netlink.Handle, lo netlink.Link, src netip.Addr) error {
+	return h.RouteAdd(&netlink.Route{
+		Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL, Scope: unix.RT_SCOPE_HOST, LinkIndex: lo.Attrs().Index,
+		Dst: &net.IPNet{IP: make(net.IP, src.BitLen()/8), Mask: net.CIDRMask(0, src.BitLen())}, Src: src.AsSlice(),
+	})
+}
+
+// listen opens the listeners of one family.
+func (n *Namespace) listen(addr netip.AddrPort) error {
+	lc := net.ListenConfig{Control: control(transparent(addr.Addr()))}
+	lc.SetMultipathTCP(false) // tproxy looks for plain TCP sockets
+	network := "4"
+	if addr.Addr().Is6() {
+		network = "6"
+	}
+	l, err := lc.Listen(context.Background(), "tcp"+network, addr.String())
+	if err != nil {
+		return err
+	}
+	n.tcp = append(n.tcp, l)
+	u, err := listenUDP(network, addr)
+	if err != nil {
+		return err
+	}
+	n.udp = append(n.udp, u)
+	return nil
+}
+
+// option is a socket option with a number as its value.
+type option struct {
+	level, name, value int
+}
+
+// transparent are the options of a socket that takes connections to every address (ip(7), ipv6(7)).
+func transparent(addr netip.Addr) []option {
+	if addr.Is6() {
+		return []option{{unix.SOL_SOCKET, unix.SO_MARK, mark}, {unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1}}
+	}
+	return []option{{unix.SOL_SOCKET, unix.SO_MARK, mark}, {unix.SOL_IP, unix.IP_TRANSPARENT, 1}}
+}
+
+// control sets options on a socket before it is bound.
+func control(options []option) func(network, address string, c syscall.RawConn) error {
+	return func(_, _ string, c syscall.RawConn) error {
+		var failed error
+		err := c.Control(func(fd uintptr) {
+			for _, o := range options {
+				if err := unix.SetsockoptInt(int(fd), o.level, o.name, o.value); err != nil && failed == nil {
+					failed = fmt.Errorf("setsockopt %d, %d: %w", o.level, o.name, err)
+				}
+			}
+		})
+		return errors.Join(err, failed)
+	}
+}
+
+// Path names the namespace for setns(2) and libcontainer, in this process and its children.
 func (n *Namespace) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.file.Fd()) }
 
-// Listeners are where everything arrives; they are the caller's to close.
-func (n *Namespace) Listeners() ([]net.Listener, []*UDP) { return n.tcp, n.udp }
+// File is the namespace. It stays open until Close.
+func (n *Namespace) File() *os.File { return n.file }
 
-// Close gives the namespace up; it ends when the last process and socket in it do.
+// Listeners returns what captures the run's traffic, for IPv4 and IPv6. Close closes them too.
+func (n *Namespace) Listeners() (tcp []net.Listener, udp []*UDP) { return n.tcp, n.udp }
+
+// Close releases the namespace, which ends with the last process in it. It may be called again.
 func (n *Namespace) Close() error {
-	select {
-	case <-n.ended:
-		return nil
-	default:
-	}
-	close(n.ended)
 	var errs []error
 	for _, l := range n.tcp {
-		errs = append(errs, closed(l.Close()))
+		errs = append(errs, ignoreClosed(l.Close()))
 	}
 	for _, u := range n.udp {
-		errs = append(errs, closed(u.Close()))
+		errs = append(errs, ignoreClosed(u.Close()))
 	}
-	return errors.Join(append(errs, n.file.Close())...)
+	if n.owner != nil {
+		errs = append(errs, ignoreClosed(n.owner.Close()))
+	}
+	if n.file != nil {
+		errs = append(errs, ignoreClosed(n.file.Close()))
+	}
+	return errors.Join(errs...)
 }
 
-// closed is nil for what the gateway has closed already.
-func closed(err error) error {
-	if errors.Is(err, net.ErrClosed) {
+func ignoreClosed(err error) error {
+	if errors.Is(err, os.ErrClosed) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return err

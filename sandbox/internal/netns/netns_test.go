@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -50,12 +51,29 @@ func newNamespace(t *testing.T) *Namespace {
 	return n
 }
 
+// inside calls f on a thread that is in the namespace.
+func inside(t *testing.T, n *Namespace, f func()) {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET)
+		if err == nil {
+			f()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
 // dial connects from inside.
 func dial(t *testing.T, n *Namespace, network, address string) net.Conn {
 	t.Helper()
 	var conn net.Conn
 	var err error
-	n.do(func() { conn, err = net.DialTimeout(network, address, 5*time.Second) })
+	inside(t, n, func() { conn, err = net.DialTimeout(network, address, 5*time.Second) })
 	if err != nil {
 		t.Fatalf("%s %s: %v", network, address, err)
 	}
@@ -138,7 +156,7 @@ func TestUnconnectedUDP(t *testing.T) {
 		for network, to := range map[string]string{"udp4": "8.8.8.8:53", "udp6": "[2001:4860:4860::8888]:53"} {
 			var c *net.UDPConn
 			var err error
-			n.do(func() { c, err = net.ListenUDP(network, nil) })
+			inside(t, n, func() { c, err = net.ListenUDP(network, nil) })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -165,7 +183,7 @@ func TestOwnServers(t *testing.T) {
 			var l net.Listener
 			var u net.PacketConn
 			var err error
-			n.do(func() {
+			inside(t, n, func() {
 				if l, err = net.Listen("tcp", bind); err == nil {
 					u, err = net.ListenPacket("udp", bind)
 				}
@@ -218,10 +236,8 @@ func TestOwner(t *testing.T) {
 			}
 			defer c.Close()
 			local, remote := c.RemoteAddr().(*net.TCPAddr).AddrPort(), c.LocalAddr().(*net.TCPAddr).AddrPort()
-			var inode uint32
-			n.do(func() { inode = socketInode(unix.IPPROTO_TCP, local, remote) })
-			if inode == 0 {
-				t.Errorf("no TCP socket for %s -> %s", local, remote)
+			if inode, err := n.owner.diag.inode("tcp", local, remote); err != nil || inode == 0 {
+				t.Errorf("no TCP socket for %s -> %s: %v", local, remote, err)
 			}
 			u := dial(t, n, "udp", address)
 			u.Write([]byte("x"))
@@ -230,12 +246,11 @@ func TestOwner(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			n.do(func() { inode = socketInode(unix.IPPROTO_UDP, src, dst) })
-			if inode == 0 {
-				t.Errorf("no UDP socket for %s -> %s", src, dst)
+			if inode, err := n.owner.diag.inode("udp", src, dst); err != nil || inode == 0 {
+				t.Errorf("no UDP socket for %s -> %s: %v", src, dst, err)
 			}
 			// The test's own process holds the socket, but only a thread of it is in the namespace.
-			n.inode = ownNamespace(t)
+			n.owner.namespace = ownNamespace(t)
 			if p := n.Owner("udp", src, dst); p.PID != os.Getpid() {
 				t.Errorf("owner of %s: %+v, want %d", src, p, os.Getpid())
 			}
@@ -261,16 +276,15 @@ func TestClose(t *testing.T) {
 		if n.Close() != nil || n.Close() != nil {
 			t.Error("closing twice is an error")
 		}
-		n.do(func() { t.Error("work was done after Close") })
 	})
 }
 
 func TestDiagMessages(t *testing.T) {
-	if got := diagInode(make([]byte, 20)); got != 0 {
-		t.Errorf("a short answer: inode %d", got)
+	if got, err := diagInode(make([]byte, 20)); got != 0 || err == nil {
+		t.Errorf("a short answer: inode %d, %v", got, err)
 	}
-	r := diagRequest(unix.IPPROTO_TCP, netip.MustParseAddrPort("1.2.3.4:5"), netip.MustParseAddrPort("6.7.8.9:10"))
-	if len(r) != 72 || r[16] != unix.AF_INET || r[24+1] != 5 || r[28] != 1 || r[44] != 6 {
-		t.Errorf("request % x", r)
+	r, err := diagRequest("tcp", netip.MustParseAddrPort("1.2.3.4:5"), netip.MustParseAddrPort("6.7.8.9:10"))
+	if err != nil || len(r) != 72 || r[16] != unix.AF_INET || r[24+1] != 5 || r[28] != 1 || r[44] != 6 {
+		t.Errorf("request % x, %v", r, err)
 	}
 }

@@ -4,11 +4,13 @@ package netns
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
+	"slices"
 	"strconv"
-	"strings"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,108 +18,247 @@ import (
 	"github.com/agentjail/agentjail/internal/caller"
 )
 
-// Owner finds the process of the run that opened a socket. The zero Process is an unknown one: the process may be gone.
-func (n *Namespace) Owner(network string, local, remote netip.AddrPort) audit.Process {
-	protocol := byte(unix.IPPROTO_TCP)
-	if network == "udp" {
-		protocol = unix.IPPROTO_UDP
-	}
-	var inode uint32
-	n.do(func() { inode = socketInode(protocol, local, remote) })
-	if inode == 0 {
-		return audit.Process{}
-	}
-	return n.holder(inode)
+// Bounds of the search for a socket's process. A run can have many processes with many files: what is not found within them
+// has no owner in the log.
+const (
+	maxProcesses = 4096    // looked at, of the host's
+	maxFiles     = 1 << 16 // looked at, of all processes together
+	maxKnown     = 256     // sockets whose owner is remembered
+	knownFor     = time.Second
+	maxRecent    = 8 // processes that are tried first
+)
+
+// owners finds the processes behind sockets of one network namespace.
+type owners struct {
+	namespace uint64 // inode
+	diag      *diagSocket
+
+	mu     sync.Mutex
+	known  map[uint32]known
+	recent []int // processes that owned a socket, latest first
 }
 
-// holder searches the processes of this namespace for a file that is the socket (proc_pid_fd(5)).
-func (n *Namespace) holder(inode uint32) audit.Process {
-	want := "socket:[" + strconv.FormatUint(uint64(inode), 10) + "]"
-	ours := "net:[" + strconv.FormatUint(n.inode, 10) + "]"
-	entries, err := os.ReadDir("/proc")
+type known struct {
+	process audit.Process
+	at      time.Time
+}
+
+// newOwners opens what it needs in the network namespace of the calling thread, which is the one of the file.
+func newOwners(namespace *os.File) (*owners, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(namespace.Fd()), &st); err != nil {
+		return nil, err
+	}
+	diag, err := newDiagSocket()
 	if err != nil {
-		return audit.Process{}
+		return nil, err
 	}
-	for i := len(entries) - 1; i >= 0; i-- { // the newest are most often the last
-		pid, err := strconv.Atoi(entries[i].Name())
-		if err != nil {
-			continue
-		}
-		dir := filepath.Join("/proc", entries[i].Name())
-		if link, err := os.Readlink(filepath.Join(dir, "ns/net")); err != nil || link != ours {
-			continue
-		}
-		if holds(filepath.Join(dir, "fd"), want) {
-			return caller.Of(pid)
-		}
-	}
-	return audit.Process{}
+	return &owners{namespace: st.Ino, diag: diag, known: map[uint32]known{}}, nil
 }
 
-func holds(dir, want string) bool {
-	fds, err := os.ReadDir(dir)
+// Owner finds the process that holds the command's end of a connection or datagram. The zero Process is an unknown one: the
+// socket is closed already, or its process is.
+func (n *Namespace) Owner(network string, local, remote netip.AddrPort) audit.Process {
+	o := n.owner
+	inode, err := o.diag.inode(network, unmap(local), unmap(remote))
+	if err != nil || inode == 0 {
+		return audit.Process{}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if k, ok := o.known[inode]; ok && time.Since(k.at) < knownFor {
+		return k.process
+	}
+	pid := o.find("socket:[" + strconv.FormatUint(uint64(inode), 10) + "]")
+	if pid == 0 {
+		return audit.Process{}
+	}
+	o.recent = slices.DeleteFunc(o.recent, func(p int) bool { return p == pid })
+	o.recent = append([]int{pid}, o.recent[:min(len(o.recent), maxRecent-1)]...)
+	if len(o.known) >= maxKnown {
+		clear(o.known)
+	}
+	k := known{caller.Of(pid), time.Now()}
+	o.known[inode] = k
+	return k.process
+}
+
+// find looks for a process of the namespace that holds the file: first those that were found before.
+func (o *owners) find(link string) int {
+	files := maxFiles
+	for _, pid := range o.recent {
+		if o.holds(pid, link, &files) {
+			return pid
+		}
+	}
+	for _, pid := range processes() {
+		if !slices.Contains(o.recent, pid) && o.holds(pid, link, &files) {
+			return pid
+		}
+	}
+	return 0
+}
+
+// processes lists the newest processes that this one can see, newest first as far as numbers tell.
+func processes() []int {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	var pids []int
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	slices.SortFunc(pids, func(a, b int) int { return b - a })
+	return pids[:min(len(pids), maxProcesses)]
+}
+
+// holds tells whether a process is in the namespace and holds the file. It takes what it looks at from the budget.
+func (o *owners) holds(pid int, link string, budget *int) bool {
+	dir := "/proc/" + strconv.Itoa(pid)
+	var st unix.Stat_t
+	if unix.Stat(dir+"/ns/net", &st) != nil || st.Ino != o.namespace {
+		return false
+	}
+	fds, err := os.Open(dir + "/fd")
 	if err != nil {
 		return false
 	}
-	for _, fd := range fds {
-		if link, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && strings.HasPrefix(link, want) {
-			return true
+	defer fds.Close()
+	buf := make([]byte, 64) // longer than any "socket:[4294967295]"
+	for *budget > 0 {
+		names, err := fds.Readdirnames(256)
+		for _, name := range names {
+			*budget--
+			if n, err := unix.Readlinkat(int(fds.Fd()), name, buf); err == nil && string(buf[:n]) == link {
+				return true
+			}
+		}
+		if err != nil || len(names) == 0 {
+			return false
 		}
 	}
 	return false
 }
 
-// The layout of struct inet_diag_req_v2 and struct inet_diag_msg (linux/inet_diag.h, sock_diag(7)).
+// Close releases the sockets.
+func (o *owners) Close() error { return o.diag.Close() }
+
+// diagSocket asks the kernel for sockets by their addresses (sock_diag(7)).
+type diagSocket struct {
+	mu   sync.Mutex
+	file *os.File
+}
+
+func newDiagSocket() (*diagSocket, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return nil, fmt.Errorf("sock_diag: %w", err)
+	}
+	return &diagSocket{file: os.NewFile(uintptr(fd), "sock_diag")}, nil
+}
+
+func (d *diagSocket) Close() error { return d.file.Close() }
+
+// inode returns the inode of the socket whose ends are local and remote; 0 if there is none.
+func (d *diagSocket) inode(network string, local, remote netip.AddrPort) (uint32, error) {
+	request, err := diagRequest(network, local, remote)
+	if err != nil {
+		return 0, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	conn, err := d.file.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	answer, n := make([]byte, 4096), 0
+	var failed error
+	err = conn.Control(func(fd uintptr) {
+		if failed = unix.Sendto(int(fd), request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); failed == nil {
+			// The kernel has put its answer into the queue when sendto returns: nothing waits here.
+			n, _, failed = unix.Recvfrom(int(fd), answer, unix.MSG_DONTWAIT)
+		}
+	})
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return 0, fmt.Errorf("sock_diag: %w", err)
+	}
+	return diagInode(answer[:n])
+}
+
+// Sizes and offsets of the messages: struct nlmsghdr (netlink(7)), inet_diag_req_v2 and inet_diag_msg (sock_diag(7)).
 const (
-	diagRequestSize = 56
-	diagInodeOffset = 68
-	diagMessageSize = 72
+	sockDiagByFamily = 20
+	diagReqSize      = unix.NLMSG_HDRLEN + 8 + diagIDSize
+	diagIDSize       = 48
+	diagStateAt      = 1
+	diagInodeAt      = 4 + diagIDSize + 16
 )
 
-// socketInode asks the kernel for the one socket with these ends; 0 if there is none. It runs in the namespace.
-func socketInode(protocol byte, local, remote netip.AddrPort) uint32 {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
-	if err != nil {
-		return 0
+// stateListen is TCP_LISTEN (net/tcp_states.h).
+const stateListen = 10
+
+// diagRequest asks for one socket. For UDP the kernel takes the ends as they stand in a packet that the socket receives
+// ("swapped for historical reasons", udp_diag.c).
+func diagRequest(network string, local, remote netip.AddrPort) ([]byte, error) {
+	if local.Addr().Is6() != remote.Addr().Is6() {
+		return nil, fmt.Errorf("%v and %v are of two families", local, remote)
 	}
-	defer unix.Close(fd)
-	// The kernel looks a UDP socket up as a packet would find it: the far end is the source.
-	if protocol == unix.IPPROTO_UDP {
+	family, protocol := byte(unix.AF_INET), byte(unix.IPPROTO_TCP)
+	if local.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	switch network {
+	case "tcp":
+	case "udp":
+		protocol = unix.IPPROTO_UDP
 		local, remote = remote, local
+	default:
+		return nil, fmt.Errorf("network %q is neither tcp nor udp", network)
 	}
-	if err := unix.Sendto(fd, diagRequest(protocol, local, remote), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return 0
+	b := make([]byte, 0, diagReqSize)
+	b = binary.NativeEndian.AppendUint32(b, diagReqSize)
+	b = binary.NativeEndian.AppendUint16(b, sockDiagByFamily)
+	b = binary.NativeEndian.AppendUint16(b, unix.NLM_F_REQUEST)
+	b = append(b, make([]byte, 8)...) // sequence and port: one question at a time
+	b = append(b, family, protocol, 0, 0)
+	b = binary.NativeEndian.AppendUint32(b, 0xffffffff) // all states
+	b = binary.BigEndian.AppendUint16(b, local.Port())
+	b = binary.BigEndian.AppendUint16(b, remote.Port())
+	for _, addr := range []netip.Addr{local.Addr(), remote.Addr()} {
+		field := make([]byte, 16)
+		copy(field, addr.AsSlice())
+		b = append(b, field...)
 	}
-	var buf [4096]byte
-	size, _, err := unix.Recvfrom(fd, buf[:], 0)
-	if err != nil {
-		return 0
-	}
-	return diagInode(buf[:size])
+	b = binary.NativeEndian.AppendUint32(b, 0) // any interface
+	return binary.NativeEndian.AppendUint64(b, ^uint64(0)), nil
 }
 
-func diagRequest(protocol byte, local, remote netip.AddrPort) []byte {
-	b := make([]byte, unix.SizeofNlMsghdr+diagRequestSize)
-	binary.NativeEndian.PutUint32(b[0:], uint32(len(b)))
-	binary.NativeEndian.PutUint16(b[4:], unix.SOCK_DIAG_BY_FAMILY)
-	binary.NativeEndian.PutUint16(b[6:], unix.NLM_F_REQUEST)
-	r := b[unix.SizeofNlMsghdr:]
-	r[0], r[1] = unix.AF_INET, protocol
-	if !local.Addr().Is4() {
-		r[0] = unix.AF_INET6
+// diagInode reads the answer: the socket, or an error message.
+func diagInode(b []byte) (uint32, error) {
+	if len(b) < unix.NLMSG_HDRLEN {
+		return 0, fmt.Errorf("sock_diag: an answer of %d bytes", len(b))
 	}
-	binary.NativeEndian.PutUint32(r[4:], ^uint32(0)) // any state
-	binary.BigEndian.PutUint16(r[8:], local.Port())
-	binary.BigEndian.PutUint16(r[10:], remote.Port())
-	copy(r[12:28], local.Addr().AsSlice())
-	copy(r[28:44], remote.Addr().AsSlice())
-	binary.NativeEndian.PutUint64(r[48:], ^uint64(0)) // INET_DIAG_NOCOOKIE
-	return b
-}
-
-func diagInode(b []byte) uint32 {
-	if len(b) < unix.SizeofNlMsghdr+diagMessageSize || binary.NativeEndian.Uint16(b[4:]) != unix.SOCK_DIAG_BY_FAMILY {
-		return 0
+	kind, body := binary.NativeEndian.Uint16(b[4:]), b[unix.NLMSG_HDRLEN:]
+	switch {
+	case kind == unix.NLMSG_ERROR && len(body) >= 4:
+		errno := unix.Errno(-int32(binary.NativeEndian.Uint32(body)))
+		if errno == unix.ENOENT {
+			return 0, nil
+		}
+		return 0, fmt.Errorf("sock_diag: %w", errno)
+	case kind == sockDiagByFamily && len(body) >= diagInodeAt+4:
+		if body[diagStateAt] == stateListen {
+			return 0, nil // a listener at the local end: there is no such connection
+		}
+		return binary.NativeEndian.Uint32(body[diagInodeAt:]), nil
 	}
-	return binary.NativeEndian.Uint32(b[unix.SizeofNlMsghdr+diagInodeOffset:])
+	return 0, fmt.Errorf("sock_diag: message %d of %d bytes", kind, len(b))
 }

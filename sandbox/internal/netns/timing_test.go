@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netns
+
+import "testing"
+
+func BenchmarkNew(b *testing.B) {
+	for b.Loop() {
+		n, err := New()
+		if err != nil {
+			b.Fatal(err)
+		}
+		n.Close()
+	}
+}
