@@ -52,7 +52,7 @@ as_user() {
   local env=()
   mapfile -t env < <(clean_env "$TEST_HOME")
   as_root env -i "${env[@]}" setpriv --reuid="$TEST_USER" --regid="$TEST_USER" --init-groups \
-    --inh-caps=-all --bounding-set=-all "$@"
+    --inh-caps=-all "$@"
 }
 
 # stage makes BASE, a directory that every user can reach: the clone may lie below one that only root can enter.

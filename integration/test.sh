@@ -63,7 +63,7 @@ run_as() { # user|root REGEXP
   mapfile -t env < <(clean_env "$BASE/$1")
   env+=("AGENTJAIL_TEST_BASE=$BASE" "AGENTJAIL_TEST_CACHE=$CACHE" "AGENTJAIL_TEST_NET=1"
     "AGENTJAIL_TEST_USER=$(id -u "$TEST_USER"):$(id -g "$TEST_USER")" "TMPDIR=$BASE/$1")
-  [ "$1" = root ] || drop=(setpriv --reuid="$TEST_USER" --regid="$TEST_USER" --init-groups --inh-caps=-all --bounding-set=-all)
+  [ "$1" = root ] || drop=(setpriv --reuid="$TEST_USER" --regid="$TEST_USER" --init-groups --inh-caps=-all)
   enter sh -c 'cd "$0" && exec "$@"' "$BASE" env -i "${env[@]}" "${drop[@]}" \
     "$BASE/bin/integration.test" -test.v -test.timeout 20m -test.run "$2"
 }

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Ratios against the bare command and other jails, in one interleaved run, as an ordinary user.
+#   bench.sh [start|work|memory]...
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$TOP"
+find_go
+bash integration/setup.sh peers </dev/null >&2
+make --no-print-directory build >&2
+stage
+tmp=$(mktemp -d)
+CGO_ENABLED=0 go build -o "$tmp/bench" ./integration/bench
+as_root install -m 0755 bin/agentjail "$tmp/bench" "$BASE/bin"
+rm -rf "$tmp"
+
+CLEAN_PATH=$BASE/bin:$CLEAN_PATH
+as_bench() { # COMMAND...
+  as_user env BENCH_PEERS="$CACHE/peers" XDG_STATE_HOME="$BASE/user/state" TMPDIR="$BASE/user" \
+    sh -c 'cd "$TMPDIR" && exec "$@"' sh "$@" </dev/null
+}
+
+[ $# -gt 0 ] || set -- start work memory
+for what in "$@"; do
+  case "$what" in
+    memory)
+      as_root env -i PATH="$CLEAN_PATH" HOME="$TEST_HOME" XDG_STATE_HOME="$BASE/user/state" \
+        BENCH_USER="$(id -u "$TEST_USER"):$(id -g "$TEST_USER")" sh -c 'cd "$0" && exec bench memory' "$BASE/user"
+      ;;
+    *) as_bench bench "$what" ;;
+  esac
+done
+echo "where the time of one start goes"
+as_bench env AGENTJAIL_TRACE=1 agentjail run --quiet -- /bin/true 2>&1 | sed 's/^/  /'

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command bench compares agentjail with the bare command and with other jails, side by side: every round runs each variant
+// once, in turn, so that what else the machine does falls on all of them. It prints medians and their ratios; absolute times
+// say little about another machine.
+//
+//	bench start     /bin/true from start to end: bare, agentjail, bwrap, runc, firejail, and agent launchers from npm
+//	bench work      git status, grep -r, go build, 50,000 files: inside against bare
+//	bench memory    what agentjail keeps in memory while a command runs (as root, started as the user in BENCH_USER)
+//	bench inner W   one workload; work runs itself with this, bare and inside
+//
+// A variant that is not installed, or that cannot run here, is named with its reason and left out.
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"time"
+)
+
+func main() {
+	verbs := map[string]func([]string) error{"start": benchStart, "work": benchWork, "memory": benchMemory, "inner": inner}
+	if len(os.Args) < 2 || verbs[os.Args[1]] == nil {
+		fmt.Fprintln(os.Stderr, "usage: bench start|work|memory|inner")
+		os.Exit(2)
+	}
+	if err := verbs[os.Args[1]](os.Args[2:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// median is the middle of durations, which are sorted by it.
+func median(d []time.Duration) time.Duration {
+	if len(d) == 0 {
+		return 0
+	}
+	slices.Sort(d)
+	return d[len(d)/2]
+}
+
+func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }
+
+func milliseconds(d time.Duration) string {
+	return fmt.Sprintf("%8.2f ms", float64(d)/float64(time.Millisecond))
+}
