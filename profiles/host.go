@@ -24,7 +24,7 @@ func parseHost(s string) (host string, suffix bool, err error) {
 	}
 	host, suffix = strings.CutPrefix(s, "*.")
 	if strings.Contains(host, "*") || suffix && host == "" {
-		return "", false, errorf("host %s: a wildcard stands only for whole names below a domain, as in *.example.com", show(s))
+		return "", false, errorf("host %s: a wildcard stands only for the names below a domain: *.example.com", show(s))
 	}
 	host, err = canonicalHost(host)
 	if err != nil {
@@ -80,7 +80,8 @@ func canonicalHost(s string) (string, error) {
 	}
 	for label := range strings.SplitSeq(ascii, ".") {
 		if !isLabel(label) {
-			return "", errorf("host %s is not a host name: labels have 1 to %d letters, digits and inner hyphens", show(s), maxLabelLen)
+			return "", errorf("host %s is not a host name: labels have 1 to %d letters, digits and inner hyphens",
+				show(s), maxLabelLen)
 		}
 	}
 	return ascii, nil

@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -63,6 +64,9 @@ var neverPrivate = []string{
 	"~/.zlogin", "~/.zlogout", "~/.zprofile", "~/.zshenv", "~/.zshrc",
 }
 
+// neverPrivateSet is neverPrivate for look-ups.
+var neverPrivateSet = sync.OnceValue(func() map[string]bool { return setOf(neverPrivate) })
+
 // NeverPrivate returns the paths ("~/...") that no policy can list as private,
 // and that stay refused below a directory that is.
 func NeverPrivate() []string { return slices.Clone(neverPrivate) }
@@ -76,7 +80,7 @@ func checkPrivate(p string) error {
 	if !strings.HasPrefix(p, "~/") {
 		return errorf("path %s: only what is below the home (~/...) can be private", show(p))
 	}
-	if covered(p, setOf(neverPrivate)) {
+	if covered(p, neverPrivateSet()) {
 		return errorf("path %s is refused in every private home: other programs run or trust it", show(p))
 	}
 	return nil

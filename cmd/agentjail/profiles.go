@@ -20,7 +20,7 @@ func profilesCommand() *cli.Command {
 		Name:      "profiles",
 		Usage:     "list the embedded profiles, or print what one grants",
 		ArgsUsage: "[NAME]",
-		Description: "Without NAME, prints a line for each profile: its name, the commands that choose it, what it is for.\n" +
+		Description: "Without NAME, prints a line for each profile: name, the commands that choose it, what it is for.\n" +
 			"With NAME, prints the effective policy as YAML, with its digest: the text is a policy file for --policy.",
 		Action: func(c *cli.Context) error {
 			switch c.NArg() {
