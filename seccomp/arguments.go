@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package seccomp
+
+import "golang.org/x/sys/unix"
+
+const all = ^uint32(0)
+
+func is(arg int, values ...uint32) test    { return test{Arg: arg, Mask: all, In: values} }
+func isNot(arg int, values ...uint32) test { return test{Arg: arg, Mask: all, In: values, Not: true} }
+func hasBits(arg int, mask uint32) test {
+	return test{Arg: arg, Mask: mask, In: []uint32{0}, Not: true}
+}
+func when(then Verdict, tests ...test) clause  { return clause{Tests: tests, Then: then} }
+func orElse(v Verdict, clauses ...clause) rule { return rule{Clauses: clauses, Otherwise: v} }
+
+// Masks and numbers that x/sys/unix does not have.
+const (
+	namespaceFlags = 0x7E020000 // CLONE_NEW* of clone(2); CLONE_NEWTIME shares bits with the exit signal and is for clone3 and unshare
+	typeMask       = 0xf        // SOCK_NONBLOCK and SOCK_CLOEXEC left out (socket(2))
+	setIDBits      = 0o6000     // S_ISUID and S_ISGID
+	writeFlags     = unix.O_WRONLY | unix.O_RDWR | unix.O_CREAT | unix.O_TRUNC
+	prSetPtracer   = 0x59616d61 // Yama
+)
+
+// argumentRules are the calls whose verdict depends on an argument.
+func argumentRules() map[string]rule {
+	write := Verdict{Kind: Write}
+	opens := func(flags int) rule { return orElse(allowed, when(write, hasBits(flags, writeFlags))) }
+	modes := func(mode int) rule { return orElse(write, when(refused, hasBits(mode, setIDBits))) }
+	nodes := func(mode int) rule {
+		regular := test{Arg: mode, Mask: unix.S_IFMT, In: []uint32{0, unix.S_IFREG, unix.S_IFIFO, unix.S_IFSOCK}, Not: true}
+		return orElse(write, when(refused, regular), when(refused, hasBits(mode, setIDBits)))
+	}
+	return map[string]rule{
+		"open":       opens(1),
+		"openat":     opens(2),
+		"chmod":      modes(1),
+		"fchmod":     modes(1),
+		"fchmodat":   modes(2),
+		"fchmodat2":  modes(2),
+		"mkdir":      modes(1),
+		"mkdirat":    modes(2),
+		"creat":      modes(1),
+		"mknod":      nodes(1),
+		"mknodat":    nodes(2),
+		"clone":      orElse(allowed, when(refused, hasBits(0, namespaceFlags))),
+		"seccomp":    orElse(allowed, when(refused, hasBits(1, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER))),
+		"socket":     socketRule(),
+		"socketpair": socketpairRule(),
+		"setsockopt": setsockoptRule(),
+		"ioctl":      orElse(allowed, when(refused, is(1, deniedIoctls...)), when(refused, test{Arg: 1, Mask: 0xff00, In: deniedIoctlTypes})),
+		"prctl": orElse(allowed, when(refused, is(0, unix.PR_SET_MM, unix.PR_SET_SECUREBITS, prSetPtracer,
+			unix.PR_SET_SYSCALL_USER_DISPATCH))),
+		// PER_LINUX, PER_LINUX32, UNAME26, and asking what it is (personality(2)).
+		"personality":   orElse(allowed, when(refused, isNot(0, 0, 8, 0x20000, 0x20008, all))),
+		"clock_adjtime": orElse(allowed, when(refused, isNot(0, unix.CLOCK_REALTIME))),
+	}
+}
+
+// socketRule allows the families that stay inside the run. A datagram unix socket could send to a host's socket without
+// connect(2), a raw one could make packets that the gateway does not see.
+func socketRule() rule {
+	typ := func(types ...uint32) test { return test{Arg: 1, Mask: typeMask, In: types} }
+	return orElse(refused,
+		when(allowed, is(0, unix.AF_UNIX), typ(unix.SOCK_STREAM, unix.SOCK_SEQPACKET)),
+		when(allowed, is(0, unix.AF_INET, unix.AF_INET6), typ(unix.SOCK_STREAM), is(2, 0, unix.IPPROTO_TCP)),
+		when(allowed, is(0, unix.AF_INET, unix.AF_INET6), typ(unix.SOCK_DGRAM), is(2, 0, unix.IPPROTO_UDP)),
+		when(allowed, is(0, unix.AF_NETLINK), typ(unix.SOCK_DGRAM, unix.SOCK_RAW), is(2, unix.NETLINK_ROUTE)),
+	)
+}
+
+func socketpairRule() rule {
+	return orElse(refused,
+		when(allowed, is(0, unix.AF_UNIX), test{Arg: 1, Mask: typeMask, In: []uint32{unix.SOCK_STREAM, unix.SOCK_SEQPACKET}}))
+}
+
+// setsockoptRule refuses the options that reach other kernel machinery: TLS upper layers, BPF programs, marks, IPsec.
+func setsockoptRule() rule {
+	const (
+		tcpULP, ipXfrm, ipsec, ipv6Ipsec, ipv6Xfrm, udpEncap = 31, 17, 16, 34, 35, 100
+		iptFirst, iptLast                                    = 64, 67
+	)
+	return orElse(allowed,
+		when(refused, is(1, unix.SOL_TCP), is(2, tcpULP)),
+		when(refused, is(1, unix.SOL_SOCKET), is(2, unix.SO_ATTACH_BPF, unix.SO_ATTACH_REUSEPORT_EBPF, unix.SO_MARK, unix.SO_BINDTODEVICE)),
+		when(refused, is(1, unix.SOL_IP), is(2, unix.IP_TRANSPARENT, ipXfrm, ipsec, iptFirst, iptFirst+1, iptFirst+2, iptLast)),
+		when(refused, is(1, unix.SOL_IPV6), is(2, unix.IPV6_TRANSPARENT, ipv6Ipsec, ipv6Xfrm, iptFirst, iptFirst+1, iptFirst+2, iptLast)),
+		when(refused, is(1, unix.SOL_UDP), is(2, udpEncap)),
+	)
+}
+
+// deniedIoctls put input into a terminal, change its driver, or act on a file system or a network device.
+var deniedIoctls = []uint32{
+	unix.TIOCSTI, unix.TIOCLINUX, unix.TIOCCONS, unix.TIOCSETD, unix.TUNSETIFF,
+	0xC0045877, 0xC0045878, // FIFREEZE, FITHAW
+	0x40086602, 0x40046602, 0x401c5820, // FS_IOC_SETFLAGS, FS_IOC32_SETFLAGS, FS_IOC_FSSETXATTR
+	0x8914, 0x8916, 0x8918, 0x891a, 0x891c, 0x8922, 0x8924, 0x8929, 0x8930, 0x8937, 0x8946, 0x890b, 0x890c, // SIOCSIF*, SIOCADDRT, SIOCDELRT
+	0xb701, 0xb702, 0xb703, 0xb704, // NS_GET_USERNS, NS_GET_PARENT, NS_GET_NSTYPE, NS_GET_OWNER_UID
+}
+
+// deniedIoctlTypes are whole families by their second byte: virtual terminals and keyboards ('K', 'V'), loop devices ('L'),
+// block devices (0x12), SCSI generic (0x22), seccomp ('!'), perf ($).
+var deniedIoctlTypes = []uint32{'K' << 8, 'V' << 8, 'L' << 8, 0x12 << 8, 0x22 << 8, '!' << 8, '$' << 8}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package seccomp
+
+import (
+	"fmt"
+	"reflect"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// Instruction is one instruction of a classic BPF program, laid out as struct sock_filter (linux/filter.h).
+type Instruction struct {
+	Code   uint16
+	Jt, Jf uint8
+	K      uint32
+}
+
+// Program is a filter as seccomp(2) takes it.
+type Program []Instruction
+
+// MaxInstructions is the kernel's bound (BPF_MAXINSNS).
+const MaxInstructions = 4096
+
+// Offsets in struct seccomp_data (seccomp(2)). Both architectures are little endian: the low half of an argument is first.
+const (
+	offsetNr   = 0
+	offsetArch = 4
+	offsetArgs = 16
+)
+
+// Compile makes the filter for this program's architecture.
+func (p Policy) Compile() (Program, error) { return p.CompileFor(NativeArch()) }
+
+// CompileFor makes the filter for an architecture. The program is a binary search over the numbers of the calls: at most
+// about ten comparisons for each.
+func (p Policy) CompileFor(arch uint32) (Program, error) {
+	instructions, err := p.assemble(arch)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := bpf.Assemble(instructions)
+	if err != nil {
+		return nil, fmt.Errorf("seccomp: %w", err)
+	}
+	if len(raw) > MaxInstructions {
+		return nil, fmt.Errorf("seccomp: the filter has %d instructions, the kernel takes %d", len(raw), MaxInstructions)
+	}
+	program := make(Program, len(raw))
+	for i, in := range raw {
+		program[i] = Instruction{Code: in.Op, Jt: in.Jt, Jf: in.Jf, K: in.K}
+	}
+	return program, nil
+}
+
+func (p Policy) assemble(arch uint32) ([]bpf.Instruction, error) {
+	numbers, ok := tables[arch]
+	if !ok {
+		return nil, fmt.Errorf("seccomp: no table for architecture %#x", arch)
+	}
+	out := []bpf.Instruction{
+		bpf.LoadAbsolute{Off: offsetArch, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: arch, SkipTrue: 1},
+		ret(killed),
+		bpf.LoadAbsolute{Off: offsetNr, Size: 4},
+	}
+	if arch == ArchAMD64 {
+		out = append(out, bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: x32Bit, SkipFalse: 1}, ret(killed))
+	}
+	return append(out, search(p.spans(numbers))...), nil
+}
+
+// span is a range of numbers, from its first to the next span's, that share one rule.
+type span struct {
+	from uint32
+	rule rule
+}
+
+// spans covers every number with the rule for it: gaps and what lies beyond the table are unknown calls.
+func (p Policy) spans(numbers table) []span {
+	spans := []span{{0, rule{Otherwise: unknown}}}
+	add := func(from uint32, r rule) {
+		if last := &spans[len(spans)-1]; reflect.DeepEqual(last.rule, r) {
+			return
+		} else if last.from == from {
+			last.rule = r
+			return
+		}
+		spans = append(spans, span{from, r})
+	}
+	next := uint32(0)
+	for _, n := range numbers {
+		if n.Nr > next {
+			add(next, rule{Otherwise: unknown})
+		}
+		r, ok := p.rules[n.Name]
+		if !ok {
+			r = rule{Otherwise: refused}
+		}
+		add(n.Nr, r)
+		next = n.Nr + 1
+	}
+	add(next, rule{Otherwise: unknown})
+	return spans
+}
+
+// search finds the span of the number in the accumulator.
+func search(spans []span) []bpf.Instruction {
+	if len(spans) == 1 {
+		return spans[0].rule.instructions()
+	}
+	middle := len(spans) / 2
+	below, above := search(spans[:middle]), search(spans[middle:])
+	out := make([]bpf.Instruction, 0, len(below)+len(above)+2)
+	if len(below) <= 255 { // the reach of a conditional jump
+		out = append(out, bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: spans[middle].from, SkipTrue: uint8(len(below))})
+	} else {
+		out = append(out, bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: spans[middle].from, SkipFalse: 1},
+			bpf.Jump{Skip: uint32(len(below))})
+	}
+	return append(append(out, below...), above...)
+}
+
+func (r rule) instructions() []bpf.Instruction {
+	var out []bpf.Instruction
+	for _, c := range r.Clauses {
+		out = append(out, c.instructions()...)
+	}
+	return append(out, ret(r.Otherwise))
+}
+
+// instructions of a clause fall through to the next one where a test fails.
+func (c clause) instructions() []bpf.Instruction {
+	out := []bpf.Instruction{ret(c.Then)}
+	for i := len(c.Tests) - 1; i >= 0; i-- {
+		out = append(c.Tests[i].instructions(len(out)), out...)
+	}
+	return out
+}
+
+// instructions of a test go on where it is true, and skip the rest of the clause where it is not. The rest is short: a clause
+// has at most four tests of a dozen values.
+func (t test) instructions(rest int) []bpf.Instruction {
+	out := []bpf.Instruction{bpf.LoadAbsolute{Off: uint32(offsetArgs + 8*t.Arg), Size: 4}}
+	if t.Mask != all {
+		out = append(out, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: t.Mask})
+	}
+	for i, v := range t.In {
+		left := len(t.In) - i - 1 // comparisons after this one
+		jump := bpf.JumpIf{Cond: bpf.JumpEqual, Val: v}
+		switch {
+		case t.Not:
+			jump.SkipTrue = uint8(left + rest)
+		case left > 0:
+			jump.SkipTrue = uint8(left)
+		default:
+			jump.SkipFalse = uint8(rest)
+		}
+		out = append(out, jump)
+	}
+	return out
+}
+
+// ret is the filter's answer. A call that the Supervisor decides and one that it refuses look the same to the kernel.
+func ret(v Verdict) bpf.Instruction {
+	switch v.Kind {
+	case Allow:
+		return bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW}
+	case Kill:
+		return bpf.RetConstant{Val: unix.SECCOMP_RET_KILL_PROCESS}
+	default:
+		return bpf.RetConstant{Val: unix.SECCOMP_RET_USER_NOTIF}
+	}
+}

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package seccomp
+
+import (
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func defaultPolicy(t testing.TB) Policy {
+	t.Helper()
+	p, err := Default(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// packet is seccomp_data as the VM sees it: it loads big endian words, the kernel native ones.
+func packet(arch, nr uint32, args [6]uint64) []byte {
+	b := make([]byte, 64)
+	binary.BigEndian.PutUint32(b[offsetNr:], nr)
+	binary.BigEndian.PutUint32(b[offsetArch:], arch)
+	for i, a := range args {
+		binary.BigEndian.PutUint32(b[offsetArgs+8*i:], uint32(a))
+		binary.BigEndian.PutUint32(b[offsetArgs+8*i+4:], uint32(a>>32))
+	}
+	return b
+}
+
+func kernelAction(v Verdict) int {
+	switch v.Kind {
+	case Allow:
+		return unix.SECCOMP_RET_ALLOW
+	case Kill:
+		return unix.SECCOMP_RET_KILL_PROCESS
+	default:
+		return unix.SECCOMP_RET_USER_NOTIF
+	}
+}
+
+// values are the arguments at which a verdict can change, each also with bits that the kernel drops.
+func values(r rule, arg int) []uint64 {
+	set := map[uint64]bool{0: true, 1: true, 0x7fffffff: true, 0x80000000: true, 0xffffffff: true}
+	for _, c := range r.Clauses {
+		for _, t := range c.Tests {
+			if t.Arg != arg {
+				continue
+			}
+			for _, v := range append(t.In, t.Mask) {
+				for _, w := range []uint32{v, v - 1, v + 1, v | 0x800} {
+					set[uint64(w)] = true
+				}
+			}
+		}
+	}
+	var out []uint64
+	for v := range set {
+		out = append(out, v, v|1<<32, v|1<<63)
+	}
+	return out
+}
+
+// The filter and the table agree on every number, architecture and boundary of an argument.
+func TestFilterAgreesWithTable(t *testing.T) {
+	p := defaultPolicy(t)
+	instructions, err := p.assemble(NativeArch())
+	if err != nil {
+		t.Fatal(err)
+	}
+	vm, err := bpf.NewVM(instructions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked, allowedCalls := 0, 0
+	check := func(arch, nr uint32, args [6]uint64) {
+		got, err := vm.Run(packet(arch, nr, args))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := p.Verdict(arch, nr, args)
+		if uint32(got) != uint32(kernelAction(want)) {
+			t.Fatalf("arch %#x, call %d, args %#x: filter %#x, table %+v", arch, nr, args, got, want)
+		}
+		checked++
+		if want.Kind == Allow {
+			allowedCalls++
+		}
+	}
+	table := tables[NativeArch()]
+	last := table[len(table)-1].Nr
+	for _, arch := range []uint32{ArchAMD64, ArchARM64, unix.AUDIT_ARCH_I386} {
+		for nr := range last + 64 {
+			check(arch, nr, [6]uint64{})
+			check(arch, nr|x32Bit, [6]uint64{})
+		}
+		for _, nr := range []uint32{1 << 29, x32Bit - 1, x32Bit, 1 << 31, ^uint32(0)} {
+			check(arch, nr, [6]uint64{})
+		}
+	}
+	for _, n := range table {
+		r := p.rules[n.Name]
+		if len(r.Clauses) == 0 {
+			continue
+		}
+		for _, a := range values(r, 0) {
+			for _, b := range values(r, 1) {
+				for _, c := range values(r, 2) {
+					check(NativeArch(), n.Nr, [6]uint64{a, b, c})
+				}
+			}
+		}
+	}
+	if checked < 10000 || allowedCalls == 0 || allowedCalls == checked {
+		t.Errorf("%d cases, %d of them allowed: the test does not test", checked, allowedCalls)
+	}
+}
+
+// Both architectures compile, and stay within the kernel's bound.
+func TestCompileFor(t *testing.T) {
+	for _, arch := range []uint32{ArchAMD64, ArchARM64} {
+		program, err := defaultPolicy(t).CompileFor(arch)
+		if err != nil || len(program) == 0 || len(program) > MaxInstructions {
+			t.Errorf("%#x: %d instructions, %v", arch, len(program), err)
+		}
+	}
+	if _, err := defaultPolicy(t).CompileFor(unix.AUDIT_ARCH_I386); err == nil {
+		t.Error("a filter for an unknown architecture was made")
+	}
+}
+
+func TestDisassemblyGolden(t *testing.T) {
+	instructions, err := defaultPolicy(t).assemble(ArchAMD64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for i, in := range instructions {
+		fmt.Fprintf(&b, "%4d  %s\n", i, in)
+	}
+	const golden = "testdata/filter.golden"
+	if *update {
+		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), b.String()); diff != "" {
+		t.Errorf("filter (-want +got):\n%s", diff)
+	}
+}
+
+// Each known call is on exactly one list: one that a newer kernel brings must be decided about.
+func TestEveryCallIsOnOneList(t *testing.T) {
+	seen := map[string]int{}
+	for _, list := range []string{allowList, denyList, absentList, writeList, connectList} {
+		for name := range strings.FieldsSeq(list) {
+			seen[name]++
+		}
+	}
+	known := map[string]bool{}
+	for _, table := range tables {
+		for i, n := range table {
+			known[n.Name] = true
+			if seen[n.Name] != 1 {
+				t.Errorf("%s is on %d lists", n.Name, seen[n.Name])
+			}
+			if i > 0 && table[i-1].Nr >= n.Nr {
+				t.Errorf("the table is not sorted at %s", n.Name)
+			}
+		}
+	}
+	for name := range seen {
+		if !known[name] {
+			t.Errorf("%s is on a list but is no call", name)
+		}
+	}
+	for name := range argumentRules() {
+		if seen[name] != 1 {
+			t.Errorf("%s has a rule but is on %d lists", name, seen[name])
+		}
+	}
+}
+
+// nr looks a call of this architecture up.
+func nr(t *testing.T, name string) uint32 {
+	t.Helper()
+	for _, n := range tables[NativeArch()] {
+		if n.Name == name {
+			return n.Nr
+		}
+	}
+	t.Fatalf("%s is not a call of this architecture", name)
+	return 0
+}
+
+// What must be refused, each with a twin that must not be.
+func TestVerdicts(t *testing.T) {
+	p := defaultPolicy(t)
+	const high = 1 << 32
+	for _, c := range []struct {
+		name string
+		args [6]uint64
+		want Kind
+	}{
+		{"socket", [6]uint64{unix.AF_INET, unix.SOCK_STREAM | unix.SOCK_CLOEXEC, 0}, Allow},
+		{"socket", [6]uint64{unix.AF_INET6, unix.SOCK_DGRAM, unix.IPPROTO_UDP}, Allow},
+		{"socket", [6]uint64{unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_ICMP}, Deny},
+		{"socket", [6]uint64{unix.AF_INET, unix.SOCK_STREAM, 132}, Deny},
+		{"socket", [6]uint64{unix.AF_INET, unix.SOCK_RAW, 0}, Deny},
+		{"socket", [6]uint64{unix.AF_UNIX, unix.SOCK_STREAM, 0}, Allow},
+		{"socket", [6]uint64{unix.AF_UNIX, unix.SOCK_DGRAM, 0}, Deny},
+		{"socket", [6]uint64{unix.AF_NETLINK, unix.SOCK_RAW, 0}, Allow},
+		{"socket", [6]uint64{unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_AUDIT}, Deny},
+		{"socket", [6]uint64{unix.AF_VSOCK, unix.SOCK_STREAM, 0}, Deny},
+		{"socket", [6]uint64{unix.AF_VSOCK | high, unix.SOCK_STREAM, 0}, Deny},
+		{"socket", [6]uint64{unix.AF_INET | high, unix.SOCK_STREAM, 0}, Allow},
+		{"socketpair", [6]uint64{unix.AF_UNIX, unix.SOCK_STREAM | unix.SOCK_CLOEXEC, 0}, Allow},
+		{"socketpair", [6]uint64{unix.AF_UNIX, unix.SOCK_DGRAM, 0}, Deny},
+		{"ioctl", [6]uint64{0, unix.TIOCSTI}, Deny},
+		{"ioctl", [6]uint64{0, unix.TIOCSTI | high}, Deny},
+		{"ioctl", [6]uint64{0, unix.TIOCGWINSZ}, Allow},
+		{"ioctl", [6]uint64{0, unix.TCGETS}, Allow},
+		{"ioctl", [6]uint64{0, 0x4B46}, Deny}, // KDGKBENT's family
+		{"clone", [6]uint64{unix.CLONE_VM | unix.CLONE_THREAD | unix.CLONE_SIGHAND}, Allow},
+		{"clone", [6]uint64{unix.CLONE_NEWUSER}, Deny},
+		{"clone", [6]uint64{unix.CLONE_NEWUSER | high}, Deny},
+		{"clone3", [6]uint64{}, Deny},
+		{"unshare", [6]uint64{}, Deny},
+		{"personality", [6]uint64{0xffffffff}, Allow},
+		{"personality", [6]uint64{0x40000}, Deny},
+		{"openat", [6]uint64{0, 0, unix.O_RDONLY | unix.O_CLOEXEC | unix.O_DIRECTORY}, Allow},
+		{"openat", [6]uint64{0, 0, unix.O_WRONLY}, Write},
+		{"openat", [6]uint64{0, 0, unix.O_RDONLY | unix.O_CREAT}, Write},
+		{"fchmodat", [6]uint64{0, 0, 0o755}, Write},
+		{"fchmodat", [6]uint64{0, 0, 0o4755}, Deny},
+		{"mknodat", [6]uint64{0, 0, unix.S_IFIFO | 0o644}, Write},
+		{"mknodat", [6]uint64{0, 0, unix.S_IFCHR | 0o644}, Deny},
+		{"seccomp", [6]uint64{1, 0}, Allow},
+		{"seccomp", [6]uint64{1, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER}, Deny},
+		{"connect", [6]uint64{}, Connect},
+		{"setsockopt", [6]uint64{0, unix.SOL_TCP, 31}, Deny},
+		{"setsockopt", [6]uint64{0, unix.SOL_TCP, unix.TCP_NODELAY}, Allow},
+		{"setsockopt", [6]uint64{0, unix.SOL_SOCKET, unix.SO_MARK | high}, Deny},
+		{"setsockopt", [6]uint64{0, unix.SOL_SOCKET, unix.SO_REUSEADDR}, Allow},
+		{"prctl", [6]uint64{unix.PR_SET_NAME}, Allow},
+		{"prctl", [6]uint64{unix.PR_SET_MM}, Deny},
+		{"io_uring_setup", [6]uint64{}, Deny}, {"bpf", [6]uint64{}, Deny}, {"ptrace", [6]uint64{}, Deny}, {"keyctl", [6]uint64{}, Deny},
+		{"read", [6]uint64{}, Allow}, {"execve", [6]uint64{}, Allow},
+	} {
+		if got := p.Verdict(NativeArch(), nr(t, c.name), c.args); got.Kind != c.want {
+			t.Errorf("%s%#x: %+v, want kind %d", c.name, c.args, got, c.want)
+		}
+	}
+	if got := p.Verdict(NativeArch(), nr(t, "clone3"), [6]uint64{}); got.Errno != unix.ENOSYS {
+		t.Errorf("clone3: %v, want ENOSYS", got.Errno)
+	}
+	if got := p.Verdict(NativeArch(), 5000, [6]uint64{}); got.Kind != Deny || got.Errno != unix.ENOSYS {
+		t.Errorf("a call newer than the table: %+v", got)
+	}
+}
+
+func TestZeroPolicyDenies(t *testing.T) {
+	for _, n := range tables[NativeArch()] {
+		if got := (Policy{}).Verdict(NativeArch(), n.Nr, [6]uint64{}); got.Kind != Deny {
+			t.Errorf("%s: %+v", n.Name, got)
+		}
+	}
+}
+
+func TestUnknownGroup(t *testing.T) {
+	_, err := Default(Options{Allow: []string{"debug"}})
+	var unknown *UnknownGroupError
+	if !errors.As(err, &unknown) || unknown.Name != "debug" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSummary(t *testing.T) {
+	lines := strings.Join(defaultPolicy(t).Summary(), "\n")
+	if !strings.Contains(lines, "allowed: ") || strings.Contains(lines, "allowed: 0 ") {
+		t.Errorf("summary:\n%s", lines)
+	}
+}

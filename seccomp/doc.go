@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package seccomp decides which system calls a run may make, compiles the decision to a filter, and answers the calls that
+// the filter asks about.
+//
+// A Policy is an allow-list: a call that is on no list is refused. It is a pure value; Verdict says what becomes of one call,
+// and Compile makes the program that the kernel runs (seccomp(2)), whose verdicts are the same.
+//
+// Nothing is refused silently. A refused call is a notification: the Supervisor records it and answers with the errno that
+// the table says. Two kinds of calls are asked about though they may be allowed: those that want to write to a path, since a
+// read-only mount refuses them with EROFS that nothing records, and connect(2), since a read-only mount does not stop a
+// connection to a host's socket that lies in it. Of the first the Supervisor lets the kernel carry out what the mounts allow
+// anyway; the second it carries out itself, with arguments copied once.
+//
+// What it refuses beyond the names: the argument filters are on the low 32 bits of arguments that the kernel truncates, so
+// that high bits change nothing. clone3(2) and openat2(2), whose flags lie behind a pointer, are answered ENOSYS: callers
+// fall back to calls that can be judged. Unix datagram sockets cannot be made: one could send to the path of a host's socket
+// without connect(2).
+//
+// Limits: a call of a foreign architecture, or of x32, kills the process and is not recorded. A socket that the Supervisor
+// connects shows its peer the Supervisor as the other end (SO_PEERCRED), which inside a run is pid 0 and the command's uid.
+package seccomp

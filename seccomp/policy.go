@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package seccomp
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Kind says what becomes of a call.
+type Kind uint8
+
+// The kinds of verdicts. The zero Kind denies.
+const (
+	Deny    Kind = iota // recorded, answered with an errno
+	Allow               // by the filter alone
+	Write               // a write to a path: the Supervisor decides
+	Connect             // connect(2): the Supervisor carries it out
+	Kill                // the whole process
+)
+
+// Verdict is what becomes of a call.
+type Verdict struct {
+	Kind  Kind
+	Errno unix.Errno // of Deny
+}
+
+var (
+	allowed = Verdict{Kind: Allow}
+	killed  = Verdict{Kind: Kill}
+	refused = Verdict{Errno: unix.EPERM}
+	unknown = Verdict{Errno: unix.ENOSYS}
+)
+
+// test is true for a call whose argument Arg, masked, is one of In (or none of them, where Not is set).
+type test struct {
+	Arg  int
+	Mask uint32
+	In   []uint32
+	Not  bool
+}
+
+// clause gives a verdict to calls for which all tests are true.
+type clause struct {
+	Tests []test
+	Then  Verdict
+}
+
+// rule is the first clause that is true, or Otherwise.
+type rule struct {
+	Clauses   []clause
+	Otherwise Verdict
+}
+
+// Options widen the default policy.
+type Options struct {
+	Allow []string // groups of calls; none is known yet
+}
+
+// Policy says what becomes of each call. The zero Policy denies all.
+type Policy struct {
+	rules map[string]rule
+}
+
+// UnknownGroupError names a group that there is not.
+type UnknownGroupError struct{ Name string }
+
+func (e *UnknownGroupError) Error() string {
+	return fmt.Sprintf("seccomp: %q is no group of system calls; none can be allowed in this version", e.Name)
+}
+
+// Default is the policy of every run.
+func Default(o Options) (Policy, error) {
+	if len(o.Allow) > 0 {
+		return Policy{}, &UnknownGroupError{o.Allow[0]}
+	}
+	p := Policy{rules: make(map[string]rule)}
+	for _, list := range []struct {
+		names   string
+		verdict Verdict
+	}{{allowList, allowed}, {denyList, refused}, {absentList, unknown}, {writeList, Verdict{Kind: Write}}, {connectList, Verdict{Kind: Connect}}} {
+		for name := range strings.FieldsSeq(list.names) {
+			p.rules[name] = rule{Otherwise: list.verdict}
+		}
+	}
+	for name, r := range argumentRules() {
+		p.rules[name] = r
+	}
+	return p, nil
+}
+
+// Verdict says what becomes of a call of an architecture (AUDIT_ARCH_*). The filter sees the whole number and arguments as
+// the process passed them; of an argument only the low 32 bits count.
+func (p Policy) Verdict(arch, nr uint32, args [6]uint64) Verdict {
+	table, ok := tables[arch]
+	if !ok || arch != NativeArch() || isX32(arch, nr) {
+		return killed
+	}
+	name, ok := table.name(nr)
+	if !ok {
+		return unknown
+	}
+	r, ok := p.rules[name]
+	if !ok {
+		return refused
+	}
+	for _, c := range r.Clauses {
+		if c.holds(args) {
+			return c.Then
+		}
+	}
+	return r.Otherwise
+}
+
+func (c clause) holds(args [6]uint64) bool {
+	for _, t := range c.Tests {
+		if slices.Contains(t.In, uint32(args[t.Arg])&t.Mask) == t.Not {
+			return false
+		}
+	}
+	return true
+}
+
+// Architectures, as seccomp_data carries them (linux/audit.h).
+const (
+	ArchAMD64 = unix.AUDIT_ARCH_X86_64
+	ArchARM64 = unix.AUDIT_ARCH_AARCH64
+)
+
+// x32Bit marks calls of the x32 interface, which share x86-64's architecture (seccomp(2), "Caveats").
+const x32Bit = 0x40000000
+
+func isX32(arch, nr uint32) bool { return arch == ArchAMD64 && nr >= x32Bit }
+
+// NativeArch is the architecture of this program.
+func NativeArch() uint32 {
+	if runtime.GOARCH == "arm64" {
+		return ArchARM64
+	}
+	return ArchAMD64
+}
+
+// number is one system call of an architecture.
+type number struct {
+	Nr   uint32
+	Name string
+}
+
+// table is sorted by number.
+type table []number
+
+var tables = map[uint32]table{ArchAMD64: amd64Numbers, ArchARM64: arm64Numbers}
+
+func (t table) name(nr uint32) (string, bool) {
+	i, ok := slices.BinarySearchFunc(t, nr, func(n number, nr uint32) int { return int(n.Nr) - int(nr) })
+	if !ok {
+		return "", false
+	}
+	return t[i].Name, true
+}
+
+// Name is the name of a call of this program's architecture; its number in decimal where it has none here.
+func Name(nr uint32) string {
+	if name, ok := tables[NativeArch()].name(nr); ok {
+		return name
+	}
+	return fmt.Sprintf("syscall_%d", nr)
+}
+
+// Summary is the policy in a few lines, for people.
+func (p Policy) Summary() []string {
+	count := map[Kind]int{}
+	for _, n := range tables[NativeArch()] {
+		r := p.rules[n.Name]
+		count[r.Otherwise.Kind]++
+	}
+	return []string{
+		fmt.Sprintf("allowed: %d calls, some with conditions on their arguments", count[Allow]),
+		fmt.Sprintf("writes to a path: %d calls, refused and recorded on read-only places", count[Write]),
+		"connect: carried out by the supervisor; a host's unix socket is refused and recorded",
+		fmt.Sprintf("refused and recorded: %d calls, and all that are newer than this table", count[Deny]),
+		"killed: calls of other architectures and of x32",
+	}
+}
