@@ -16,7 +16,7 @@ const Verbatim = 16
 // Bounds of one share: what a class may use up.
 const (
 	maxKeys     = 1024      // distinct events to remember
-	maxKeyBytes = 512 << 10 // of their fields
+	maxKeyBytes = 768 << 10 // of their fields
 	lineRate    = 256 << 10 // bytes of lines per second, in the long run
 	lineBurst   = 8 << 20   // bytes of lines at once
 )

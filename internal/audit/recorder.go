@@ -3,6 +3,7 @@
 package audit
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -304,16 +305,31 @@ func (r *Recorder) write(events []Event) {
 			buf = r.chain.append(buf, events[n])
 		}
 		if err := r.outputs[0].write(buf); err != nil {
+			n = r.salvage(&buf)
 			r.fail(err, true)
-			break
+		} else {
+			r.head, r.lines = r.chain.prev, r.chain.seq
 		}
-		r.head, r.lines = r.chain.prev, r.chain.seq
 		r.eachCopy(func(out *output) error { return out.write(buf) })
 		events = events[n:]
 	}
-	if len(events) > 0 {
-		r.lose(events)
+	r.lose(events)
+}
+
+// salvage writes as many of the lines as fit, after they did not fit together, and leaves those in buf.
+func (r *Recorder) salvage(buf *[]byte) (lines int) {
+	size := 0
+	for line := range bytes.Lines(*buf) {
+		if r.outputs[0].write(line) != nil {
+			break
+		}
+		r.head = hashLine(line[:len(line)-1])
+		r.lines++
+		lines++
+		size += len(line)
 	}
+	*buf = (*buf)[:size]
+	return lines
 }
 
 // sync asks the disk to keep what is written.
@@ -358,7 +374,9 @@ func (r *Recorder) lose(events []Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, e := range events {
-		r.drop(e.Class, weight(e))
+		if e.Action != ActionStart && e.Action != ActionEnd { // a log without them says so by itself
+			r.drop(e.Class, weight(e))
+		}
 	}
 }
 
