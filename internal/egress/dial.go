@@ -5,7 +5,6 @@ package egress
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -18,66 +17,38 @@ import (
 // maxAnswers bounds the addresses of a name that are looked at.
 const maxAnswers = 16
 
-// A specialError is a name that leads to special addresses only.
-type specialError struct{ grants []grant }
+// errSpecial is a destination that leads to special addresses only.
+var errSpecial = errors.New("only special addresses")
 
-func (e *specialError) Error() string {
-	reasons := make([]string, len(e.grants))
-	for i, g := range e.grants {
-		reasons[i] = g.reason
-	}
-	return strings.Join(reasons, "; ")
-}
+// A refusal is an address that is not dialed.
+type refusal struct{ reason, fix string }
 
-// screen parts the answers for a name into those that may be dialed and the judgements on the others.
-func screen(rules []profiles.Rule, answers, own []netip.Addr, port uint16) (pass []netip.Addr, refused []grant) {
-	for _, addr := range answers[:min(len(answers), maxAnswers)] {
+// screen parts addresses into those that may be dialed and those that may not. Addresses behind a name need no rule of
+// their own as long as they are ordinary public ones. It is pure.
+func screen(rules []profiles.Rule, addrs, own []netip.Addr, port uint16, behindName bool) (pass []netip.Addr, refused []refusal) {
+	for _, addr := range addrs[:min(len(addrs), maxAnswers)] {
 		if addr.Zone() != "" {
-			refused = append(refused, grant{class: "link-local", reason: quote(addr.String()) + " has a zone"})
+			refused = append(refused, refusal{reason: quote(addr.String()) + " has a zone"})
 			continue
 		}
 		addr = addr.Unmap()
 		mine := slices.Contains(own, addr)
-		if _, isSpecial := special(addr); !isSpecial && !mine {
+		if _, isSpecial := special(addr); behindName && !isSpecial && !mine {
 			pass = append(pass, addr)
 		} else if g := grantFor(rules, addr, port, mine); g.ok {
 			pass = append(pass, addr)
 		} else {
-			refused = append(refused, g)
+			refused = append(refused, refusal{g.reason, "--allow-net " + netip.AddrPortFrom(addr, port).String()})
 		}
 	}
 	return pass, refused
 }
 
-// lookup resolves an allowed name and screens what it resolves to.
-func (g *Gateway) lookup(ctx context.Context, name string, port uint16) ([]netip.Addr, []grant, error) {
-	ctx, cancel := context.WithTimeout(ctx, g.wait.resolve)
+// lookup resolves an allowed name.
+func (g *Gateway) lookup(name string) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(g.ctx, g.wait.resolve)
 	defer cancel()
-	answers, err := g.cfg.Resolve(ctx, name)
-	if err != nil {
-		return nil, nil, err
-	}
-	own, err := g.ownAddrs()
-	if err != nil {
-		return nil, nil, err
-	}
-	pass, refused := screen(g.cfg.Rules, answers, own, port)
-	switch {
-	case len(pass) > 0:
-		return pass, refused, nil
-	case len(refused) > 0:
-		return nil, refused, &specialError{refused}
-	}
-	return nil, nil, errors.New("the name has no address")
-}
-
-// ownAddrs lists the host's addresses. They are read for each dial: interfaces come and go.
-func (g *Gateway) ownAddrs() ([]netip.Addr, error) {
-	own, err := g.cfg.HostAddrs()
-	if err != nil {
-		return nil, fmt.Errorf("cannot list this host's addresses: %w", err)
-	}
-	return own, nil
+	return g.cfg.Resolve(ctx, name)
 }
 
 // race dials the addresses one after the other without waiting long for any, as RFC 8305 has it, and returns the first

@@ -20,7 +20,7 @@
 //
 // Then the name is resolved, on the host, and each answer is compared with a table of special addresses (loopback, private,
 // link-local, cloud metadata, the host's own...). Such an address is used only if a CIDR rule no wider than its special
-// range grants it. The address that passed is the address that is dialed: the name is not resolved a second time.
+// range grants it. Then the allow event is written, and an address that passed is dialed: the name is not resolved again.
 //
 // A connection to an address that is not of the pool needs a CIDR rule, or a loopback port for 127.0.0.1 and ::1.
 //
@@ -28,6 +28,8 @@
 //
 // A refused connection says why where it can: plain HTTP gets a 403 with the rule to add, TLS an access_denied alert, other
 // connections a reset. Denied names resolve, so that the connection that follows can be told. Denied UDP gets no answer.
+// Every connection is accepted first, so that a probe which only connects learns nothing: neither that a name does not
+// exist, nor that nobody listens.
 //
 // # Events
 //
@@ -40,7 +42,7 @@
 //	net   tls.sni_mismatch      deny         HOST:PORT       the TLS hello has no SNI, another one, or cannot be read
 //	net   http.host_mismatch    deny         HOST:PORT       a request is for another host, or is CONNECT
 //	net   http.malformed        deny         HOST:PORT       a request that two servers could read in two ways
-//	net   dial.special_address  deny         HOST:PORT       the name resolves to a special address
+//	net   dial.special_address  deny         HOST:PORT       a special address, behind a name or in a wide CIDR rule
 //	net   dial.failed           report       HOST:PORT       allowed, but the host could not be resolved or reached
 //	net   udp.send              deny         HOST:PORT       a UDP packet to any port but 53
 //	net   gateway.error         report       tcp, udp        a listener failed for a moment

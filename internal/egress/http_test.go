@@ -5,6 +5,7 @@ package egress
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -79,7 +80,9 @@ func TestHTTPKeepAlive(t *testing.T) {
 func TestHTTPClient(t *testing.T) {
 	n := newNetwork(t, nil, "site.test:80")
 	n.web(mirror)
-	client := &http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return n.dialName("site.test", 80), nil }}}
+	client := &http.Client{Transport: &http.Transport{
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return n.dialName("site.test", 80), nil },
+	}}
 	defer client.CloseIdleConnections()
 	body := strings.Repeat("x", 1<<20)
 	for range 3 {
@@ -174,6 +177,9 @@ func TestHTTPFirstRequestRefused(t *testing.T) {
 		{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "http.malformed"},
 		{"GET / HTTP/1.1\r\nHost: site.test\r\nX: " + strings.Repeat("a", maxHead), 400, "http.malformed"},
 		{"\r\nGET / HTTP/1.1\r\nHost: site.test\r\n\r\n", 400, "http.malformed"},
+		// What only Go's reader refuses.
+		{"GET /%zz HTTP/1.1\r\nHost: site.test\r\n\r\n", 400, "http.malformed"},
+		{"PUT / HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: chunked\r\nTrailer: Content-Length\r\n\r\n", 400, "http.malformed"},
 	} {
 		n := newNetwork(t, nil, "site.test:80")
 		c := n.dialName("site.test", 80)

@@ -4,7 +4,6 @@ package egress
 
 import (
 	"math"
-	"net/netip"
 	"strings"
 )
 
@@ -129,16 +128,4 @@ func entropy(s string) float64 {
 		}
 	}
 	return sum
-}
-
-// parseAddr reads a strict IP address without a zone, with or without brackets. ok is false for anything else.
-func parseAddr(s string) (netip.Addr, bool) {
-	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
-		s = s[1 : len(s)-1]
-	}
-	addr, err := netip.ParseAddr(s)
-	if err != nil || addr.Zone() != "" {
-		return netip.Addr{}, false
-	}
-	return addr.Unmap(), true
 }

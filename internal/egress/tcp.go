@@ -179,71 +179,66 @@ func (l *link) serveTLS() {
 	}
 }
 
-// connect writes the allow event and then dials. When it fails the agent is told, and the connection is over.
+// connect finds the addresses behind the destination, writes the allow event, and dials. When it fails the agent is told,
+// and the connection is over.
 func (l *link) connect() bool {
-	l.emit(actionConnect, audit.Allow, l.allow.Rule, l.allow.Reason, "")
-	ctx, port := l.g.ctx, l.dst.Port()
-	var err error
-	switch {
-	case l.allow.Loopback:
-		l.up, err = l.g.race(ctx, loopbackAddrs(l.allow.Addr), port)
-	case l.name != "":
-		l.up, err = l.dialName(ctx)
-	default:
-		l.up, err = l.dialAddr(ctx)
+	addrs, err := l.addresses()
+	if err == nil {
+		l.emit(actionConnect, audit.Allow, l.allow.Rule, l.allow.Reason, "")
+		l.up, err = l.g.race(l.g.ctx, addrs, l.dst.Port())
 	}
 	if err == nil {
-		l.release = context.AfterFunc(ctx, func() { l.up.Close() })
+		l.release = context.AfterFunc(l.g.ctx, func() { l.up.Close() })
 		return true
 	}
-	var bad *specialError
-	if errors.As(err, &bad) {
+	if errors.Is(err, errSpecial) {
 		// Where the name leads stays in the log: the agent has no use for the host's view of DNS.
-		l.refuse(403, l.target()+" resolves to an address that is not for everyone, such as a private one")
+		l.refuse(403, target(l.name, l.dst)+" leads to an address that needs a rule of its own, such as a private one")
 		return false
 	}
-	var errno syscall.Errno
 	code := ""
-	if errors.As(err, &errno) {
+	if errno := syscall.Errno(0); errors.As(err, &errno) {
 		code = unix.ErrnoName(errno)
 	}
 	l.emit(actionDialFailed, audit.Report, l.allow.Rule, err.Error(), code)
-	l.refuse(502, l.target()+" is allowed, but could not be reached")
+	l.refuse(502, target(l.name, l.dst)+" is allowed, but could not be reached")
 	return false
 }
 
-// dialName resolves the name and dials an address of it.
-func (l *link) dialName(ctx context.Context) (net.Conn, error) {
-	pass, refused, err := l.g.lookup(ctx, l.name, l.dst.Port())
+// addresses returns what to dial. Each special address that is left out is a denial; if no other is left the error is
+// errSpecial.
+func (l *link) addresses() ([]netip.Addr, error) {
+	if l.allow.Loopback {
+		return loopbackAddrs(l.allow.Addr), nil
+	}
+	answers, err := []netip.Addr{l.allow.Addr}, error(nil)
+	leads := ""
+	if l.name != "" {
+		answers, err = l.g.lookup(l.name)
+		leads = l.name + " resolves to a special address: "
+	}
+	if err != nil {
+		return nil, err
+	}
+	own, err := l.g.cfg.HostAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("cannot list this host's addresses: %w", err)
+	}
+	pass, refused := screen(l.g.cfg.Rules, answers, own, l.dst.Port(), l.name != "")
 	for _, r := range refused {
-		l.deny(actionSpecial, l.allow.Rule, l.name+" resolves to a special address: "+r.reason)
+		l.deny(actionSpecial, l.allow.Rule, withFix(leads+r.reason, r.fix))
 	}
-	if err != nil {
-		return nil, err
+	if l.name != "" {
+		l.g.dialed.add(pass, l.name)
 	}
-	l.g.dialed.add(pass, l.name)
-	return l.g.race(ctx, pass, l.dst.Port())
+	switch {
+	case len(pass) > 0:
+		return pass, nil
+	case len(refused) > 0:
+		return nil, errSpecial
+	}
+	return nil, errors.New("the name has no address")
 }
-
-// dialAddr dials an address that a rule allows, unless it is one of this host's own and the rule is for a network.
-func (l *link) dialAddr(ctx context.Context) (net.Conn, error) {
-	own, err := l.g.ownAddrs()
-	if err != nil {
-		return nil, err
-	}
-	for _, addr := range own {
-		if addr != l.allow.Addr {
-			continue
-		}
-		if r := grantFor(l.g.cfg.Rules, addr, l.dst.Port(), true); !r.ok {
-			l.deny(actionSpecial, r.rule, r.reason)
-			return nil, &specialError{[]grant{r}}
-		}
-	}
-	return l.g.race(ctx, []netip.Addr{l.allow.Addr}, l.dst.Port())
-}
-
-func (l *link) target() string { return target(l.name, l.dst) }
 
 // answerFrom starts to copy what the server sends.
 func (l *link) answerFrom() {
