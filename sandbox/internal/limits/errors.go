@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package limits
+
+import "fmt"
+
+// UnavailableError says that the limits that were asked for cannot be set on this host by this user.
+type UnavailableError struct {
+	What string // the part that failed, such as "cgroup v2: controller memory"
+	Err  error
+	fix  string
+}
+
+func (e *UnavailableError) Error() string { return fmt.Sprintf("%s: %v", e.What, e.Err) }
+
+func (e *UnavailableError) Unwrap() error { return e.Err }
+
+// Fix is what the user can do about it.
+func (e *UnavailableError) Fix() string { return e.fix }
+
+// The fixes, by what is missing.
+const (
+	fixMount = "mount cgroups at /sys/fs/cgroup; in a container, put the limits on the container (docker run --memory --pids-limit --cpus)"
+	fixV1    = "cgroup v1 lets only root set limits: run as root, boot with systemd.unified_cgroup_hierarchy=1, or leave --memory, --pids and --cpus out"
+	fixV2    = "in a container, put the limits on the container (docker run --memory --pids-limit --cpus); elsewhere run from a login session, so that systemd's user manager can make the group (loginctl enable-linger starts one)"
+	fixHand  = "let systemd hand the controllers to users: Delegate=cpu memory pids in /etc/systemd/system/user@.service.d/delegate.conf, then systemctl daemon-reload and log in again"
+	fixQuota = "ask for less than the memory that is in use, or for more than the least that the kernel takes"
+)

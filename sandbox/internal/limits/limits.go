@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package limits
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Group is the cgroup of a run. Its methods may be called from any goroutine.
+type Group struct {
+	host    host
+	version version
+	spec    Spec
+
+	mu     sync.Mutex
+	places []*place
+	scope  *scope            // asks systemd for the place; nil where the places are made here
+	seen   map[string]uint64 // what Hits has told
+	closed bool
+}
+
+// Hit tells that a limit was reached since the last time.
+type Hit struct {
+	Limit  string // "memory" or "pids"
+	Count  uint64
+	Reason string
+}
+
+// Create makes the group of a run. The error is an *UnavailableError where this host or user cannot have one.
+func Create(s Spec) (*Group, error) {
+	if s.Memory < 0 || s.Pids < 0 || s.CPUs < 0 || len(controllers(s)) == 0 || s.Run == "" || strings.ContainsAny(s.Run, "/\x00") {
+		return nil, fmt.Errorf("bug: limits of run %q: %+v", s.Run, s)
+	}
+	h, err := thisHost()
+	if err != nil {
+		return nil, &UnavailableError{"cgroups", err, fixMount}
+	}
+	return create(h, s)
+}
+
+// create chooses the version. A controller is in one tree only, and on hybrid hosts most are still in version 1.
+func create(h host, s Spec) (*Group, error) {
+	inV1 := 0
+	for _, c := range controllers(s) {
+		if _, ok := h.v1[c]; ok {
+			inV1++
+		}
+	}
+	switch {
+	case inV1 == len(controllers(s)):
+		return createV1(h, s)
+	case inV1 == 0 && h.v2 != nil:
+		return createV2(h, s)
+	case inV1 == 0:
+		return nil, &UnavailableError{"cgroups", errors.New("no controller is mounted"), fixMount}
+	}
+	return nil, &UnavailableError{"cgroups", fmt.Errorf("the controllers %v are not in one version", controllers(s)), fixMount}
+}
+
+func newGroup(h host, v version, s Spec) *Group {
+	return &Group{host: h, version: v, spec: s, seen: map[string]uint64{}}
+}
+
+func createV1(h host, s Spec) (*Group, error) {
+	together := map[string][]string{} // controllers by directory: some are mounted as one tree
+	var parents []string
+	for _, c := range controllers(s) {
+		parent := h.v1[c].own
+		if together[parent] == nil {
+			parents = append(parents, parent)
+		}
+		together[parent] = append(together[parent], c)
+	}
+	g := newGroup(h, v1, s)
+	for _, parent := range parents {
+		if err := g.make(parent, together[parent]); err != nil {
+			g.Close()
+			return nil, &UnavailableError{"cgroup v1: " + strings.Join(together[parent], ", "), err, fixFor(err, fixV1)}
+		}
+	}
+	return g, nil
+}
+
+// make adds a place below a directory, with the settings of some controllers.
+func (g *Group) make(parent string, controllers []string) error {
+	removeStale(parent, g.host.rmdir)
+	p, err := newPlace(g.host, parent, g.spec.Run)
+	if err != nil {
+		return err
+	}
+	p.controllers = controllers
+	g.places = append(g.places, p)
+	return p.set(settings(g.version, g.spec))
+}
+
+// fixFor is the fix for what went wrong with a file: rights, or else a value.
+func fixFor(err error, rights string) string {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrNotExist) {
+		return rights
+	}
+	return fixQuota
+}
+
+// Dir is the group's directory; the first of several in version 1, and empty as long as systemd has not made it.
+func (g *Group) Dir() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.places) == 0 {
+		return ""
+	}
+	return g.places[0].path
+}
+
+// Add moves a process into the group. What it has started before stays where it is.
+func (g *Group) Add(pid int) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.places) == 0 && g.scope != nil {
+		path, err := g.scope.start(pid, g.spec)
+		if err != nil {
+			return err
+		}
+		p, err := openPlace(path)
+		if err != nil {
+			return err
+		}
+		p.controllers = controllers(g.spec)
+		g.places = append(g.places, p)
+		return p.verify(settings(v2, g.spec))
+	}
+	for _, p := range g.places {
+		if err := p.add(pid); err != nil {
+			return fmt.Errorf("move process %d into %s: %w", pid, p.path, err)
+		}
+	}
+	return nil
+}
+
+// Hits tells which limits were reached since the last call.
+func (g *Group) Hits() []Hit {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var hits []Hit
+	for _, c := range counters(g.version) {
+		for _, p := range g.places {
+			if !p.has(c.controller) {
+				continue
+			}
+			n := p.count(c)
+			if n > g.seen[c.controller] {
+				hits = append(hits, Hit{Limit: c.controller, Count: n - g.seen[c.controller], Reason: c.reason})
+				g.seen[c.controller] = n
+			}
+		}
+	}
+	return hits
+}
+
+// Kill ends every process of the group.
+func (g *Group) Kill() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var errs []error
+	for _, p := range g.places {
+		errs = append(errs, p.kill())
+	}
+	return errors.Join(errs...)
+}
+
+// Close removes the group. Its processes must have ended, or be about to: the kernel keeps a group until they are gone, for
+// which Close waits a while. It may be called again.
+func (g *Group) Close() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return nil
+	}
+	g.closed = true
+	var errs []error
+	for _, p := range g.places {
+		if g.scope == nil { // systemd removes what it has made
+			errs = append(errs, p.remove(g.host.rmdir))
+		}
+		p.close()
+	}
+	if g.scope != nil {
+		errs = append(errs, g.scope.close())
+	}
+	return errors.Join(errs...)
+}
+
+// Mechanism says how the limits are kept, in words for people.
+func (g *Group) Mechanism() string {
+	switch {
+	case g.version == v1:
+		return "cgroup v1"
+	case g.scope != nil:
+		return "cgroup v2, made by systemd's user manager"
+	}
+	return "cgroup v2"
+}
+
+// prefix is what the directories of all runs begin with.
+const prefix = "agentjail-"
+
+// removeStale removes what launchers that were killed left behind: groups that are empty and that nobody holds.
+func removeStale(parent string, rmdir func(string) error) {
+	entries, err := os.ReadDir(parent)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if !e.IsDir() || !strings.HasPrefix(e.Name(), prefix) {
+			continue
+		}
+		path := filepath.Join(parent, e.Name())
+		dir, err := os.Open(path)
+		if err != nil {
+			continue
+		}
+		if unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			rmdir(path) // the kernel refuses a group with processes
+		}
+		dir.Close()
+	}
+}

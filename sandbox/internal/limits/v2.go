@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package limits
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// createV2 makes the group itself where it may, and has systemd make it otherwise.
+func createV2(h host, s Spec) (*Group, error) {
+	parent, direct := findParent(*h.v2, controllers(s))
+	if direct == nil {
+		g := newGroup(h, v2, s)
+		if direct = g.make(parent, controllers(s)); direct == nil {
+			return g, nil
+		}
+		g.Close()
+		if fix := fixFor(direct, ""); fix != "" {
+			return nil, &UnavailableError{"cgroup v2", direct, fix}
+		}
+	}
+	m, err := h.connect()
+	if err != nil {
+		return nil, &UnavailableError{"cgroup v2", fmt.Errorf("%w, and systemd's user manager cannot make a group: %w", direct, err), fixV2}
+	}
+	if err := handedDown(m, controllers(s)); err != nil {
+		m.close()
+		return nil, &UnavailableError{"cgroup v2", err, fixHand}
+	}
+	g := newGroup(h, v2, s)
+	g.scope = &scope{manager: m}
+	return g, nil
+}
+
+// findParent finds the nearest directory above the caller that hands the controllers down and takes new groups. The caller's
+// own cannot, as it has processes (cgroup-v2.rst, "No Internal Process Constraint"), unless it is the root of all.
+//
+// A process can be moved there only by who may write the nearest directory above both places ("Delegation Containment").
+func findParent(h hierarchy, controllers []string) (string, error) {
+	for dir := h.own; ; dir = filepath.Dir(dir) {
+		enabled, err := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
+		if err != nil {
+			return "", err
+		}
+		if missing(controllers, string(enabled)) == "" {
+			for _, path := range []string{dir, filepath.Join(dir, "cgroup.procs")} {
+				if err := unix.Access(path, unix.W_OK); err != nil {
+					return "", fmt.Errorf("%s: %w", path, err)
+				}
+			}
+			return dir, nil
+		}
+		if dir == h.mount || len(dir) <= len(h.mount) {
+			return "", fmt.Errorf("no group above %s hands controller %s down", h.own, missing(controllers, string(enabled)))
+		}
+	}
+}
+
+// missing is the first of the controllers that a list of the kernel does not have.
+func missing(controllers []string, list string) string {
+	have := strings.Fields(list)
+	for _, c := range controllers {
+		if !slices.Contains(have, c) {
+			return c
+		}
+	}
+	return ""
+}
+
+// handedDown tells whether the user's systemd has the controllers to give.
+func handedDown(m manager, controllers []string) error {
+	path, err := m.group()
+	if err != nil {
+		return err
+	}
+	enabled, err := os.ReadFile(filepath.Join(path, "cgroup.controllers"))
+	if err != nil {
+		return err
+	}
+	if c := missing(controllers, string(enabled)); c != "" {
+		return errors.New("systemd's user manager was not given controller " + c)
+	}
+	return nil
+}
