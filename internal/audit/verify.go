@@ -120,7 +120,7 @@ func (v *verifier) place(e Event) error {
 		v.report.Run = e.Run
 	}
 	if e.Run != v.report.Run {
-		return fmt.Errorf("is of another run, %s", Printable(e.Run))
+		return fmt.Errorf("is of another run, %s", Printable(cut(e.Run, maxWord)))
 	}
 	if first != (e.Class == ClassRun && e.Action == ActionStart) {
 		return errors.New("run.start must be the first line and no other")
