@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package seccomp
+
+import (
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/internal/audit"
+)
+
+// maxConnects bounds the connects that are under way; one above it is answered EAGAIN.
+const maxConnects = 512
+
+// connect carries connect(2) out for a caller: on the caller's own socket (pidfd_getfd(2), Linux 5.6), with an address that
+// was copied once, so that what was judged is what is done. Letting the kernel go on would let the caller change the address,
+// or put another socket behind the number, in between.
+func (w *worker) connect(n *notification) {
+	to, err := readAddress(n.PID, n.Args[1], uint32(n.Args[2]))
+	if err != nil {
+		answer(w.fd, n.ID, errnoOf(err))
+		return
+	}
+	socket, err := w.fetch(n)
+	if err != nil {
+		answer(w.fd, n.ID, errnoOf(err))
+		return
+	}
+	file := -1
+	if path, ok := to.path(); ok && domain(socket) == unix.AF_UNIX {
+		if file, err = w.judge(n, path); err != nil {
+			unix.Close(socket)
+			answer(w.fd, n.ID, errnoOf(err))
+			return
+		}
+		// The file that was judged, whatever the path names by now.
+		to = append(address{unix.AF_UNIX, 0}, "/proc/self/fd/"+strconv.Itoa(file)+"\x00"...)
+	}
+	select {
+	case w.connects <- struct{}{}:
+		go w.carryOut(n.ID, socket, file, to)
+	default:
+		unix.Close(socket)
+		unix.Close(file)
+		answer(w.fd, n.ID, unix.EAGAIN)
+	}
+}
+
+// carryOut runs on a thread with the host's root: a path in /proc/self names one of this process's files.
+func (s *Supervisor) carryOut(id uint64, socket, file int, to address) {
+	var p unsafe.Pointer
+	if len(to) > 0 {
+		p = unsafe.Pointer(&to[0])
+	}
+	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(socket), uintptr(p), uintptr(len(to)))
+	unix.Close(socket)
+	if file >= 0 {
+		unix.Close(file)
+	}
+	<-s.connects
+	answer(s.fd, id, errno)
+}
+
+// fetch duplicates the caller's socket.
+func (w *worker) fetch(n *notification) (int, error) {
+	const pidfdThread = unix.O_EXCL // PIDFD_THREAD, Linux 6.9
+	pidfd, err := unix.PidfdOpen(int(n.PID), pidfdThread)
+	if err == unix.EINVAL {
+		var process int
+		if process, err = w.usher.statusNumber(n.PID, "Tgid"); err == nil {
+			pidfd, err = unix.PidfdOpen(process, 0)
+		}
+	}
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(pidfd)
+	if !valid(w.fd, n.ID) {
+		return -1, unix.ESRCH
+	}
+	return unix.PidfdGetfd(pidfd, int(int32(n.Args[0])), 0)
+}
+
+func domain(socket int) int {
+	v, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return -1
+	}
+	return v
+}
+
+// judge opens the socket file that a path names for the caller. One that no socket of the run is bound to is the host's: it
+// is refused, although the mount shows it, and recorded.
+func (w *worker) judge(n *notification, path string) (int, error) {
+	file, err := w.usher.open(n.PID, unix.AT_FDCWD, path, true)
+	if err != nil {
+		if err == unix.ENOENT && path[0] == '/' && w.config.HostExists(path) {
+			w.refuse(n, path, "ENOENT")
+		}
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(file, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		unix.Close(file)
+		return -1, unix.ECONNREFUSED // as the kernel says (connect(2))
+	}
+	if w.sockets.bound(st.Dev, st.Ino) {
+		return file, nil
+	}
+	w.refuse(n, w.describeFile(file), "ECONNREFUSED")
+	unix.Close(file)
+	return -1, unix.ECONNREFUSED
+}
+
+func (w *worker) refuse(n *notification, path, errno string) {
+	w.emit(n, audit.Event{
+		Class: audit.ClassUnix, Action: "connect", Decision: audit.Deny, Target: path, Errno: errno,
+		Reason: "a socket of the host", Provenance: audit.FromClaimed, Process: w.describeCaller(n.PID),
+	})
+}
+
+func errnoOf(err error) unix.Errno {
+	if errno, ok := err.(unix.Errno); ok {
+		return errno
+	}
+	return unix.EACCES
+}

@@ -1,0 +1,477 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package seccomp
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/internal/audit"
+	"github.com/agentjail/agentjail/internal/caller"
+)
+
+const (
+	childEnv  = "SECCOMP_TEST_CHILD"  // the test that runs again as root of a user namespace
+	victimEnv = "SECCOMP_TEST_VICTIM" // the directory that the victim works in
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(victimEnv); dir != "" {
+		runtime.LockOSThread()
+		victim(dir)
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// inNamespaces runs the calling test's body again, as the supervisor of a run is: root of a user and a mount namespace.
+func inNamespaces(t *testing.T, body func(t *testing.T)) {
+	t.Helper()
+	if os.Getenv(childEnv) == t.Name() {
+		body(t)
+		return
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), childEnv+"="+t.Name())
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS") {
+		t.Fatalf("inside: %v\n%s", err, out)
+	}
+}
+
+// step is one call of the victim.
+type step struct {
+	Call string
+	A, B string // paths, or numbers in decimal
+	N    int
+}
+
+// recorder is a Sink that keeps everything.
+type recorder struct {
+	mu     sync.Mutex
+	events []audit.Event
+}
+
+func (r *recorder) Emit(e audit.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, e)
+}
+
+// texts are the events as "class action target errno".
+func (r *recorder) texts() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]string, len(r.events))
+	for i, e := range r.events {
+		out[i] = fmt.Sprintf("%s %s %s %s", e.Class, e.Action, e.Target, e.Errno)
+	}
+	return out
+}
+
+// jail starts a victim under the filter and a Supervisor for it.
+type jail struct {
+	t      *testing.T
+	dir    string
+	events recorder
+	in     *json.Encoder
+	out    *json.Decoder
+}
+
+func newJail(t *testing.T) *jail {
+	t.Helper()
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Fatal(err)
+	}
+	j := &jail{t: t, dir: t.TempDir()}
+	for _, d := range []string{"ro", "rw"} {
+		if err := os.Mkdir(filepath.Join(j.dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(j.dir, d, "file"), []byte("old"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := os.NewFile(uintptr(fds[1]), "victim")
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), victimEnv+"="+j.dir)
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET, Pdeathsig: unix.SIGKILL}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime.LockOSThread()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	theirs.Close()
+	listener := receiveFile(t, fds[0])
+	s, err := NewSupervisor(Config{
+		Policy: defaultPolicy(t), Listener: listener, Init: cmd.Process.Pid, Sink: &j.events, Caller: caller.Of,
+		HostExists: func(path string) bool { return strings.HasPrefix(path, "/only-on-host/") },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve() }()
+	unix.Write(fds[0], []byte{1})
+	j.in, j.out = json.NewEncoder(stdin), json.NewDecoder(stdout)
+	t.Cleanup(func() {
+		stdin.Close()
+		cmd.Wait()
+		s.Close()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return j
+}
+
+func receiveFile(t *testing.T, socket int) *os.File {
+	t.Helper()
+	buf, oob := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(socket, buf, oob, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:n])
+	if err != nil || len(messages) == 0 {
+		t.Fatalf("the victim sent no listener: %v", err)
+	}
+	got, err := unix.ParseUnixRights(&messages[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return os.NewFile(uintptr(got[0]), "listener")
+}
+
+// do has the victim make a call, and returns the errno's name, "" for none.
+func (j *jail) do(s step) string {
+	j.t.Helper()
+	if err := j.in.Encode(s); err != nil {
+		j.t.Fatal(err)
+	}
+	var errno syscall.Errno
+	if err := j.out.Decode(&errno); err != nil {
+		j.t.Fatalf("%+v: %v", s, err)
+	}
+	if errno == 0 {
+		return ""
+	}
+	return unix.ErrnoName(errno)
+}
+
+// victim is the process under the filter: one thread.
+func victim(dir string) {
+	fail := func(what string, err error) {
+		fmt.Fprintln(os.Stderr, "victim:", what, err)
+		os.Exit(1)
+	}
+	ro := filepath.Join(dir, "ro")
+	if err := unix.Mount(ro, ro, "", unix.MS_BIND, ""); err != nil {
+		fail("bind", err)
+	}
+	if err := unix.Mount("", ro, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
+		fail("remount", err)
+	}
+	if err := os.Chdir(dir); err != nil {
+		fail("chdir", err)
+	}
+	policy, err := Default(Options{})
+	if err != nil {
+		fail("policy", err)
+	}
+	program, err := policy.Compile()
+	if err != nil {
+		fail("compile", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		fail("no_new_privs", err)
+	}
+	prog := struct {
+		n      uint16
+		filter unsafe.Pointer
+	}{uint16(len(program)), unsafe.Pointer(&program[0])}
+	fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
+		unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, uintptr(unsafe.Pointer(&prog)))
+	if errno != 0 {
+		fail("seccomp", errno)
+	}
+	if err := unix.Sendmsg(3, []byte{0}, unix.UnixRights(int(fd)), nil, 0); err != nil {
+		fail("sendmsg", err)
+	}
+	unix.Close(int(fd))
+	var one [1]byte
+	if n, err := unix.Read(3, one[:]); n != 1 {
+		fail("go", err)
+	}
+	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
+	for {
+		var s step
+		if in.Decode(&s) != nil {
+			return
+		}
+		err := s.run()
+		errno, _ := err.(syscall.Errno)
+		out.Encode(errno)
+	}
+}
+
+// kept are files that a step leaves open for later ones.
+var kept []int
+
+func (s step) run() error {
+	closing := func(fd int, err error) error {
+		if err == nil {
+			unix.Close(fd)
+		}
+		return err
+	}
+	switch s.Call {
+	case "open":
+		return closing(unix.Openat(unix.AT_FDCWD, s.A, s.N, 0o644))
+	case "openat": // relative to a directory
+		dir, err := unix.Openat(unix.AT_FDCWD, s.A, unix.O_DIRECTORY|unix.O_RDONLY, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(dir)
+		return closing(unix.Openat(dir, s.B, s.N, 0o644))
+	case "unlink":
+		return unix.Unlink(s.A)
+	case "mkdir":
+		return unix.Mkdir(s.A, 0o755)
+	case "rename":
+		return unix.Rename(s.A, s.B)
+	case "link":
+		return unix.Link(s.A, s.B)
+	case "symlink":
+		return unix.Symlink(s.A, s.B)
+	case "chmod":
+		return unix.Chmod(s.A, uint32(s.N))
+	case "fchmod":
+		fd, err := unix.Openat(unix.AT_FDCWD, s.A, unix.O_RDONLY, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return unix.Fchmod(fd, uint32(s.N))
+	case "truncate":
+		return unix.Truncate(s.A, 0)
+	case "touch":
+		return unix.UtimesNanoAt(unix.AT_FDCWD, s.A, nil, 0)
+	case "unshare":
+		return unix.Unshare(s.N)
+	case "socket":
+		return closing(unix.Socket(s.N, unix.SOCK_STREAM, 0))
+	case "newcall":
+		_, _, errno := unix.Syscall(5000, 0, 0, 0)
+		return errno
+	case "listen":
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		if err != nil {
+			return err
+		}
+		kept = append(kept, fd)
+		if err := unix.Bind(fd, &unix.SockaddrUnix{Name: s.A}); err != nil {
+			return err
+		}
+		return unix.Listen(fd, 5)
+	case "connect":
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return unix.Connect(fd, &unix.SockaddrUnix{Name: s.A})
+	case "connect4":
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return unix.Connect(fd, &unix.SockaddrInet4{Port: s.N, Addr: [4]byte{127, 0, 0, 1}})
+	}
+	return unix.EDOM
+}
+
+// expect checks the errno of a step and the events that it made.
+func (j *jail) expect(s step, errno string, events ...string) {
+	j.t.Helper()
+	before := len(j.events.texts())
+	if got := j.do(s); got != errno {
+		j.t.Errorf("%+v: %q, want %q", s, got, errno)
+	}
+	if got := j.events.texts()[before:]; !slices.Equal(got, events) {
+		j.t.Errorf("%+v: events %q, want %q", s, got, events)
+	}
+}
+
+func TestWritesToReadOnlyPlaces(t *testing.T) {
+	inNamespaces(t, func(t *testing.T) {
+		j := newJail(t)
+		ro, rw := filepath.Join(j.dir, "ro"), filepath.Join(j.dir, "rw")
+		if err := os.Symlink(filepath.Join(ro, "file"), filepath.Join(rw, "link")); err != nil {
+			t.Fatal(err)
+		}
+		event := func(action, path string) string { return "file " + action + " " + path + " EROFS" }
+		write := unix.O_WRONLY | unix.O_TRUNC
+		for _, c := range []struct {
+			s      step
+			action string
+			path   string
+		}{
+			{step{Call: "open", A: ro + "/file", N: write}, "open-write", ro + "/file"},
+			{step{Call: "open", A: "ro/../ro/file", N: unix.O_RDWR}, "open-write", ro + "/file"},
+			{step{Call: "open", A: ro + "/new", N: unix.O_WRONLY | unix.O_CREAT}, "open-write", ro + "/new"},
+			{step{Call: "open", A: "rw/link", N: write}, "open-write", ro + "/file"},
+			{step{Call: "open", A: ro, N: unix.O_TMPFILE | unix.O_RDWR}, "open-write", ro},
+			{step{Call: "openat", A: "ro", B: "file", N: write}, "open-write", ro + "/file"},
+			{step{Call: "unlink", A: "ro/file"}, "unlink", ro + "/file"},
+			{step{Call: "mkdir", A: "ro/new/"}, "mkdir", ro + "/new"},
+			{step{Call: "rename", A: "ro/file", B: "ro/stolen"}, "rename", ro + "/file"},
+			{step{Call: "unlink", A: "ro/missing"}, "unlink", ro + "/missing"},
+			{step{Call: "link", A: "rw/file", B: "ro/new"}, "link", ro + "/new"},
+			{step{Call: "symlink", A: "x", B: "ro/new"}, "symlink", ro + "/new"},
+			{step{Call: "chmod", A: "ro/file", N: 0o600}, "chmod", ro + "/file"},
+			{step{Call: "fchmod", A: "ro/file", N: 0o600}, "chmod", ro + "/file"},
+			{step{Call: "truncate", A: "ro/file"}, "truncate", ro + "/file"},
+			{step{Call: "touch", A: "ro/file"}, "utime", ro + "/file"},
+			{step{Call: "listen", A: ro + "/sock"}, "bind", ro + "/sock"},
+		} {
+			j.expect(c.s, "EROFS", event(c.action, c.path))
+		}
+		if got, _ := os.ReadFile(ro + "/file"); string(got) != "old" {
+			t.Errorf("the file of the read-only place is %q now", got)
+		}
+		e := j.events.events[0]
+		if e.PID == 0 || e.Exe == "" || e.Decision != audit.Deny || e.Provenance != audit.FromClaimed {
+			t.Errorf("the event does not say who: %+v", e)
+		}
+	})
+}
+
+// The twins of the above, and the errors that are the kernel's own to give: no event.
+func TestWritesThatAreTheKernels(t *testing.T) {
+	inNamespaces(t, func(t *testing.T) {
+		j := newJail(t)
+		write := unix.O_WRONLY | unix.O_TRUNC
+		for _, c := range []struct {
+			s     step
+			errno string
+		}{
+			{step{Call: "open", A: "rw/file", N: write}, ""},
+			{step{Call: "open", A: "rw/new", N: unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL}, ""},
+			{step{Call: "open", A: "rw/new", N: unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL}, "EEXIST"},
+			{step{Call: "open", A: "ro/file", N: unix.O_RDONLY}, ""},
+			{step{Call: "open", A: "ro/file", N: unix.O_RDONLY | unix.O_CREAT}, ""},
+			{step{Call: "open", A: "ro/file", N: unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL}, "EEXIST"},
+			{step{Call: "open", A: "ro", N: unix.O_WRONLY}, "EISDIR"},
+			{step{Call: "open", A: "ro/missing", N: unix.O_WRONLY}, "ENOENT"},
+			{step{Call: "open", A: "/dev/null", N: unix.O_WRONLY}, ""},
+			{step{Call: "rename", A: "ro/file", B: "rw/stolen"}, "EXDEV"},
+			{step{Call: "rename", A: "rw/file", B: "ro/file"}, "EXDEV"},
+			{step{Call: "unlink", A: "rw/missing"}, "ENOENT"},
+			{step{Call: "mkdir", A: "ro"}, "EEXIST"},
+			{step{Call: "mkdir", A: "rw/dir"}, ""},
+			{step{Call: "rename", A: "rw/new", B: "rw/renamed"}, ""},
+			{step{Call: "rename", A: "rw/missing", B: "rw/x"}, "ENOENT"},
+			{step{Call: "link", A: "rw/file", B: "rw/hard"}, ""},
+			{step{Call: "symlink", A: "x", B: "rw/sym"}, ""},
+			{step{Call: "chmod", A: "rw/file", N: 0o600}, ""},
+			{step{Call: "fchmod", A: "rw/file", N: 0o644}, ""},
+			{step{Call: "touch", A: "rw/file"}, ""},
+			{step{Call: "truncate", A: "rw/file"}, ""},
+			{step{Call: "unlink", A: "rw/renamed"}, ""},
+		} {
+			j.expect(c.s, c.errno)
+		}
+	})
+}
+
+func TestDeniedCalls(t *testing.T) {
+	inNamespaces(t, func(t *testing.T) {
+		j := newJail(t)
+		j.expect(step{Call: "unshare", N: unix.CLONE_NEWUSER}, "EPERM", "syscall unshare unshare(CLONE_NEWUSER) EPERM")
+		j.expect(step{Call: "socket", N: unix.AF_VSOCK}, "EPERM", "syscall socket socket(AF_VSOCK, SOCK_STREAM, 0) EPERM")
+		j.expect(step{Call: "socket", N: unix.AF_INET6}, "")
+		j.expect(step{Call: "newcall"}, "ENOSYS", "syscall syscall_5000 syscall_5000 ENOSYS")
+		j.expect(step{Call: "chmod", A: "rw/file", N: 0o4755}, "EPERM", "syscall fchmodat fchmodat EPERM")
+	})
+}
+
+func TestConnect(t *testing.T) {
+	inNamespaces(t, func(t *testing.T) {
+		j := newJail(t)
+		hosts := filepath.Join(j.dir, "ro", "host.sock")
+		l, err := net.Listen("unix", hosts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		abstract, err := net.Listen("unix", "@seccomp-test-"+filepath.Base(j.dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer abstract.Close()
+		refusal := "unix connect " + hosts + " ECONNREFUSED"
+		j.expect(step{Call: "connect", A: hosts}, "ECONNREFUSED", refusal)
+		j.expect(step{Call: "connect", A: "ro/host.sock"}, "ECONNREFUSED", refusal)
+		if err := os.Symlink(hosts, filepath.Join(j.dir, "rw/link")); err != nil {
+			t.Fatal(err)
+		}
+		j.expect(step{Call: "connect", A: "rw/link"}, "ECONNREFUSED", refusal)
+		j.expect(step{Call: "connect", A: "/only-on-host/docker.sock"}, "ENOENT", "unix connect /only-on-host/docker.sock ENOENT")
+		j.expect(step{Call: "connect", A: "/nowhere/x.sock"}, "ENOENT")
+		j.expect(step{Call: "connect", A: "@seccomp-test-" + filepath.Base(j.dir)}, "ECONNREFUSED")
+		// Its own sockets it may use, by path and by abstract name.
+		j.expect(step{Call: "listen", A: "rw/own.sock"}, "")
+		j.expect(step{Call: "connect", A: "rw/own.sock"}, "")
+		j.expect(step{Call: "listen", A: "@own"}, "")
+		j.expect(step{Call: "connect", A: "@own"}, "")
+		j.expect(step{Call: "connect4", N: 1}, "ENETUNREACH") // lo is down in the victim's namespace
+		l.(*net.UnixListener).SetDeadline(time.Now().Add(50 * time.Millisecond))
+		if c, err := l.Accept(); err == nil {
+			c.Close()
+			t.Error("the host's socket got a connection")
+		}
+	})
+}
+
+// The end of the last caller ends Serve; Close may come twice.
+func TestServeEndsWithItsCallers(t *testing.T) {
+	inNamespaces(t, func(t *testing.T) {
+		j := newJail(t)
+		j.expect(step{Call: "touch", A: "rw/file"}, "")
+	})
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package seccomp
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// usher resolves paths as a caller in the run would. A worker's thread has the run's root as its own (chroot(2) on a thread
+// that shares its root with no other): absolute symbolic links and ".." end where they end for the caller.
+type usher struct {
+	root *os.File // of the run
+	proc *os.File // the host's /proc, which cannot be named from inside
+}
+
+func newUsher(pid int) (*usher, error) {
+	root, err := os.OpenFile("/proc/"+strconv.Itoa(pid)+"/root", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("seccomp: the run's root: %w", err)
+	}
+	proc, err := os.OpenFile("/proc", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		root.Close()
+		return nil, fmt.Errorf("seccomp: /proc: %w", err)
+	}
+	return &usher{root: root, proc: proc}, nil
+}
+
+// enter moves the calling thread into the run's root. The thread is of no other use afterwards.
+func (u *usher) enter() error {
+	for _, step := range []struct {
+		name string
+		call func() error
+	}{
+		{"unshare(CLONE_FS)", func() error { return unix.Unshare(unix.CLONE_FS) }},
+		{"fchdir", func() error { return unix.Fchdir(int(u.root.Fd())) }},
+		{"chroot", func() error { return unix.Chroot(".") }},
+	} {
+		if err := step.call(); err != nil {
+			return fmt.Errorf("seccomp: %s: %w", step.name, err)
+		}
+	}
+	return nil
+}
+
+// place is where a path starts: a directory or file of the caller, by its link in /proc, or the root for absolute paths.
+func (u *usher) place(tid uint32, dirfd int32, path string) (int, error) {
+	if path != "" && path[0] == '/' {
+		return unix.AT_FDCWD, nil
+	}
+	link := strconv.Itoa(int(tid)) + "/cwd"
+	if dirfd != unix.AT_FDCWD {
+		link = strconv.Itoa(int(tid)) + "/fd/" + strconv.Itoa(int(dirfd))
+	}
+	return unix.Openat(int(u.proc.Fd()), link, unix.O_PATH|unix.O_CLOEXEC, 0)
+}
+
+// open resolves a path of the caller, and returns an O_PATH file.
+func (u *usher) open(tid uint32, dirfd int32, path string, follow bool) (int, error) {
+	at, err := u.place(tid, dirfd, path)
+	if err != nil || path == "" {
+		return at, err
+	}
+	if at != unix.AT_FDCWD {
+		defer unix.Close(at)
+	}
+	flags := unix.O_PATH | unix.O_CLOEXEC
+	if !follow {
+		flags |= unix.O_NOFOLLOW
+	}
+	return unix.Openat(at, path, flags, 0)
+}
+
+// statusNumber returns a field of a thread's status (proc_pid_status(5)).
+func (u *usher) statusNumber(tid uint32, field string) (int, error) {
+	fd, err := unix.Openat(int(u.proc.Fd()), strconv.Itoa(int(tid))+"/status", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	var buf [2048]byte
+	n, err := unix.Read(fd, buf[:])
+	if err != nil {
+		return 0, err
+	}
+	return numberAfter(string(buf[:n]), field)
+}
+
+var errNoField = errors.New("seccomp: no such field")
+
+func (u *usher) close() {
+	u.root.Close()
+	u.proc.Close()
+}

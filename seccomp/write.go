@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package seccomp
+
+import (
+	"os"
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/internal/audit"
+)
+
+// intent is what a call wants to change: an object, or an entry of a directory.
+type intent struct {
+	action string
+	dirfd  int32
+	path   string
+	follow bool   // the object that a symbolic link leads to, not the link
+	entry  bool   // the directory that holds the name, not what the name stands for
+	absent bool   // the kernel refuses, with an errno of its own, what exists already
+	either bool   // the kernel looks at the mount before it looks for the name
+	flags  uint32 // of open(2)
+	opens  bool
+}
+
+// fuseMagic is the type of the run's root, which reports for itself (statfs(2)).
+const fuseMagic = 0x65735546
+
+// write decides a call that wants to change what a path names. On a read-only mount the kernel would refuse it with EROFS
+// and nobody would know: it is recorded here, and refused. Everything else the kernel carries out and the mounts confine, so
+// that nothing is widened when the caller changes its memory meanwhile. What cannot be resolved is the kernel's to refuse.
+func (w *worker) write(n *notification) {
+	intents, err := w.intents(n)
+	if err != nil || !valid(w.fd, n.ID) {
+		carryOn(w.fd, n.ID)
+		return
+	}
+	if len(intents) == 2 && !w.sameMount(n.PID, intents[0], intents[1]) {
+		carryOn(w.fd, n.ID) // EXDEV, after which callers copy (rename(2))
+		return
+	}
+	for _, in := range intents {
+		if target, refused := w.readOnly(n.PID, in); refused {
+			w.emit(n, audit.Event{
+				Class: audit.ClassFile, Action: in.action, Decision: audit.Deny, Target: target, Errno: "EROFS",
+				Reason: "read-only for this run: --rw lets it be written", Provenance: audit.FromClaimed,
+				Process: w.describeCaller(n.PID),
+			})
+			answer(w.fd, n.ID, unix.EROFS)
+			return
+		}
+	}
+	carryOn(w.fd, n.ID)
+}
+
+// sameMount tells whether two names lie on one mount, which rename(2) wants before it looks at anything else.
+func (w *worker) sameMount(tid uint32, a, b intent) bool {
+	first, ok1 := w.mountOf(tid, a)
+	second, ok2 := w.mountOf(tid, b)
+	return ok1 && ok2 && first == second
+}
+
+func (w *worker) mountOf(tid uint32, in intent) (uint64, bool) {
+	name := in.path
+	if in.entry {
+		name, _ = path.Split(strings.TrimRight(name, "/"))
+		name = dirOr(name)
+	}
+	fd, err := w.usher.open(tid, in.dirfd, name, in.entry || in.follow)
+	if err != nil {
+		return 0, false
+	}
+	defer unix.Close(fd)
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st); err != nil {
+		return 0, false
+	}
+	return st.Mnt_id, true
+}
+
+// readOnly tells whether an intent aims at a read-only mount, and at what there.
+func (w *worker) readOnly(tid uint32, in intent) (string, bool) {
+	object, err := w.usher.open(tid, in.dirfd, in.path, in.follow)
+	exists := err == nil
+	if exists {
+		defer unix.Close(object)
+	}
+	switch {
+	case exists && in.absent, !exists && err != unix.ENOENT, !exists && !in.absent && !in.creates():
+		return "", false // the kernel has an errno for it
+	case exists && in.opens && !in.writes(object):
+		return "", false
+	case exists && !in.entry:
+		return w.describeFile(object), onReadOnly(object)
+	}
+	dir, name := path.Split(strings.TrimRight(in.path, "/"))
+	if dir == "" && name == "" {
+		return "", false
+	}
+	parent, err := w.usher.open(tid, in.dirfd, dirOr(dir), true)
+	if err != nil {
+		return "", false
+	}
+	defer unix.Close(parent)
+	return path.Join(w.describeFile(parent), name), onReadOnly(parent)
+}
+
+func dirOr(dir string) string {
+	if dir == "" {
+		return "."
+	}
+	return dir
+}
+
+// creates tells whether a missing object would be made.
+func (in intent) creates() bool { return in.either || in.opens && in.flags&unix.O_CREAT != 0 }
+
+// writes tells whether opening an object that exists would get as far as a check of the mount: devices, pipes and sockets may
+// be written on a read-only one, a directory cannot be opened for writing, and O_EXCL refuses what exists.
+func (in intent) writes(object int) bool {
+	var st unix.Stat_t
+	if unix.Fstat(object, &st) != nil {
+		return false
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		exclusive := uint32(unix.O_CREAT | unix.O_EXCL)
+		return in.flags&exclusive != exclusive && in.flags&(unix.O_WRONLY|unix.O_RDWR|unix.O_TRUNC) != 0
+	case unix.S_IFDIR:
+		return in.flags&unix.O_TMPFILE == unix.O_TMPFILE
+	}
+	return false
+}
+
+func onReadOnly(fd int) bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(fd, &st) == nil && st.Type != fuseMagic && st.Flags&unix.ST_RDONLY != 0
+}
+
+// describeFile is the path of a file as the run sees it: this thread's root is the run's.
+func (w *worker) describeFile(fd int) string {
+	link, err := readlinkat(int(w.usher.proc.Fd()), "self/fd/"+strconv.Itoa(fd))
+	if err != nil {
+		return "?"
+	}
+	return link
+}
+
+func readlinkat(dir int, name string) (string, error) {
+	buf := make([]byte, maxPath)
+	n, err := unix.Readlinkat(dir, name, buf)
+	if err != nil {
+		return "", &os.PathError{Op: "readlink", Path: name, Err: err}
+	}
+	return string(buf[:n]), nil
+}
