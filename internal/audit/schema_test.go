@@ -69,7 +69,7 @@ func TestLogFollowsSchema(t *testing.T) {
 		r.Emit(denied(ClassFile, "/counted"))
 	}
 	for i := range 3 * maxKeys {
-		r.Emit(denied(ClassUnix, fmt.Sprint(i, strings.Repeat("\x01", 4000)))) // up to overflow
+		r.Emit(denied(ClassFile, fmt.Sprint(i, strings.Repeat("\x01", 4000)))) // up to overflow
 	}
 	r.Dropped(1)
 	_, events := closed(t, r, path)
@@ -78,7 +78,7 @@ func TestLogFollowsSchema(t *testing.T) {
 		seen[e.Action] = true
 		line, _ := e.MarshalJSON()
 		if err := validate(t, schema, line); err != nil {
-			t.Errorf("%.300s: %v", line, err)
+			t.Fatalf("%.300s: %v", line, err)
 		}
 	}
 	for _, action := range []string{ActionStart, ActionDropped, ActionOverflow, ActionEnd, "open-read", "tcp.connect"} {
