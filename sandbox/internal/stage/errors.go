@@ -152,6 +152,7 @@ var fixes = []struct {
 	{StepLandlock, unix.E2BIG, "16 Landlock layers are on already: start agentjail outside of the other sandboxes"},
 	{StepLandlock, 0, fixLandlock},
 	{StepGrant, unix.ENOENT, "the path vanished while the sandbox was built: start again"},
+	{StepGrant, 0, fixLandlock},
 	{StepClone, unix.ENOSPC, "raise user.max_user_namespaces"},
 	{StepClone, unix.EUSERS, "more than 32 user namespaces are nested: start agentjail outside of the other sandboxes"},
 	{StepClone, 0, fixUserns},

@@ -15,8 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is how long the stage may take for its half of Prepare. It waits for nobody on the way but the file system.
-const patience = 10 * time.Second
+// patience is how long the stage may take for its half of Prepare, on a machine that is busy with other things. The stage
+// itself waits for nothing on the way but the file system.
+const patience = 30 * time.Second
 
 // Parent is the supervisor's half of the conversation. Prepare, Go, Next and Wait are called in that order by one
 // goroutine; Signal and Close at any time by any.
@@ -61,7 +62,7 @@ func fileConn(f *os.File) (*net.UnixConn, error) {
 	return u, nil
 }
 
-// Prepare sends the Spec and waits until the command's process is ready to execute it, 10 seconds at most. Every error
+// Prepare sends the Spec and waits until the command's process is ready to execute it, 30 seconds at most. Every error
 // is an *Error, and means that nothing was and nothing will be executed: the caller closes the Parent.
 func (p *Parent) Prepare(spec Spec) (Ready, error) {
 	if err := spec.Validate(); err != nil {

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stage
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestOrphansReaped: 50 processes lose their parent and end while the command lives.
+func TestOrphansReaped(t *testing.T) {
+	output, expect := lines(t)
+	j := start(t, output)
+	j.ready(t, shellSpec(`for i in 1 2 3 4 5 6 7 8 9 10; do (for k in 1 2 3 4 5; do (:) & done); done; echo done; exec sleep 1000`))
+	j.goOn(t)
+	expect("done")
+	for deadline := time.Now().Add(hang); ; time.Sleep(time.Millisecond) {
+		list := children(t, j.cmd.Process.Pid)
+		if len(list) == 1 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("children of the stage: %v", list)
+		}
+	}
+}
+
+// TestSurvivorsKilled: what the command leaves behind ends with it. The test's copy of the output would never reach its
+// end otherwise.
+func TestSurvivorsKilled(t *testing.T) {
+	st, out := runSpec(t, shellSpec(`trap '' HUP TERM INT; for i in 1 2 3; do (setsid sleep 1000 &) ; sleep 1000 & done; echo left; exit 2`))
+	if st.Code != 2 || out != "left\n" {
+		t.Errorf("%+v %q", st, out)
+	}
+}
+
+// TestOutputEnds: the stage holds no copy of the command's files. A command that closes its output ends it.
+func TestOutputEnds(t *testing.T) {
+	output, expect := lines(t)
+	j := start(t, output)
+	j.ready(t, shellSpec(`echo last; exec sleep 1000 >/dev/null 2>&1`))
+	j.goOn(t)
+	expect("last")
+	expect(outputEnd)
+}
+
+// TestSupervisorGone: at each point of the conversation the end of the socket is the end of everything.
+func TestSupervisorGone(t *testing.T) {
+	for _, at := range []string{"start", "ready", "running"} {
+		j := start(t, nil)
+		pid := 0
+		if at != "start" {
+			s := shellSpec("trap '' TERM HUP INT; while :; do sleep 1000; done")
+			pid = j.ready(t, s).HostPID
+		}
+		if at == "running" {
+			j.goOn(t)
+		}
+		j.end(t)
+		if pid != 0 && unix.Kill(pid, 0) == nil {
+			t.Errorf("%s: the command lives", at)
+		}
+	}
+}
+
+// TestStageKilled: SIGKILL of the stage from outside is seen as an error, not as a status.
+func TestStageKilled(t *testing.T) {
+	j := start(t, nil)
+	r := j.ready(t, spec("/bin/sleep", "1000"))
+	j.goOn(t)
+	j.cmd.Process.Kill()
+	if st, err := j.Wait(nil); err == nil {
+		t.Errorf("status %+v of a command that was lost", st)
+	}
+	j.end(t)
+	if unix.Kill(r.HostPID, 0) == nil {
+		t.Error("the command lives")
+	}
+}
+
+// TestKilledBeforeExec: a command's process that dies while the supervisor compares is an end like any other.
+func TestKilledBeforeExec(t *testing.T) {
+	j := start(t, nil)
+	r := j.ready(t, spec("/bin/sleep", "1000"))
+	unix.Kill(r.HostPID, unix.SIGKILL)
+	st, err := j.Wait(nil)
+	if err != nil || st.Signal != unix.SIGKILL {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if err := j.Go(); err == nil {
+		t.Error("Go had nobody to tell, and no error")
+	}
+}
+
+// TestLargeSpec: arguments and variables up to what execve takes.
+func TestLargeSpec(t *testing.T) {
+	s := shellSpec(`echo $# ${#1}; exit 0`)
+	s.Argv = append(s.Argv, "sh")
+	for range 20 {
+		s.Argv = append(s.Argv, strings.Repeat("x", 64<<10))
+	}
+	s.Env = append(s.Env, "BIG="+strings.Repeat("y", 100<<10))
+	if st, out := runSpec(t, s); st != (Status{}) || out != "20 65536\n" {
+		t.Errorf("%+v %q", st, out)
+	}
+	j := start(t, nil)
+	for range 100 {
+		s.Argv = append(s.Argv, strings.Repeat("x", 64<<10))
+	}
+	j.ready(t, s)
+	if err := j.Go(); err == nil || !strings.Contains(err.Error(), "E2BIG") {
+		t.Errorf("7 MiB of arguments: %v", err)
+	}
+}
+
+// TestManyAtOnce: stages do not get in each other's way, and leave nothing behind.
+func TestManyAtOnce(t *testing.T) {
+	requireNamespaces(t)
+	t.Run("group", func(t *testing.T) {
+		for i := range 20 {
+			t.Run(fmt.Sprint(i), func(t *testing.T) {
+				t.Parallel()
+				if st, out := runSpec(t, shellSpec(fmt.Sprintf("echo %d; exit %d", i, i))); st.Code != i || out != fmt.Sprintln(i) {
+					t.Errorf("%+v %q", st, out)
+				}
+			})
+		}
+	})
+}
