@@ -36,6 +36,7 @@ type device struct {
 	closed bool
 
 	server  *fuse.ProtocolServer
+	evictor *evictor
 	buffers sync.Pool
 	workers sync.WaitGroup
 	running atomic.Int32
@@ -46,7 +47,7 @@ type device struct {
 type buffers struct{ in, out [bufferSize]byte }
 
 func (d *device) serve(dev *os.File, server *fuse.ProtocolServer) error {
-	file, err := pollable(dev)
+	file, second, err := open(dev)
 	if err != nil {
 		return err
 	}
@@ -58,10 +59,12 @@ func (d *device) serve(dev *os.File, server *fuse.ProtocolServer) error {
 		err = os.ErrClosed
 	default:
 		d.file = file
+		go d.evictor.run(second)
 	}
 	d.mu.Unlock()
 	if err != nil {
 		file.Close()
+		unix.Close(second)
 		return err
 	}
 	d.server = server
@@ -77,20 +80,28 @@ func (d *device) serve(dev *os.File, server *fuse.ProtocolServer) error {
 	return nil
 }
 
-// pollable makes of the device a file that Go's poller waits for, and closes the one it came as: the connection ends
-// with the last open copy.
-func pollable(dev *os.File) (*os.File, error) {
+// open makes of the device a file that Go's poller waits for, and a second descriptor, and closes the one it came as:
+// the connection ends with the last open copy.
+func open(dev *os.File) (*os.File, int, error) {
 	defer dev.Close()
-	fd, err := unix.FcntlInt(dev.Fd(), unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		return nil, fmt.Errorf("denyfs: duplicate the FUSE device: %w", err)
+	var fds [2]int
+	for i := range fds {
+		fd, err := unix.FcntlInt(dev.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			if i > 0 {
+				unix.Close(fds[0])
+			}
+			return nil, 0, fmt.Errorf("denyfs: duplicate the FUSE device: %w", err)
+		}
+		fds[i] = fd
 	}
 	// The flag belongs to the open file, which os.NewFile looks at to tell whether to poll.
-	if err := unix.SetNonblock(fd, true); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("denyfs: make the FUSE device pollable: %w", err)
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		unix.Close(fds[0])
+		unix.Close(fds[1])
+		return nil, 0, fmt.Errorf("denyfs: make the FUSE device pollable: %w", err)
 	}
-	return os.NewFile(uintptr(fd), "/dev/fuse"), nil
+	return os.NewFile(uintptr(fds[0]), "/dev/fuse"), fds[1], nil
 }
 
 // close makes all reads of the workers fail, and those of later ones. It reports whether there were any.
@@ -101,6 +112,7 @@ func (d *device) close() bool {
 	if d.file == nil {
 		return false
 	}
+	d.evictor.end()
 	d.file.Close()
 	return true
 }
@@ -128,6 +140,10 @@ func (d *device) work() {
 			d.close() // unmounted or aborted: the other workers need not find out by themselves
 			return
 		default:
+			if d.gone() {
+				d.close()
+				return
+			}
 			err = fmt.Errorf("denyfs: read a request: %w", err)
 			d.failure.CompareAndSwap(nil, &err)
 			d.close()
@@ -141,6 +157,22 @@ func (d *device) work() {
 			return
 		}
 	}
+}
+
+// gone reports whether the connection has ended, or another worker closed the device. The poller has an error of its
+// own for the former, which is not exported.
+func (d *device) gone() bool {
+	conn, err := d.file.SyscallConn()
+	if err != nil {
+		return true
+	}
+	// An ended connection polls as POLLERR, an open one never does: fuse_dev_poll of the kernel.
+	poll := []unix.PollFd{{}}
+	err = conn.Control(func(fd uintptr) {
+		poll[0].Fd = int32(fd)
+		_, _ = unix.Poll(poll, 0)
+	})
+	return err != nil || poll[0].Revents&unix.POLLERR != 0
 }
 
 // answer handles one request. An answer that the kernel no longer waits for is lost, which is fine.

@@ -38,13 +38,15 @@ func New(c Config) (*FS, error) {
 		return nil, err
 	}
 	host := newHost(&c)
+	evictor := newEvictor()
 	f := &FS{
 		tree:    tree,
-		nodes:   newNodes(tree, c.Hidden),
+		nodes:   newNodes(tree, c.Hidden, evictor.offer),
 		host:    host,
 		reports: newReporter(&c, host),
 		home:    private,
 		files:   newHandles(),
+		device:  device{evictor: evictor},
 		born:    time.Now(),
 	}
 	f.server = fuse.NewProtocolServer(&raw{RawFileSystem: fuse.NewDefaultRawFileSystem(), FS: f}, &fuse.MountOptions{
@@ -107,7 +109,7 @@ const (
 )
 
 // Lookup answers what a name is.
-func (r *raw) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+func (r *raw) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	parent := r.nodes.get(h.NodeId)
 	if parent == nil {
 		return fuse.Status(unix.ESTALE)
@@ -134,14 +136,21 @@ func (r *raw) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse
 			return fuse.Status(errno)
 		}
 	}
-	return r.found(h.Pid, q, file, out)
+	return r.found(cancel, h.Pid, q, lookedUp{file, parent, name}, out)
 }
 
-// found answers a lookup of a name that is not the tree's own.
-func (r *raw) found(tid uint32, q Query, file homeFile, out *fuse.EntryOut) fuse.Status {
+// lookedUp is a name that is not the tree's own, and the file that the private home has of it.
+type lookedUp struct {
+	file   homeFile
+	parent *node
+	name   string
+}
+
+// found answers a lookup of such a name.
+func (r *raw) found(cancel <-chan struct{}, tid uint32, q Query, l lookedUp, out *fuse.EntryOut) fuse.Status {
 	ignored := r.reports.ignored(tid)
 	if !q.Private {
-		if q.Host = r.host.kind(q.Path); q.Host != HostAbsent && !ignored {
+		if q.Host = r.host.kind(q.Path, cancel); q.Host != HostAbsent && !ignored {
 			q.Call = r.host.call(tid)
 		}
 	}
@@ -151,9 +160,9 @@ func (r *raw) found(tid uint32, q Query, file homeFile, out *fuse.EntryOut) fuse
 	}
 	switch v.Answer {
 	case AnswerReal:
-		return r.entered(r.nodes.file(file), out)
+		return r.entered(r.nodes.file(l.file, l.parent, l.name), out)
 	case AnswerThrough:
-		return r.entered(r.nodes.walk(q.Path), out)
+		return r.entered(r.nodes.walk(q.Path, l.parent, l.name), out)
 	}
 	return fuse.ENOENT
 }

@@ -164,7 +164,7 @@ func (h *home) makeAll(rel string) error {
 
 // lookup finds a name in a directory of the home. A directory that the private home lacks has no names.
 func (h *home) lookup(parent *node, rel, name string) (homeFile, unix.Errno) {
-	f := homeFile{parent: parent, name: name}
+	var f homeFile
 	errno := h.in(parent, rel, false, func(dir int) error { return f.find(dir, name) })
 	if errno == unix.ENOTDIR || errno == unix.ELOOP {
 		errno = unix.ENOENT // the private home has another kind of file where the tree has a directory

@@ -11,6 +11,7 @@ import (
 
 // handle is an open file or directory.
 type handle struct {
+	node *node
 	fd   int      // of a file; -1 for a directory
 	list *listing // of a directory
 }
@@ -65,14 +66,17 @@ func (t *handles) get(fh uint64) *handle {
 	return t.open[fh]
 }
 
-func (t *handles) release(fh uint64) {
+// release closes a handle and returns what it was of, nil if there was none.
+func (t *handles) release(fh uint64) *node {
 	t.mu.Lock()
 	h := t.open[fh]
 	delete(t.open, fh)
 	t.mu.Unlock()
-	if h != nil {
-		h.close()
+	if h == nil {
+		return nil
 	}
+	h.close()
+	return h.node
 }
 
 func (t *handles) close() {
@@ -108,10 +112,23 @@ func (r *raw) openHomeFile(n *node, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Sta
 	if errno != 0 {
 		return fuse.Status(errno)
 	}
-	if out.Fh = r.files.add(&handle{fd: fd}); out.Fh == 0 {
+	return r.opened(&handle{node: n, fd: fd}, &out.Fh)
+}
+
+// opened gives out the number of a new handle.
+func (r *raw) opened(h *handle, fh *uint64) fuse.Status {
+	if *fh = r.files.add(h); *fh == 0 {
 		return fuse.Status(unix.ENFILE)
 	}
+	r.nodes.opened(h.node, 1)
 	return fuse.OK
+}
+
+// closed is the end of a handle.
+func (r *raw) closed(fh uint64) {
+	if n := r.files.release(fh); n != nil {
+		r.nodes.opened(n, -1)
+	}
 }
 
 // file returns the descriptor of an open file.
@@ -153,7 +170,7 @@ func (r *raw) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, f
 func (r *raw) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.OK }
 
 // Release closes a file.
-func (r *raw) Release(_ <-chan struct{}, in *fuse.ReleaseIn) { r.files.release(in.Fh) }
+func (r *raw) Release(_ <-chan struct{}, in *fuse.ReleaseIn) { r.closed(in.Fh) }
 
 // Fsync writes a file of the home to the disk.
 func (r *raw) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {

@@ -16,7 +16,7 @@ func (r *raw) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fus
 		return status
 	}
 	mode := in.Mode & 0o7777 &^ setID
-	file := homeFile{parent: dir, name: name}
+	var file homeFile
 	fd := -1
 	errno := r.home.in(dir, r.homeRel(dir), true, func(at int) (err error) {
 		flags := openFlags(in.Flags) | int(in.Flags)&unix.O_EXCL | unix.O_CREAT | unix.O_NOFOLLOW
@@ -29,7 +29,7 @@ func (r *raw) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fus
 		closeIf(fd)
 		return fuse.Status(errno)
 	}
-	return r.created(file, fd, out)
+	return r.created(r.nodes.file(file, dir, name), fd, out)
 }
 
 // made takes the descriptor of a new, open file.
@@ -52,17 +52,16 @@ func (f *homeFile) made(fd int, mode uint32) error {
 }
 
 // created enters a file that was made, with its handle.
-func (r *raw) created(file homeFile, fd int, out *fuse.CreateOut) fuse.Status {
-	n := r.nodes.file(file)
+func (r *raw) created(n *node, fd int, out *fuse.CreateOut) fuse.Status {
 	if status := r.entered(n, &out.EntryOut); status != fuse.OK {
 		unix.Close(fd)
 		return status
 	}
-	if out.Fh = r.files.add(&handle{fd: fd}); out.Fh == 0 {
+	status := r.opened(&handle{node: n, fd: fd}, &out.Fh)
+	if status != fuse.OK {
 		r.nodes.forget(n.id, 1)
-		return fuse.Status(unix.ENFILE)
 	}
-	return fuse.OK
+	return status
 }
 
 // exactMode gives a new file the mode that was asked for: the kernel applied the caller's umask to it, and open and
@@ -141,7 +140,7 @@ const anyMode = ^uint32(0)
 
 // make makes a name in a directory of the home and enters it.
 func (r *raw) make(dir *node, name string, mode uint32, out *fuse.EntryOut, f func(at int) error) fuse.Status {
-	file := homeFile{parent: dir, name: name}
+	var file homeFile
 	errno := r.home.in(dir, r.homeRel(dir), true, func(at int) error {
 		if err := f(at); err != nil {
 			return err
@@ -158,7 +157,7 @@ func (r *raw) make(dir *node, name string, mode uint32, out *fuse.EntryOut, f fu
 	if errno != 0 {
 		return fuse.Status(errno)
 	}
-	return r.entered(r.nodes.file(file), out)
+	return r.entered(r.nodes.file(file, dir, name), out)
 }
 
 // Unlink removes a file of the home.

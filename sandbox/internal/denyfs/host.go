@@ -14,54 +14,71 @@ import (
 	"github.com/agentjail/agentjail/internal/audit"
 )
 
-// Questions to the world that may take long are bounded in number, so that the workers that are left always can
-// answer: a path on a network file system that is gone, or a command line that is a mapped file of the home, which
-// then is read through this very file system.
+// Questions to the world may hang: a path on a network file system that is gone; a command line that is a mapped file
+// of the home, which is then read through this very file system, or memory that its owner never provides. And while
+// the kernel waits for an answer even SIGKILL does not end the caller. So each question has a time, and those that
+// hang are bounded in number, so that the workers that are left always can answer.
 const (
 	hostSlots   = 16
-	hostWait    = time.Second
+	hostWait    = 5 * time.Second
 	callerSlots = 16
-	callerWait  = 20 * time.Millisecond
+	callerWait  = 100 * time.Millisecond
+	// interruptGrace is how long an interrupted question goes on, so that a signal that nobody dies of does not make
+	// calls fail that never failed with EINTR before.
+	interruptGrace = 100 * time.Millisecond
 )
 
-// slots bounds how many of something run at once.
+// slots bounds how many questions of a kind are open at once.
 type slots chan struct{}
 
-// acquire takes a slot and reports whether it got one in time.
-func (s slots) acquire(wait time.Duration) bool {
-	select {
-	case s <- struct{}{}:
-		return true
-	default:
-	}
+// ask returns the answer to a question, false if there was none in time or before it was interrupted. The question
+// keeps its slot for as long as it hangs.
+func ask[T any](s slots, wait time.Duration, interrupt <-chan struct{}, question func() T) (answer T, ok bool) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case s <- struct{}{}:
-		return true
 	case <-timer.C:
-		return false
+		return answer, false
+	case <-interrupt:
+		return answer, false
+	}
+	answers := make(chan T, 1)
+	go func() {
+		defer func() { <-s }()
+		answers <- question()
+	}()
+	for {
+		select {
+		case answer = <-answers:
+			return answer, true
+		case <-timer.C:
+			return answer, false
+		case <-interrupt:
+			interrupt = nil
+			timer.Reset(interruptGrace)
+		}
 	}
 }
 
-func (s slots) release() { <-s }
-
 // host looks at the real host, and at the threads that ask.
 type host struct {
-	lstat     func(string) (fs.FileMode, error)
-	caller    func(int) audit.Process
-	callOf    func(int) (Call, bool)
-	stats     slots
-	inquiries slots
+	lstat   func(string) (fs.FileMode, error)
+	caller  func(int) audit.Process
+	callOf  func(int) (Call, bool)
+	stats   slots
+	callers slots
+	calls   slots
 }
 
 func newHost(c *Config) *host {
 	h := &host{
-		lstat:     c.HostLstat,
-		caller:    c.Caller,
-		callOf:    c.CallOf,
-		stats:     make(slots, hostSlots),
-		inquiries: make(slots, callerSlots),
+		lstat:   c.HostLstat,
+		caller:  c.Caller,
+		callOf:  c.CallOf,
+		stats:   make(slots, hostSlots),
+		callers: make(slots, callerSlots),
+		calls:   make(slots, callerSlots),
 	}
 	if h.lstat == nil {
 		h.lstat = lstat
@@ -84,12 +101,15 @@ func lstat(path string) (fs.FileMode, error) {
 }
 
 // kind tells what the host has at a path.
-func (h *host) kind(path string) HostKind {
-	if !h.stats.acquire(hostWait) {
+func (h *host) kind(path string, interrupt <-chan struct{}) HostKind {
+	kind, ok := ask(h.stats, hostWait, interrupt, func() HostKind { return kindOf(h.lstat(path)) })
+	if !ok {
 		return HostUnknown
 	}
-	defer h.stats.release()
-	mode, err := h.lstat(path)
+	return kind
+}
+
+func kindOf(mode fs.FileMode, err error) HostKind {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ENAMETOOLONG):
 		return HostAbsent
@@ -104,15 +124,16 @@ func (h *host) kind(path string) HostKind {
 // call tells which system call a thread is blocked in. It must not be asked for a request that the kernel makes
 // while it replaces the thread's program, a flush or release: reading /proc/TID/syscall waits for that to end.
 func (h *host) call(tid uint32) Call {
-	if tid == 0 || !h.inquiries.acquire(callerWait) {
+	if tid == 0 {
 		return Call{}
 	}
-	defer h.inquiries.release()
-	c, ok := h.callOf(int(tid))
-	if !ok {
+	call, _ := ask(h.calls, callerWait, nil, func() Call {
+		if c, ok := h.callOf(int(tid)); ok {
+			return c
+		}
 		return Call{}
-	}
-	return c
+	})
+	return call
 }
 
 // process describes a thread's process.
@@ -120,11 +141,11 @@ func (h *host) process(tid uint32) audit.Process {
 	if tid == 0 {
 		return audit.Process{} // the kernel itself
 	}
-	if !h.inquiries.acquire(callerWait) {
+	p, ok := ask(h.callers, callerWait, nil, func() audit.Process { return h.caller(int(tid)) })
+	if !ok {
 		return audit.Process{PID: int(tid)}
 	}
-	defer h.inquiries.release()
-	return h.caller(int(tid))
+	return p
 }
 
 // readCall reads /proc/TID/syscall. Reading it takes PTRACE_MODE_ATTACH_FSCREDS, ptrace(2), which the owner of the

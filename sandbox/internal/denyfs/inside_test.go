@@ -9,9 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -226,8 +227,14 @@ func file(o op) (d done, err error) {
 		fd, err = unix.Openat2(unix.AT_FDCWD, o.Path, &unix.OpenHow{Flags: uint64(o.Flags), Mode: uint64(o.Mode)})
 	case "holes":
 		return holes(o)
-	case "hang":
-		time.Sleep(time.Hour)
+	case "background":
+		go func() {
+			var st unix.Stat_t
+			_ = unix.Lstat(o.Path, &st)
+		}()
+		return d, nil
+	case "parallel":
+		return parallel(o)
 	default:
 		return d, errors.New("no such order")
 	}
@@ -281,4 +288,23 @@ func holes(o op) (d done, err error) {
 	at, err := unix.Seek(fd, 0, unix.SEEK_DATA)
 	d.N = int(at)
 	return d, err
+}
+
+// parallel looks up N times Length names and counts those that are not there.
+func parallel(o op) (d done, err error) {
+	var wait sync.WaitGroup
+	var missing atomic.Int64
+	for i := range o.N {
+		wait.Go(func() {
+			for k := range o.Length {
+				var st unix.Stat_t
+				if unix.Lstat(fmt.Sprintf(o.Path, i, k), &st) == unix.ENOENT {
+					missing.Add(1)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	d.N = int(missing.Load())
+	return d, nil
 }

@@ -49,10 +49,7 @@ func (r *raw) openListing(n *node, out *fuse.OpenOut) fuse.Status {
 			return fuse.Status(errno)
 		}
 	}
-	if out.Fh = r.files.add(&handle{fd: -1, list: l}); out.Fh == 0 {
-		return fuse.Status(unix.ENFILE)
-	}
-	return fuse.OK
+	return r.opened(&handle{node: n, fd: -1, list: l}, &out.Fh)
 }
 
 func (e *entry) mode() uint32 {
@@ -77,7 +74,7 @@ func (r *raw) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList
 }
 
 // ReleaseDir closes a directory.
-func (r *raw) ReleaseDir(in *fuse.ReleaseIn) { r.files.release(in.Fh) }
+func (r *raw) ReleaseDir(in *fuse.ReleaseIn) { r.closed(in.Fh) }
 
 // FsyncDir writes a directory of the home to the disk.
 func (r *raw) FsyncDir(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {

@@ -109,7 +109,9 @@ func TestJailDenied(t *testing.T) {
 
 func TestJailCreate(t *testing.T) {
 	j, h := granted(t)
-	create := func(path string) op { return op{Do: "open", Path: path, Flags: unix.O_CREAT | unix.O_WRONLY, Mode: 0o600} }
+	create := func(path string) op {
+		return op{Do: "open", Path: path, Flags: unix.O_CREAT | unix.O_WRONLY, Mode: 0o600}
+	}
 	shadow, none, through := h+"/etc/shadow", h+"/etc/none", h+"/etc/deep"
 	for _, path := range []string{shadow, none, through + "/none", "/new"} {
 		j.expect(create(path), unix.EACCES, "file create "+path+" EACCES")

@@ -3,6 +3,7 @@
 package denyfs
 
 import (
+	"container/list"
 	"hash/fnv"
 	"strings"
 	"sync"
@@ -12,8 +13,7 @@ import (
 )
 
 // maxThrough bounds the directories of the host that are remembered at once; files of the home are bounded by their
-// descriptors. The kernel forgets both as soon as nobody has them open, works in them or walks them, since none but
-// the tree's own entries have a timeout.
+// descriptors. The kernel forgets both by itself, or because of the evictor.
 const maxThrough = 1 << 16
 
 type nodeKind uint8
@@ -35,16 +35,21 @@ type node struct {
 	entry *entry // of nodeTree
 	dir   bool   // of nodeHidden
 	home  homeFile
-	refs  uint64 // lookups the kernel has not forgotten; only nodeThrough and nodeHome can be forgotten
+
+	// Of nodeThrough and nodeHome, which can be forgotten. All under nodes.mu.
+	parent  *node  // where it was looked up last
+	name    string // as what
+	refs    uint64 // lookups the kernel has not forgotten
+	idle    *list.Element
+	opens   int
+	entered bool
 }
 
-// homeFile is a file of the private home. Its path changes when it or a directory above it is renamed.
+// homeFile is a file of the private home.
 type homeFile struct {
-	fd     int // O_PATH
-	key    inodeKey
-	mode   uint32 // type only
-	parent *node
-	name   string
+	fd   int // O_PATH
+	key  inodeKey
+	mode uint32 // type only
 }
 
 type inodeKey struct{ dev, ino uint64 }
@@ -58,10 +63,13 @@ type nodes struct {
 	entries map[*entry]*node
 	hidden  []*node
 	next    uint64
-	most    int // files of the home
+	most    int        // files of the home
+	idle    *list.List // of nodes that can be forgotten, the longest not looked up first
+	entered int
+	offer   func(eviction)
 }
 
-func newNodes(t *Tree, hidden []Hide) *nodes {
+func newNodes(t *Tree, hidden []Hide, offer func(eviction)) *nodes {
 	n := &nodes{
 		byID:    make(map[uint64]*node),
 		through: make(map[string]*node),
@@ -69,6 +77,8 @@ func newNodes(t *Tree, hidden []Hide) *nodes {
 		entries: make(map[*entry]*node),
 		next:    fuse.FUSE_ROOT_ID,
 		most:    descriptors(),
+		idle:    list.New(),
+		offer:   offer,
 	}
 	n.add(&node{kind: nodeMount})
 	n.add(&node{kind: nodeHides})
@@ -104,40 +114,53 @@ func (n *nodes) get(id uint64) *node {
 }
 
 // walk returns the node of a directory of the host, counted once more; nil if there are too many.
-func (n *nodes) walk(path string) *node {
+func (n *nodes) walk(path string, parent *node, name string) *node {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	found := n.through[path]
 	if found == nil {
 		if len(n.through) >= maxThrough {
+			n.evict()
 			return nil
 		}
 		found = n.add(&node{kind: nodeThrough, where: path})
 		n.through[path] = found
 	}
-	found.refs++
+	n.lookedUp(found, parent, name)
 	return found
 }
 
 // file returns the node of a file of the private home, counted once more, and takes the descriptor over. It is nil,
 // and the descriptor closed, if there are too many.
-func (n *nodes) file(f homeFile) *node {
+func (n *nodes) file(f homeFile, parent *node, name string) *node {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	found := n.home[f.key]
 	switch {
 	case found != nil:
 		unix.Close(f.fd)
-		found.home.parent, found.home.name = f.parent, f.name
 	case len(n.home) >= n.most:
 		unix.Close(f.fd)
+		n.evict()
 		return nil
 	default:
 		found = n.add(&node{kind: nodeHome, home: f})
 		n.home[f.key] = found
 	}
-	found.refs++
+	n.lookedUp(found, parent, name)
 	return found
+}
+
+// lookedUp counts a lookup. Callers hold n.mu.
+func (n *nodes) lookedUp(found, parent *node, name string) {
+	found.parent, found.name = parent, name
+	found.refs++
+	if found.idle == nil {
+		found.idle = n.idle.PushBack(found)
+	} else {
+		n.idle.MoveToBack(found.idle)
+	}
+	n.evict()
 }
 
 // forget takes back lookups.
@@ -157,6 +180,10 @@ func (n *nodes) forget(id, lookups uint64) {
 
 func (n *nodes) drop(found *node) {
 	delete(n.byID, found.id)
+	n.idle.Remove(found.idle)
+	if found.entered {
+		n.entered--
+	}
 	if found.kind == nodeThrough {
 		delete(n.through, found.where)
 		return
@@ -182,7 +209,7 @@ func (n *nodes) moved(key inodeKey, parent *node, name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if found := n.home[key]; found != nil {
-		found.home.parent, found.home.name = parent, name
+		found.parent, found.name = parent, name
 	}
 }
 
@@ -197,12 +224,12 @@ func (n *nodes) path(of *node) (string, bool) {
 	var names []string
 	length := 0
 	for of.kind == nodeHome {
-		names = append(names, of.home.name)
-		length += len(of.home.name) + 1
+		names = append(names, of.name)
+		length += len(of.name) + 1
 		if length >= maxPath {
 			return "", false
 		}
-		of = of.home.parent
+		of = of.parent
 	}
 	var b strings.Builder
 	b.WriteString(of.where)

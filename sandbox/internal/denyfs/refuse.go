@@ -48,7 +48,7 @@ func (r *raw) permit(h *fuse.InHeader, dirID uint64, name string, a Action, syml
 	if r.inUnion(dir) && (dir.entry == nil || dir.entry.children[name] == nil) {
 		n.Union = true
 		n.Private = r.home.has(dir, r.homeRel(dir), name)
-		n.Host = r.host.kind(path)
+		n.Host = r.host.kind(path, nil)
 	}
 	if d, ok := r.tree.Name(n); !ok {
 		return nil, "", r.deny(h.Pid, d)
@@ -99,6 +99,9 @@ func (r *raw) Access(_ <-chan struct{}, in *fuse.AccessIn) fuse.Status {
 	n := r.nodes.get(in.NodeId)
 	if n == nil {
 		return fuse.Status(unix.ESTALE)
+	}
+	if n.kind == nodeHome && in.Mask&fuse.X_OK != 0 {
+		r.nodes.enter(n) // chdir looks like that
 	}
 	if n.kind == nodeHome || r.inUnion(n) {
 		return r.home.access(r.FS, n, in.Mask)

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package denyfs
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/internal/audit"
+)
+
+// everything is a host on which every path is there, and is a directory if its last name starts with d.
+func everything(path string) (fs.FileMode, error) {
+	if strings.HasPrefix(filepath.Base(path), "d") {
+		return fs.ModeDir | 0o755, nil
+	}
+	return 0o644, nil
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// remembered counts what a file system holds.
+func remembered(f *FS) int {
+	f.nodes.mu.Lock()
+	defer f.nodes.mu.Unlock()
+	f.reports.mu.Lock()
+	defer f.reports.mu.Unlock()
+	return len(f.nodes.byID) + len(f.nodes.through) + len(f.nodes.home) + len(f.reports.later)
+}
+
+func TestJailMemoryFlat(t *testing.T) {
+	n := 50_000
+	if testing.Short() {
+		n = 5_000
+	}
+	j := start(t, Config{HostLstat: everything})
+	j.events.off.Store(true)
+	j.do(op{Do: "flood", Path: "/d%d/file", N: n / 100})
+	before, nodes := heap(), remembered(j.fs)
+	j.do(op{Do: "flood", Path: "/d%d/file", N: n})
+	j.do(op{Do: "flood", Path: "/file%d", N: n})
+	// The kernel sends what it forgets a little later than the answers.
+	deadline := time.Now().Add(30 * time.Second)
+	for remembered(j.fs) > nodes+2*keep+100 && time.Now().Before(deadline) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if after := remembered(j.fs); after > nodes+2*keep+100 {
+		t.Errorf("%d lookups left %d nodes, before there were %d", 2*n, after, nodes)
+	}
+	if after := heap(); after > before+4<<20 {
+		t.Errorf("%d lookups grew the heap from %d to %d KiB", 2*n, before>>10, after>>10)
+	}
+	if got, want := int(j.events.n.Load()), 2*n+n/100; got != want {
+		t.Errorf("%d events, want %d", got, want)
+	}
+}
+
+// blocked is a host that does not answer until it is let go.
+type blocked struct {
+	asked chan string
+	let   chan struct{}
+}
+
+func (b *blocked) lstat(path string) (fs.FileMode, error) {
+	b.asked <- path
+	<-b.let
+	return 0, fs.ErrNotExist
+}
+
+// TestJailKill kills the process inside while it waits for an answer, and looks at whether all ends.
+func TestJailKill(t *testing.T) {
+	b := &blocked{asked: make(chan string, 1), let: make(chan struct{})}
+	j := start(t, Config{HostLstat: b.lstat})
+	if err := j.in.Encode(op{Do: "stat", Path: "/file"}); err != nil {
+		t.Fatal(err)
+	}
+	if path := <-b.asked; path != "/file" {
+		t.Errorf("the host was asked for %q", path)
+	}
+	gone := make(chan struct{})
+	go func() {
+		_ = j.cmd.Process.Kill()
+		_ = j.cmd.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+	case <-time.After(time.Minute):
+		t.Error("the process inside did not die while its request was not answered")
+	}
+	close(b.let)
+}
+
+// TestJailClose ends the service while a process inside waits for it.
+func TestJailClose(t *testing.T) {
+	b := &blocked{asked: make(chan string, 1), let: make(chan struct{})}
+	j := start(t, Config{HostLstat: b.lstat})
+	if err := j.in.Encode(op{Do: "stat", Path: "/file"}); err != nil {
+		t.Fatal(err)
+	}
+	<-b.asked
+	if err := j.fs.Close(); err != nil {
+		t.Error(err)
+	}
+	close(b.let)
+	var d done
+	if err := j.out.Decode(&d); err != nil {
+		t.Fatal(err)
+	}
+	if d.Errno != unix.ENOTCONN && d.Errno != unix.ECONNABORTED {
+		t.Errorf("whoever waited got %v", d.Errno)
+	}
+	if d := j.do(op{Do: "stat", Path: "/file"}); d.Errno != unix.ENOTCONN {
+		t.Errorf("whoever came later got %v", d.Errno)
+	}
+}
+
+// TestJailParallel has many threads ask for many things at once, while some of the answers hang.
+func TestJailParallel(t *testing.T) {
+	const threads, each = 32, 50
+	b := &blocked{asked: make(chan string, hostSlots), let: make(chan struct{})}
+	j := start(t, Config{HostLstat: func(path string) (fs.FileMode, error) {
+		if strings.HasPrefix(path, "/hang") {
+			return b.lstat(path)
+		}
+		return everything(path)
+	}})
+	for i := range hostSlots - 1 {
+		j.do(op{Do: "background", Path: fmt.Sprintf("/hang%d", i)})
+	}
+	for range hostSlots - 1 {
+		<-b.asked
+	}
+	if d := j.do(op{Do: "parallel", Path: "/d%d/file%d", N: threads, Length: each}); d.N != threads*each {
+		t.Errorf("%d of %d were answered ENOENT", d.N, threads*each)
+	}
+	close(b.let)
+	var files int
+	for _, e := range j.events.take() {
+		if strings.HasPrefix(e.Target, "/d") {
+			files++
+		}
+	}
+	if files != threads*each {
+		t.Errorf("%d events for %d attempts", files, threads*each)
+	}
+}
+
+// TestJailCaller has the description of callers hang for ever: events then do without it.
+func TestJailCaller(t *testing.T) {
+	let := make(chan struct{})
+	defer close(let)
+	var stuck atomic.Int32
+	j := start(t, Config{HostLstat: everything, Caller: func(tid int) audit.Process {
+		if stuck.Add(1) <= callerSlots {
+			<-let
+		}
+		return audit.Process{PID: tid, Exe: "known"}
+	}})
+	for i := range callerSlots {
+		j.do(op{Do: "background", Path: fmt.Sprintf("/file%d", i)})
+	}
+	for stuck.Load() < callerSlots {
+		time.Sleep(time.Millisecond)
+	}
+	if d := j.do(op{Do: "stat", Path: "/other"}); d.Errno != unix.ENOENT {
+		t.Errorf("stat: %v", d.Errno)
+	}
+	for _, e := range j.events.take() {
+		if e.Target == "/other" && e.Action == "stat" && e.PID != 0 && e.Exe == "" {
+			return
+		}
+	}
+	t.Error("no event of who is not known")
+}
+
+func TestServeErrors(t *testing.T) {
+	f, err := New(Config{Sink: &events{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	// A device that cannot be read is an error, and so is a file system that was closed.
+	if err := f.Serve(w); err == nil {
+		t.Error("served a pipe that cannot be read")
+	}
+	if f, err = New(Config{Sink: &events{}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Serve(null); err != os.ErrClosed {
+		t.Errorf("serving what is closed: %v", err)
+	}
+}
+
+// TestJailOrdinary runs the mount tests again as a user who is nobody, if the tests run as root.
+func TestJailOrdinary(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("is an ordinary user already")
+	}
+	requireFUSE(t)
+	const uid = 64321
+	dir, err := os.MkdirTemp("", "denyfs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	dev, binary, tmp := dir+"/fuse", dir+"/test", dir+"/tmp"
+	if err := unix.Mknod(dev, unix.S_IFCHR|0o666, int(unix.Mkdev(10, 229))); err != nil {
+		t.Skip("cannot make a device: ", err)
+	}
+	copyFile(t, "/proc/self/exe", binary)
+	for path, mode := range map[string]os.FileMode{dir: 0o755, dev: 0o666, binary: 0o755} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(tmp, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(tmp, uid, uid); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(binary, "-test.run=^TestJail", "-test.short", "-test.v")
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "AGENTJAIL_TEST_FUSE="+dev, "TMPDIR="+tmp)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}, Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if n := strings.Count(string(out), "--- PASS: TestJail"); n < 10 {
+		t.Errorf("only %d tests ran:\n%s", n, out)
+	}
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	in, err := os.Open(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if _, err := io.Copy(out, in); err != nil {
+		t.Fatal(err)
+	}
+}
