@@ -204,6 +204,7 @@ func TestHelloName(t *testing.T) {
 		{"long, in records", records(long, 1<<14), "allowed.test"},
 		{"early data behind", append(records(good, 1<<14), 23, 3, 3, 0, 1, 0), "allowed.test"},
 		{"unknown extensions and GREASE", records(handshake(extension(0x0a0a, nil), sni("allowed.test"), extension(0x1a1a, []byte{0})), 1<<14), "allowed.test"},
+		{"an encrypted hello: the outer name counts", records(handshake(extension(0xfe0d, make([]byte, 100)), sni("outer.test")), 1<<14), "outer.test"},
 		{"no extensions", records(handshake(), 1<<14), ""},
 		{"other extensions only", records(handshake(extension(43, []byte{2, 3, 4})), 1<<14), ""},
 		{"two names", records(handshake(sni("allowed.test", "evil.test")), 1<<14), ""},
