@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command agentjail runs an AI coding agent so that it sees its working directory and the system's programs, reaches the
+// hosts on its allow-list, and nothing else; every access that it was denied is in a log that it cannot touch.
+//
+// It holds one file per verb. A verb turns flags into a policy, calls the packages and prints; it decides nothing.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/agentjail/agentjail/sandbox"
+)
+
+func main() {
+	sandbox.Main(newGateway)
+	app := &cli.App{
+		Name:                   "agentjail",
+		Usage:                  "run an AI coding agent with least privilege, and record what it was denied",
+		Commands:               []*cli.Command{runCommand(), logCommand(), verifyCommand(), profilesCommand(), doctorCommand()},
+		HideVersion:            true,
+		ExitErrHandler:         func(*cli.Context, error) {},
+		UseShortOptionHandling: false,
+	}
+	os.Exit(exitCode(app.Run(os.Args)))
+}
+
+// exitCode prints an error and gives it its code: its own where it has one, 125 otherwise.
+func exitCode(err error) int {
+	if err == nil {
+		return 0
+	}
+	if msg := err.Error(); msg != "" {
+		fmt.Fprintln(os.Stderr, "agentjail: "+msg)
+	}
+	var coded cli.ExitCoder
+	if errors.As(err, &coded) {
+		return coded.ExitCode()
+	}
+	return sandbox.CodeNotStarted
+}

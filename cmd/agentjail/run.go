@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/profiles"
+	"github.com/agentjail/agentjail/sandbox"
+)
+
+func runCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "run",
+		Usage:     "run a command in a jail",
+		ArgsUsage: "[--] COMMAND [ARG...]",
+		Description: "The command sees the working directory and the system's programs, and reaches the hosts of its profile.\n" +
+			"Exit codes: the command's own; 128+N for signal N; 124 when the deadline ended it; 125 when agentjail could not\n" +
+			"or would not start it; 126 and 127 as a shell would.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "profile", Usage: "policy `NAME`; chosen by the command's name otherwise"},
+			&cli.StringFlag{Name: "policy", Usage: "policy `FILE`, on top of the profile"},
+			&cli.StringFlag{Name: "workdir", Usage: "`DIR` to work in (default: the current directory)"},
+			&cli.StringSliceFlag{Name: "ro", Usage: "let the command read `PATH`"},
+			&cli.StringSliceFlag{Name: "rw", Usage: "let the command read and write `PATH`"},
+			&cli.StringSliceFlag{Name: "hide", Usage: "hide `PATH`, which lies in a grant"},
+			&cli.StringSliceFlag{Name: "allow-net", Usage: "let the command reach `HOST[:PORT]`, *.SUFFIX[:PORT] or CIDR[:PORT]"},
+			&cli.StringSliceFlag{Name: "env", Usage: "let variable `NAME` in, or set NAME=VALUE"},
+			&cli.StringFlag{Name: "memory", Usage: "at most `SIZE` of memory, such as 4GiB"},
+			&cli.Int64Flag{Name: "pids", Usage: "at most `N` processes and threads"},
+			&cli.Float64Flag{Name: "cpus", Usage: "at most `X` processors"},
+			&cli.DurationFlag{Name: "ttl", Usage: "end the run after `DURATION`, such as 30m"},
+			&cli.StringFlag{Name: "log", Usage: "also write the events to `FILE`"},
+			&cli.BoolFlag{Name: "quiet", Usage: "print no summary at the end"},
+			&cli.BoolFlag{Name: "json", Usage: "print the summary as JSON"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "print the plan and stop"},
+		},
+		Action: runAction,
+	}
+}
+
+func runAction(c *cli.Context) error {
+	command := c.Args().Slice()
+	host, err := sandbox.Probe(sandbox.Request{Workdir: c.String("workdir")})
+	if err != nil {
+		return err
+	}
+	policy, err := policyFrom(c, command)
+	if err != nil {
+		return err
+	}
+	plan, err := sandbox.Compile(policy, host, command)
+	if err != nil {
+		return err
+	}
+	if c.Bool("dry-run") {
+		_, err := fmt.Fprint(os.Stdout, plan)
+		return err
+	}
+	copies, err := logCopies(c, plan)
+	if err != nil {
+		return err
+	}
+	return runPlan(plan, copies, printer{quiet: c.Bool("quiet"), json: c.Bool("json")})
+}
+
+// policyFrom layers the profile, the policy file and the flags.
+func policyFrom(c *cli.Context, command []string) (profiles.Policy, error) {
+	name := c.String("profile")
+	if name == "" && len(command) > 0 {
+		name = profiles.ForCommand(command[0])
+	}
+	policy, err := profiles.Named(name)
+	if err != nil {
+		return policy, err
+	}
+	if file := c.String("policy"); file != "" {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return policy, fmt.Errorf("policy: %w", err)
+		}
+		over, err := profiles.Parse(file, data)
+		if err != nil {
+			return policy, err
+		}
+		policy = policy.With(over)
+	}
+	return withFlags(c, policy)
+}
+
+func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) {
+	var rules []profiles.Rule
+	for _, text := range c.StringSlice("allow-net") {
+		rule, err := profiles.ParseRule(text)
+		if err != nil {
+			return policy, fmt.Errorf("--allow-net %s: %w", strconv.Quote(text), err)
+		}
+		rules = append(rules, rule)
+	}
+	limits := profiles.Limits{Pids: c.Int64("pids"), CPUs: c.Float64("cpus"), TTL: c.Duration("ttl")}
+	if text := c.String("memory"); text != "" {
+		size, err := profiles.ParseSize(text)
+		if err != nil {
+			return policy, fmt.Errorf("--memory: %w", err)
+		}
+		limits.Memory = size
+	}
+	for _, step := range []func(profiles.Policy) (profiles.Policy, error){
+		func(p profiles.Policy) (profiles.Policy, error) { return p.WithRead(absolute(c.StringSlice("ro"))...) },
+		func(p profiles.Policy) (profiles.Policy, error) { return p.WithWrite(absolute(c.StringSlice("rw"))...) },
+		func(p profiles.Policy) (profiles.Policy, error) {
+			return p.WithHide(absolute(c.StringSlice("hide"))...)
+		},
+		func(p profiles.Policy) (profiles.Policy, error) { return p.WithAllow(rules...) },
+		func(p profiles.Policy) (profiles.Policy, error) { return p.WithLimits(limits) },
+		func(p profiles.Policy) (profiles.Policy, error) { return p.WithEnv(c.StringSlice("env")...) },
+	} {
+		var err error
+		if policy, err = step(policy); err != nil {
+			return policy, err
+		}
+	}
+	return policy, nil
+}
+
+// absolute makes paths of the command line absolute; a policy knows no current directory.
+func absolute(paths []string) []string {
+	out := make([]string, len(paths))
+	for i, p := range paths {
+		if full, err := filepath.Abs(p); err == nil && !strings.HasPrefix(p, "~") {
+			p = full
+		}
+		out[i] = p
+	}
+	return out
+}
+
+// logCopies is the --log file, which must lie where the command cannot write.
+func logCopies(c *cli.Context, plan sandbox.Plan) ([]string, error) {
+	file := c.String("log")
+	if file == "" {
+		return nil, nil
+	}
+	full, err := filepath.Abs(file)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(full))
+	if err != nil {
+		return nil, fmt.Errorf("--log: %w", err)
+	}
+	if plan.Shows(dir) {
+		return nil, fmt.Errorf("--log %s lies inside what the command may see; name a file outside of it", strconv.Quote(file))
+	}
+	return []string{filepath.Join(dir, filepath.Base(full))}, nil
+}
+
+// runPlan starts a plan, passes signals on and turns the result into an exit code.
+func runPlan(plan sandbox.Plan, copies []string, p printer) error {
+	run, err := sandbox.Start(plan, sandbox.Options{
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Copies: copies, Stopped: stopSelf,
+	})
+	if err != nil {
+		return err
+	}
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
+	go func() {
+		for s := range signals {
+			if n, ok := s.(unix.Signal); ok {
+				run.Signal(n)
+			}
+		}
+	}()
+	result, err := run.Wait()
+	p.print(result)
+	if err != nil {
+		return err
+	}
+	if result.Exec != "" {
+		return cli.Exit(result.Exec, result.Code)
+	}
+	if result.Code != 0 {
+		return cli.Exit("", result.Code)
+	}
+	return nil
+}
+
+// stopSelf stops this process as Ctrl-Z would have, and returns when the shell continues it.
+func stopSelf() { unix.Kill(os.Getpid(), unix.SIGSTOP) }
+
+// printer writes the end-of-run summary to stderr.
+type printer struct{ quiet, json bool }
+
+func (p printer) print(r sandbox.Result) {
+	switch {
+	case p.json:
+		json.NewEncoder(os.Stderr).Encode(r)
+	case !p.quiet:
+		fmt.Fprint(os.Stderr, r.String())
+	}
+}

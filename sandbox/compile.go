@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"cmp"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/agentjail/agentjail/profiles"
+)
+
+// Compile decides a whole run: what of the host is mounted where, what the network gateway allows, which variables enter.
+// It reads the host through host.Files alone, and changes nothing. Its errors are for people: they name the path or the
+// flag that asked for the impossible.
+func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) {
+	if len(command) == 0 {
+		return Plan{}, requestErrorf("no command was given; say what to run after --")
+	}
+	c := &compiler{policy: policy, host: host, symlinks: map[string]string{}}
+	steps := []func() error{
+		c.workdir, c.privateHome, c.system, c.userGrants, c.worktree,
+		func() error { return c.commandFiles(command) }, c.hides,
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return Plan{}, err
+		}
+	}
+	env, withheld := policy.Environment().Select(host.Environ)
+	plan := Plan{
+		Command: command, Workdir: c.dir, Identity: host.Identity, Home: c.home,
+		Mounts: c.ordered(), Symlinks: c.symlinks, Noise: policy.Files().Noise,
+		Env: c.environment(env), Withheld: withheld, Secrets: secrets(host.Environ, withheld),
+		Rules: policy.Rules(), Loopback: policy.Loopback(), Syscalls: policy.Syscalls(),
+		Limits: policy.Limits(), Umask: host.Umask, State: host.State,
+		Policy: PolicyRef{Name: policy.Name(), Digest: policy.Digest(), Sources: policy.Sources()},
+	}
+	if err := plan.describe(); err != nil {
+		return Plan{}, err
+	}
+	return plan, nil
+}
+
+// compiler collects the mounts and links of a plan.
+type compiler struct {
+	policy   profiles.Policy
+	host     Host
+	dir      string // the canonical working directory
+	home     Home
+	mounts   []Mount
+	symlinks map[string]string
+}
+
+// refusedDirs would hand the run more than a project: system directories and the parents of homes.
+var refusedDirs = []string{
+	"/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root", "/run",
+	"/sbin", "/srv", "/sys", "/tmp", "/usr", "/var", "/var/tmp",
+}
+
+func (c *compiler) workdir() error {
+	dir, info, err := c.resolve(c.host.Workdir)
+	if err != nil {
+		return requestErrorf("working directory %q: %v", c.host.Workdir, reason(err))
+	}
+	home := c.host.Identity.Home
+	switch {
+	case !info.IsDir():
+		return requestErrorf("working directory %q is not a directory", c.host.Workdir)
+	case dir == home:
+		return requestErrorf("working directory %q is the home directory, with all that it holds; change to a project's directory", dir)
+	case within(dir, home) || slices.Contains(refusedDirs, dir):
+		return requestErrorf("working directory %q is more than a project's directory; change to one", dir)
+	case isKernelPath(dir):
+		return requestErrorf("working directory %q belongs to the kernel; change to a project's directory", dir)
+	}
+	c.dir = dir
+	return c.add(Mount{
+		Kind: Bind, Target: dir, Source: dir, Dir: true, Writable: c.policy.Files().Workdir == "rw", Origin: "working directory",
+	})
+}
+
+// userGrants are the read and write lists of the policy.
+func (c *compiler) userGrants() error {
+	files := c.policy.Files()
+	for _, list := range []struct {
+		paths    []string
+		writable bool
+	}{{files.Read, false}, {files.Write, true}} {
+		for _, path := range list.paths {
+			if err := c.grant(path, list.writable, slices.Contains(files.Optional, path)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// grant adds one path of the policy. One that only embedded profiles name is left out where it does not exist, since they
+// name places of many systems; any other must exist, so that a misspelt path is an error and not a grant of nothing.
+func (c *compiler) grant(path string, writable, optional bool) error {
+	target, info, err := c.resolve(c.expand(path))
+	if optional && isAbsent(err) {
+		return nil
+	}
+	if err != nil {
+		return requestErrorf("grant of %q: %v", path, reason(err))
+	}
+	if writable && (slices.Contains(refusedDirs, target) || within(target, c.host.Identity.Home) || isKernelPath(target)) {
+		return requestErrorf("write access to %q would hand over the whole directory; name what is needed below it", path)
+	}
+	if target == "/" || isKernelPath(target) || within(target, c.host.Identity.Home) {
+		return requestErrorf("read access to %q would show everything below it; name what is needed", path)
+	}
+	if !info.IsDir() && !info.Mode().IsRegular() {
+		return requestErrorf("grant of %q: only files and directories can be granted", path)
+	}
+	return c.add(Mount{Kind: Bind, Target: target, Source: target, Dir: info.IsDir(), Writable: writable, Origin: "policy"})
+}
+
+// hides adds an unreadable node for each hidden path that lies inside a grant. One that lies in none is hidden as it is.
+func (c *compiler) hides() error {
+	for _, path := range c.policy.Files().Hide {
+		target, info, err := c.resolve(c.expand(path))
+		if isAbsent(err) {
+			return requestErrorf("hide %q: it does not exist, so the command could create it; leave it out or make it first", path)
+		}
+		if err != nil {
+			return requestErrorf("hide %q: %v", path, reason(err))
+		}
+		if c.covering(target) == nil {
+			continue
+		}
+		if target == c.dir {
+			return requestErrorf("hide %q is the working directory itself", path)
+		}
+		if err := c.add(Mount{Kind: Hidden, Target: target, Dir: info.IsDir(), Origin: "policy"}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add records a mount, unless the same target is already there; of two binds of one target, the writable one stays.
+func (c *compiler) add(m Mount) error {
+	if m.Kind == Bind {
+		if state := c.host.State; within(m.Target, state) || within(state, m.Target) && !c.ownHome(m.Source) {
+			return requestErrorf("%q holds agentjail's own state (%s), which no command may see; use another directory or set XDG_STATE_HOME", m.Target, state)
+		}
+	}
+	for i, old := range c.mounts {
+		if old.Target != m.Target {
+			continue
+		}
+		if m.Kind == Hidden || (old.Kind == Bind && m.Writable && !old.Writable) {
+			c.mounts[i] = m
+		}
+		return nil
+	}
+	c.mounts = append(c.mounts, m)
+	return nil
+}
+
+// ownHome tells whether a source is the run's private home, the one part of the state that a run may see.
+func (c *compiler) ownHome(source string) bool {
+	return c.home.Private != "" && within(c.home.Private, source)
+}
+
+// covering returns the bind that shows a path, nil if none does.
+func (c *compiler) covering(path string) *Mount {
+	var best *Mount
+	for i := range c.mounts {
+		m := &c.mounts[i]
+		if m.Kind == Bind && within(m.Target, path) && (best == nil || len(m.Target) > len(best.Target)) {
+			best = m
+		}
+	}
+	return best
+}
+
+// ordered sorts the mounts so that each comes after those that hold it, and leaves out binds that change nothing.
+func (c *compiler) ordered() []Mount {
+	slices.SortStableFunc(c.mounts, func(a, b Mount) int { return cmp.Compare(a.Target, b.Target) })
+	var kept []Mount
+	for _, m := range c.mounts {
+		if above := innermost(kept, m.Target); m.Kind == Bind && above != nil && above.Kind == Bind &&
+			above.Writable == m.Writable && m.Target == m.Source {
+			continue
+		}
+		kept = append(kept, m)
+	}
+	return kept
+}
+
+func innermost(mounts []Mount, path string) *Mount {
+	for i := len(mounts) - 1; i >= 0; i-- {
+		if mounts[i].Target != path && within(mounts[i].Target, path) {
+			return &mounts[i]
+		}
+	}
+	return nil
+}
+
+// within tells whether path is dir or below it. Both are clean and absolute.
+func within(dir, path string) bool {
+	return dir == path || dir == "/" || strings.HasPrefix(path, dir+"/")
+}
+
+func isKernelPath(path string) bool {
+	return within("/proc", path) || within("/sys", path) || within("/dev", path)
+}
+
+// expand resolves ~ and relative paths of a policy.
+func (c *compiler) expand(path string) string {
+	if rest, ok := strings.CutPrefix(path, "~"); ok && (rest == "" || rest[0] == '/') {
+		return filepath.Join(c.host.Identity.Home, rest)
+	}
+	if !filepath.IsAbs(path) {
+		return filepath.Join(c.host.Workdir, path)
+	}
+	return filepath.Clean(path)
+}

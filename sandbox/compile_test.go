@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"errors"
+	"flag"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/agentjail/agentjail/profiles"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// fakeFiles is a host's file system: a path ending in / is a directory, "-> x" a link, anything else the content of a file.
+type fakeFiles map[string]string
+
+type fakeInfo struct {
+	name string
+	mode fs.FileMode
+}
+
+func (i fakeInfo) Name() string       { return i.name }
+func (i fakeInfo) Size() int64        { return 0 }
+func (i fakeInfo) Mode() fs.FileMode  { return i.mode }
+func (i fakeInfo) ModTime() time.Time { return time.Time{} }
+func (i fakeInfo) IsDir() bool        { return i.mode.IsDir() }
+func (i fakeInfo) Sys() any           { return nil }
+
+func (f fakeFiles) Lstat(path string) (fs.FileInfo, error) {
+	if v, ok := f[path]; ok {
+		mode := fs.FileMode(0o755)
+		if strings.HasPrefix(v, "-> ") {
+			mode = fs.ModeSymlink
+		} else if v == "socket" {
+			mode = fs.ModeSocket
+		}
+		return fakeInfo{filepath.Base(path), mode}, nil
+	}
+	prefix := strings.TrimSuffix(path, "/") + "/"
+	for p := range f {
+		if strings.HasPrefix(p, prefix) {
+			return fakeInfo{filepath.Base(path), fs.ModeDir | 0o755}, nil
+		}
+	}
+	return nil, &fs.PathError{Op: "lstat", Path: path, Err: fs.ErrNotExist}
+}
+
+func (f fakeFiles) Readlink(path string) (string, error) {
+	if to, ok := strings.CutPrefix(f[path], "-> "); ok {
+		return to, nil
+	}
+	return "", errors.New("not a link")
+}
+
+func (f fakeFiles) ReadFile(path string) ([]byte, error) {
+	v, ok := f[path]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return []byte(v), nil
+}
+
+func fakeHost() Host {
+	return Host{
+		Identity: Identity{UID: 1000, GID: 1000, User: "ann", Group: "ann", Home: "/home/ann"},
+		Environ: []string{
+			"PATH=/home/ann/.nvm/bin:./evil:/usr/bin", "TERM=xterm", "HOME=/elsewhere", "GITHUB_TOKEN=ghp_x", "EDITOR=vi",
+			"FOO=bar", "OLDPWD=/root",
+		},
+		Workdir: "/home/ann/src/app", State: "/home/ann/.local/state/agentjail", Umask: 0o22,
+		Files: fakeFiles{
+			"/usr/bin/env": "", "/usr/bin/true": "", "/usr/lib/x": "", "/bin": "-> usr/bin", "/lib": "-> usr/lib",
+			"/etc/ssl/certs/ca.pem": "", "/etc/localtime": "-> ../usr/lib/x", "/etc/shadow": "", "/home/ann/.ssh/id": "",
+			"/home/ann/src/app/main.go": "", "/home/ann/src/other/x": "", "/home/ann/link": "-> src/app", "/home/ann/data/x": "",
+			"/home/ann/.nvm/bin/node":                         "",
+			"/home/ann/.nvm/bin/agent":                        "-> ../lib/node_modules/@a/agent/cli.js",
+			"/home/ann/.nvm/lib/node_modules/@a/agent/cli.js": "#!/usr/bin/env node\n",
+			"/home/ann/src/app/evil/agent":                    "", "/sys/devices/system/cpu/online": "", "/srv/loop": "-> loop",
+			"/home/ann/sock": "socket", "/home/ann/.local/state/agentjail/runs/x": "", "/proc/self/x": "",
+			"/home/ann/src/app/.env": "", "/dev/null": "",
+		},
+	}
+}
+
+func base(t *testing.T) profiles.Policy {
+	t.Helper()
+	p, err := profiles.Named("base")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func with(t *testing.T, p profiles.Policy, steps ...func(profiles.Policy) (profiles.Policy, error)) profiles.Policy {
+	t.Helper()
+	for _, step := range steps {
+		var err error
+		if p, err = step(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
+func reading(t *testing.T, path string) profiles.Policy {
+	return with(t, base(t), func(p profiles.Policy) (profiles.Policy, error) { return p.WithRead(path) })
+}
+
+func writing(t *testing.T, path string) profiles.Policy {
+	return with(t, base(t), func(p profiles.Policy) (profiles.Policy, error) { return p.WithWrite(path) })
+}
+
+func TestPlanGolden(t *testing.T) {
+	rule, err := profiles.ParseRule("*.example.com:8443")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := fakeHost()
+	policy := with(t, base(t), func(p profiles.Policy) (profiles.Policy, error) { return p.WithRead("/home/ann/link") },
+		func(p profiles.Policy) (profiles.Policy, error) { return p.WithWrite("/home/ann/data") },
+		func(p profiles.Policy) (profiles.Policy, error) { return p.WithHide("/home/ann/src/app/.env") },
+		func(p profiles.Policy) (profiles.Policy, error) { return p.WithAllow(rule) })
+	plan, err := Compile(policy, host, []string{"agent", "--flag", "two words"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const golden = "testdata/plan.golden"
+	if *update {
+		if err := os.WriteFile(golden, []byte(plan.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), plan.String()); diff != "" {
+		t.Errorf("plan (-want +got):\n%s", diff)
+	}
+}
+
+func TestWorkdirs(t *testing.T) {
+	for dir, want := range map[string]string{
+		"/": "more than a project", "/home/ann": "home directory", "/home": "more than a project", "/usr": "more than a project",
+		"/proc/self": "kernel", "/gone": "no such file", "/home/ann/src/app/main.go": "", "/srv/loop": "too many symbolic links",
+		"/home/ann/.local/state/agentjail/runs": "own state", "/home/ann/.local": "own state",
+	} {
+		host := fakeHost()
+		host.Workdir = dir
+		_, err := Compile(base(t), host, []string{"true"})
+		var refused *RequestError
+		if dir == "/home/ann/src/app/main.go" {
+			want = "not a directory"
+			host.Files.(fakeFiles)[dir] = "x"
+		}
+		if !errors.As(err, &refused) && want != "not a directory" || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", dir, err, want)
+		}
+	}
+	host := fakeHost()
+	host.Workdir = "/home/ann/link"
+	plan, err := Compile(base(t), host, []string{"true"})
+	if err != nil || plan.Workdir != "/home/ann/src/app" || plan.Symlinks["/home/ann/link"] != "src/app" {
+		t.Errorf("a linked working directory: %q %v, %v", plan.Workdir, plan.Symlinks, err)
+	}
+}
+
+func TestGrantsRefused(t *testing.T) {
+	for path, want := range map[string]string{
+		"/": "everything below", "/home/ann": "everything below", "/home": "everything below", "/proc/self": "everything below",
+		"/home/ann/sock": "only files and directories", "/home/ann/.local/state": "own state",
+	} {
+		if _, err := Compile(reading(t, path), fakeHost(), []string{"true"}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("read %s: %v, want %q", path, err, want)
+		}
+	}
+	for _, path := range []string{"/usr", "/etc", "/home/ann", "/tmp"} {
+		host := fakeHost()
+		host.Files.(fakeFiles)["/tmp/x"] = ""
+		if _, err := Compile(writing(t, path), host, []string{"true"}); err == nil || !strings.Contains(err.Error(), "write access") {
+			t.Errorf("write %s: %v", path, err)
+		}
+	}
+	if _, err := Compile(reading(t, "/home/ann/src/other"), fakeHost(), []string{"true"}); err != nil {
+		t.Error(err)
+	}
+	if _, err := Compile(reading(t, "/home/ann/src/otehr"), fakeHost(), []string{"true"}); err == nil {
+		t.Error("a misspelt path was accepted")
+	}
+}
+
+// A command is looked up on PATH, but never in the working directory.
+func TestCommandLookup(t *testing.T) {
+	plan, err := Compile(base(t), fakeHost(), []string{"agent"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"/home/ann/.nvm/lib/node_modules", "/home/ann/.nvm/bin/node"} {
+		if m, ok := plan.mount(want); !ok || m.Writable || m.Origin != "command" {
+			t.Errorf("%s: %+v, %v", want, m, ok)
+		}
+	}
+	host := fakeHost()
+	host.Environ = []string{"PATH=.:evil:"}
+	plan, err = Compile(base(t), host, []string{"agent"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range plan.Mounts {
+		if m.Origin == "command" {
+			t.Errorf("granted for a command of the working directory: %+v", m)
+		}
+	}
+}
+
+// A .git file is believed only if the repository points back at it.
+func TestWorktree(t *testing.T) {
+	host := fakeHost()
+	files := host.Files.(fakeFiles)
+	files["/home/ann/src/app/.git"] = "gitdir: /home/ann/src/main/.git/worktrees/app\n"
+	files["/home/ann/src/main/.git/worktrees/app/commondir"] = "../..\n"
+	for _, f := range []string{"HEAD", "objects/x", "refs/x"} {
+		files["/home/ann/src/main/.git/"+f] = ""
+	}
+	for back, want := range map[string]bool{"/home/ann/src/app/.git\n": true, "/home/ann/src/other/.git\n": false} {
+		files["/home/ann/src/main/.git/worktrees/app/gitdir"] = back
+		plan, err := Compile(base(t), host, []string{"true"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, ok := plan.mount("/home/ann/src/main/.git"); ok != want || want && !m.Writable {
+			t.Errorf("pointing back to %q: granted %v", back, ok)
+		}
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	plan, err := Compile(base(t), fakeHost(), []string{"true"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := strings.Join(plan.Env, "\n") + "\n"
+	for _, want := range []string{"HOME=/home/ann\n", "USER=ann\n", "TERM=xterm\n", "PWD=/home/ann/src/app\n", "EDITOR=vi\n"} {
+		if !strings.Contains(env, want) {
+			t.Errorf("%q is missing in\n%s", want, env)
+		}
+	}
+	for _, not := range []string{"ghp_x", "FOO", "OLDPWD", "elsewhere"} {
+		if strings.Contains(env, not) {
+			t.Errorf("%q entered", not)
+		}
+	}
+	if diff := cmp.Diff([]string{"GITHUB_TOKEN"}, plan.Secrets); diff != "" {
+		t.Errorf("secrets: %s", diff)
+	}
+}

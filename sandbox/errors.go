@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import "fmt"
+
+// SetupError says which layer of the sandbox could not be built. Nothing was started.
+type SetupError struct {
+	Layer string // such as "user namespace", "mounts", "network namespace", "gateway", "filters", "log"
+	Err   error
+	Fix   string // what the user can do; may be empty
+}
+
+func (e *SetupError) Error() string {
+	s := fmt.Sprintf("%s: %v", e.Layer, e.Err)
+	if e.Fix != "" {
+		s += " (" + e.Fix + ")"
+	}
+	return s
+}
+
+func (e *SetupError) Unwrap() error { return e.Err }
+
+// RequestError says that what was asked for cannot be done, whatever the host.
+type RequestError struct{ Msg string }
+
+func (e *RequestError) Error() string { return e.Msg }
+
+func requestErrorf(format string, args ...any) error {
+	return &RequestError{Msg: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// fixFor says what a user can do about a layer that could not be built; `agentjail doctor` says more.
+func fixFor(layer string, err error) string {
+	var known interface{ Fix() string }
+	if errors.As(err, &known) {
+		return known.Fix()
+	}
+	switch layer {
+	case "user namespace":
+		return userNamespaceFix()
+	case "file system root":
+		if errors.Is(err, fs.ErrNotExist) {
+			return "load the fuse module, or pass --device /dev/fuse to the container"
+		}
+		return "make /dev/fuse accessible: chmod 0666 /dev/fuse, or pass --device /dev/fuse to the container"
+	case "log":
+		return "make room or choose another place with XDG_STATE_HOME"
+	default:
+		return "agentjail doctor says what this host can do"
+	}
+}
+
+func userNamespaceFix() string {
+	for _, k := range []struct{ path, off, fix string }{
+		{"/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=15000"},
+		{"/proc/sys/kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"},
+		{"/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile with `userns,` for agentjail"},
+	} {
+		if data, err := os.ReadFile(k.path); err == nil && strings.TrimSpace(string(data)) == k.off {
+			return k.fix
+		}
+	}
+	return "user namespaces must be allowed here; agentjail doctor says what this host can do"
+}
+
+// isRefused tells whether the kernel or an outer sandbox refused.
+func isRefused(err error) bool {
+	return errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EUSERS) || errors.Is(err, unix.EINVAL)
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Files is what Compile asks of the host's file system. Tests give it a fake one.
+type Files interface {
+	Lstat(path string) (fs.FileInfo, error)
+	Readlink(path string) (string, error)
+	ReadFile(path string) ([]byte, error) // bounded: the small files of a git worktree, the first line of a script
+}
+
+// Host is what Probe found out: all that Compile knows of the machine and its caller.
+type Host struct {
+	Identity Identity
+	Environ  []string
+	Workdir  string // as asked for, absolute; symlinks not resolved
+	State    string // agentjail's state directory
+	Umask    int
+	Files    Files
+}
+
+// Request is what the caller wants to run.
+type Request struct {
+	Workdir string // empty: the current directory
+}
+
+// Probe asks the host for the facts that a plan needs. It changes nothing.
+func Probe(r Request) (Host, error) {
+	id, err := callerIdentity()
+	if err != nil {
+		return Host{}, err
+	}
+	workdir, err := requestedWorkdir(r.Workdir)
+	if err != nil {
+		return Host{}, err
+	}
+	umask := unix.Umask(0o077)
+	unix.Umask(umask)
+	return Host{
+		Identity: id, Environ: os.Environ(), Workdir: workdir, State: StateDir(id.Home),
+		Umask: umask, Files: hostFiles{},
+	}, nil
+}
+
+// StateDir is agentjail's directory below XDG_STATE_HOME, or below the home where that is not set
+// (XDG Base Directory Specification 0.8).
+func StateDir(home string) string {
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "agentjail")
+	}
+	return filepath.Join(home, ".local/state/agentjail")
+}
+
+func requestedWorkdir(asked string) (string, error) {
+	cwd, err := os.Getwd()
+	if err != nil {
+		return "", requestErrorf("the current directory does not exist any more; change to one that does")
+	}
+	if asked == "" {
+		return cwd, nil
+	}
+	if !filepath.IsAbs(asked) {
+		asked = filepath.Join(cwd, asked)
+	}
+	return filepath.Clean(asked), nil
+}
+
+// callerIdentity is who the command runs as. Under sudo(8) that is the user who called it.
+func callerIdentity() (Identity, error) {
+	id := Identity{UID: os.Getuid(), GID: os.Getgid(), Home: os.Getenv("HOME")}
+	if uid, gid, ok := Sudo(); ok {
+		id = Identity{UID: uid, GID: gid}
+	}
+	u, err := user.LookupId(strconv.Itoa(id.UID))
+	switch {
+	case err == nil:
+		id.User = u.Username
+		if id.Home == "" {
+			id.Home = u.HomeDir
+		}
+	case id.UID == 0:
+		id.User = "root"
+	default:
+		id.User = "user"
+	}
+	id.Group = id.User
+	if g, err := user.LookupGroupId(strconv.Itoa(id.GID)); err == nil {
+		id.Group = g.Name
+	}
+	if !filepath.IsAbs(id.Home) {
+		return Identity{}, requestErrorf("no home directory is known for uid %d; set HOME", id.UID)
+	}
+	home, err := filepath.EvalSymlinks(id.Home)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Identity{}, requestErrorf("the home directory %q does not exist; set HOME to one that does", id.Home)
+	}
+	if err != nil {
+		return Identity{}, fmt.Errorf("home: %w", err)
+	}
+	id.Home = home
+	return id, nil
+}
+
+// Sudo returns the ids of the user who called sudo, where root runs for one.
+func Sudo() (uid, gid int, ok bool) {
+	if os.Getuid() != 0 {
+		return 0, 0, false
+	}
+	uid, err1 := strconv.Atoi(os.Getenv("SUDO_UID"))
+	gid, err2 := strconv.Atoi(os.Getenv("SUDO_GID"))
+	return uid, gid, err1 == nil && err2 == nil && uid > 0 && gid > 0
+}
+
+// hostFiles is the real file system.
+type hostFiles struct{}
+
+func (hostFiles) Lstat(path string) (fs.FileInfo, error) { return os.Lstat(path) }
+func (hostFiles) Readlink(path string) (string, error)   { return os.Readlink(path) }
+
+// ReadFile reads at most 4 KiB of a regular file, without waiting for a pipe that somebody put there.
+func (hostFiles) ReadFile(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", path)
+	}
+	buf := make([]byte, 4096)
+	n, err := f.Read(buf)
+	if n == 0 && err != nil {
+		return nil, err
+	}
+	return buf[:n], nil
+}

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/internal/audit"
+	"github.com/agentjail/agentjail/sandbox/internal/denyfs"
+	"github.com/agentjail/agentjail/sandbox/internal/limits"
+	"github.com/agentjail/agentjail/sandbox/internal/wire"
+)
+
+// SupervisorArg is the word that starts the program as a run's supervisor.
+const SupervisorArg = "agentjail-supervisor"
+
+// Options are what a run needs of its caller.
+type Options struct {
+	Stdin, Stdout, Stderr *os.File
+	Copies                []string // further files that get the log
+	// Stopped is called when the command was stopped by Ctrl-Z, with the terminal as it was before the run. It stops the
+	// calling program (or not), and the command goes on when it returns.
+	Stopped func()
+}
+
+// Result is how a run ended.
+type Result struct {
+	ID      string
+	Log     string // path of the log
+	Code    int    // exit code of the command; 128+N for signal N, 124 for the deadline
+	Reason  string // why the run ended, where the command itself was not the reason
+	Exec    string // why the command could not be executed; empty if it was
+	Summary audit.Summary
+	Crashed []string // earlier runs that ended without saying so
+}
+
+// Run is a run that has been started.
+type Run struct {
+	options   Options
+	plan      Plan
+	dir       *runDir
+	log       *audit.Recorder
+	conn      *wire.Conn
+	process   *exec.Cmd
+	exited    chan error // of the supervisor
+	files     *denyfs.FS
+	group     *limits.Group
+	terminal  *terminal
+	messages  chan wire.Message
+	failed    error // of the connection
+	crashed   []string
+	once      sync.Once
+	recording atomic.Bool // the command may run: lookups are its own from here on
+}
+
+// Start builds the sandbox of a plan and starts its command. On an error nothing is left running.
+func Start(plan Plan, options Options) (*Run, error) {
+	r := &Run{options: options, plan: plan, messages: make(chan wire.Message), exited: make(chan error, 1)}
+	if err := r.start(); err != nil {
+		r.abandon(err)
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Run) start() error {
+	trace("launcher: start")
+	id := ulid.Make().String()
+	if err := r.limit(id); err != nil {
+		return err
+	}
+	if err := becomeInvoker(r.plan.Identity); err != nil {
+		return r.layered("identity", err)
+	}
+	r.crashed = crashedRuns(r.plan.State)
+	if err := r.open(id); err != nil {
+		return err
+	}
+	if err := r.spawn(); err != nil {
+		return err
+	}
+	trace("launcher: supervisor started")
+	order := buildOrder{ID: r.dir.id, Dir: r.dir.path, Plan: r.plan, TTYs: r.ttys(), Cgroup: r.group != nil}
+	if err := r.conn.Send(msgBuild, order); err != nil {
+		return &SetupError{Layer: "supervisor", Err: err}
+	}
+	opened := make(chan error, 1)
+	go func() { opened <- r.log.Start(r.startDetail()) }()
+	ready, err := r.build()
+	if err := errors.Join(<-opened, err); err != nil {
+		return r.layered("log", err)
+	}
+	r.log.Emit(audit.Event{
+		Class: audit.ClassRun, Action: "run.posture", Decision: audit.Report, Provenance: audit.FromKernel,
+		Process: audit.Process{PID: ready.PID}, Detail: detail(map[string]any{"posture": ready.Posture, "coverage": ready.Coverage}),
+	})
+	r.reportWithheld()
+	r.recording.Store(true)
+	if err := r.conn.Send(msgGo, nil); err != nil {
+		return &SetupError{Layer: "supervisor", Err: err}
+	}
+	_, err = r.expect(msgStarted)
+	trace("launcher: command started")
+	return err
+}
+
+// limit makes the run's cgroup, where a limit is asked for that needs one.
+func (r *Run) limit(id string) error {
+	l := r.plan.Limits
+	if l.Memory == 0 && l.Pids == 0 && l.CPUs == 0 {
+		return nil
+	}
+	group, err := limits.Create(limits.Spec{Memory: l.Memory, Pids: l.Pids, CPUs: l.CPUs, Run: id})
+	if err != nil {
+		return r.layered("limits", err)
+	}
+	r.group = group
+	return nil
+}
+
+// open makes what outlives the supervisor: the run's directory, its log, and its private home.
+func (r *Run) open(id string) error {
+	dir, err := newRunDir(r.plan.State, id)
+	if err != nil {
+		return r.layered("log", err)
+	}
+	r.dir = dir
+	if r.log, err = audit.Open(audit.Options{Path: dir.log(), Copies: r.options.Copies, Run: dir.id}); err != nil {
+		return r.layered("log", err)
+	}
+	if r.plan.Home.Ephemeral {
+		r.plan = r.plan.withHome(dir.home())
+	}
+	for _, name := range append(r.plan.Home.Dirs, "") {
+		if err := os.MkdirAll(filepath.Join(r.plan.Home.Private, name), 0o700); err != nil {
+			return r.layered("private home", err)
+		}
+	}
+	if r.files, err = denyfs.New(denyfsConfig(r.plan, r.log, r.isOurs)); err != nil {
+		return r.layered("file system root", err)
+	}
+	return nil
+}
+
+func (r *Run) layered(layer string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return setupError(layer, err)
+}
+
+// spawn starts the supervisor as root of a user namespace of its own, in which only the caller's ids exist.
+func (r *Run) spawn() error {
+	conn, theirs, err := wire.Pair()
+	if err != nil {
+		return &SetupError{Layer: "supervisor", Err: err}
+	}
+	defer theirs.Close()
+	r.conn = conn
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{"agentjail", SupervisorArg}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = r.options.Stdin, r.options.Stdout, r.options.Stderr
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.Env = supervisorEnv()
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: r.plan.Identity.UID, Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: r.plan.Identity.GID, Size: 1}},
+		Pdeathsig:   unix.SIGKILL, Setsid: true,
+	}
+	r.process = cmd
+	started := make(chan error)
+	go func() {
+		// The death signal comes when the thread that forked ends (prctl(2), PR_SET_PDEATHSIG): this one stays.
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			r.exited <- cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		r.process = nil
+		return setupError("user namespace", err)
+	}
+	go r.receive()
+	return nil
+}
+
+// supervisorEnv is what of the caller's environment the supervisor needs: to resolve names as the host does, and to trace.
+func supervisorEnv() []string {
+	var env []string
+	for _, name := range []string{"AGENTJAIL_TRACE", "LOCALDOMAIN", "RES_OPTIONS"} {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
+
+// receive reads the supervisor's messages until it is gone. Events go to the log at once.
+func (r *Run) receive() {
+	defer close(r.messages)
+	for {
+		m, err := r.conn.Recv()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				r.failed = err
+			}
+			return
+		}
+		switch m.Kind {
+		case msgEvent:
+			var e audit.Event
+			if m.Decode(&e) == nil {
+				r.log.Emit(e)
+			}
+		case msgDropped:
+			var n uint64
+			if m.Decode(&n) == nil {
+				r.log.Dropped(n)
+			}
+		default:
+			r.messages <- m
+		}
+	}
+}
+
+// build serves the supervisor until the command is ready to go.
+func (r *Run) build() (readyReport, error) {
+	var ready readyReport
+	for {
+		m, err := r.next()
+		if err != nil {
+			return ready, err
+		}
+		switch m.Kind {
+		case msgFuse:
+			if len(m.Files) != 1 {
+				return ready, errors.New("supervisor: no device came")
+			}
+			go r.files.Serve(m.Files[0])
+		case msgTerminal:
+			if len(m.Files) != 1 {
+				return ready, errors.New("supervisor: no terminal came")
+			}
+			if r.terminal, err = newTerminal(m.Files[0], r.options); err != nil {
+				return ready, r.layered("terminal", err)
+			}
+		case msgPlace:
+			if err := r.place(m); err != nil {
+				return ready, err
+			}
+		case msgReady:
+			return ready, m.Decode(&ready)
+		default:
+			return ready, fmt.Errorf("supervisor: unexpected message %q", m.Kind)
+		}
+	}
+}
+
+func (r *Run) place(m wire.Message) error {
+	var pid int
+	if err := m.Decode(&pid); err != nil {
+		return err
+	}
+	refused := ""
+	if err := r.group.Add(pid); err != nil {
+		refused = err.Error()
+	}
+	return r.conn.Send(msgPlaced, refused)
+}
+
+// next returns the supervisor's next message; its failure, or its death, is an error.
+func (r *Run) next() (wire.Message, error) {
+	m, ok := <-r.messages
+	if !ok {
+		return m, &SetupError{Layer: "supervisor", Err: errors.Join(errors.New("it ended unexpectedly"), r.failed)}
+	}
+	if m.Kind != msgFailed {
+		return m, nil
+	}
+	var f failure
+	if err := m.Decode(&f); err != nil {
+		return m, err
+	}
+	return m, &SetupError{Layer: f.Layer, Err: errors.New(f.Err), Fix: f.Fix}
+}
+
+func (r *Run) expect(kind string) (wire.Message, error) {
+	m, err := r.next()
+	if err == nil && m.Kind != kind {
+		err = fmt.Errorf("supervisor: unexpected message %q", m.Kind)
+	}
+	return m, err
+}
+
+// abandon ends a run that did not start, and says so in its log.
+func (r *Run) abandon(cause error) {
+	if r.process != nil {
+		r.process.Process.Kill()
+	}
+	r.stop()
+	if r.log != nil {
+		r.log.Emit(audit.Event{Class: audit.ClassRun, Action: "run.refused", Decision: audit.Deny, Reason: cause.Error()})
+		r.log.Close(audit.End{Status: 125, Reason: "not started"})
+	}
+	if r.dir != nil {
+		r.dir.close()
+	}
+}
+
+// stop ends all processes of the run, and releases what the launcher holds for it.
+func (r *Run) stop() {
+	r.once.Do(func() {
+		if r.process != nil {
+			r.drain()
+		}
+		if r.terminal != nil {
+			r.terminal.close()
+		}
+		if r.files != nil {
+			r.files.Close()
+		}
+		if r.group != nil {
+			r.group.Kill()
+			r.group.Close()
+		}
+		if r.conn != nil {
+			r.conn.Close()
+		}
+	})
+}
+
+// drain waits for the supervisor, and kills it if it takes longer than a teardown may.
+func (r *Run) drain() {
+	timer := time.AfterFunc(teardownTime, func() { r.process.Process.Kill() })
+	defer timer.Stop()
+	go func() {
+		for range r.messages { // what comes after the end is nobody's
+		}
+	}()
+	<-r.exited
+}
+
+// teardownTime is how long a supervisor may take to end once its run has.
+const teardownTime = 5 * time.Second

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"os"
+	"runtime"
+
+	"github.com/opencontainers/runc/libcontainer"
+	// libcontainer's own first steps run before the Go runtime: they enter the namespaces.
+	_ "github.com/opencontainers/runc/libcontainer/nsenter"
+
+	"github.com/agentjail/agentjail/sandbox/internal/stage"
+)
+
+// libcontainerArg is the word with which libcontainer starts the program as a container's init.
+const libcontainerArg = "init"
+
+// Main runs the program in the role that a run started it for, and does not return then. It returns at once where the
+// program was started by its user. Call it first in main.
+//
+// A role is chosen by an argument and works only with the files that come with it (a connected socket, libcontainer's
+// pipes), so that naming it by hand does nothing but end with an error.
+func Main(newGateway NewGateway) {
+	if len(os.Args) < 2 {
+		return
+	}
+	switch os.Args[1] {
+	case stage.Arg:
+		stage.Main()
+		os.Exit(CodeNotStarted)
+	case libcontainerArg:
+		if os.Getenv("_LIBCONTAINER_INITPIPE") == "" {
+			return
+		}
+		runtime.LockOSThread()
+		libcontainer.Init()
+	case SupervisorArg:
+		// The first thread starts the run's processes, which get a signal when it ends.
+		runtime.LockOSThread()
+		os.Exit(supervise(newGateway))
+	case DoctorArg:
+		DoctorChild()
+	}
+}

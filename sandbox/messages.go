@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"os"
+
+	"github.com/agentjail/agentjail/sandbox/internal/posture"
+)
+
+// The messages between launcher (A) and supervisor (B); docs/protocol.md draws them.
+//
+//	A -> B  build     the plan, and where the run's files are
+//	B -> A  fuse      + the device: A serves the run's root from here on
+//	B -> A  terminal  + the master of the run's pty, where there is one
+//	B -> A  place     the pid of the run's first process: A puts it into the cgroup
+//	A -> B  placed
+//	B -> A  ready     the command's pid and its posture; the command is waiting
+//	A -> B  go        the log is open, run.start is in it
+//	B -> A  started
+//	B -> A  event     an event for the log; dropped: how many did not fit
+//	A -> B  signal    for the command; continue: after a stop
+//	B -> A  stopped   the command was stopped (Ctrl-Z)
+//	B -> A  ended     the command's status; nothing of the run is left
+//	B -> A  failed    nothing was started, and why
+const (
+	msgBuild    = "build"
+	msgFuse     = "fuse"
+	msgTerminal = "terminal"
+	msgPlace    = "place"
+	msgPlaced   = "placed"
+	msgReady    = "ready"
+	msgGo       = "go"
+	msgStarted  = "started"
+	msgEvent    = "event"
+	msgDropped  = "dropped"
+	msgSignal   = "signal"
+	msgStopped  = "stopped"
+	msgEnded    = "ended"
+	msgFailed   = "failed"
+)
+
+// buildOrder is the body of msgBuild.
+type buildOrder struct {
+	ID     string  `json:"id"`
+	Dir    string  `json:"dir"` // the run's directory; mnt below it is the mount point
+	Plan   Plan    `json:"plan"`
+	TTYs   [3]bool `json:"ttys"`   // which of stdin, stdout and stderr become the run's pty
+	Cgroup bool    `json:"cgroup"` // a cgroup was made: B asks to be placed
+}
+
+// readyReport is the body of msgReady.
+type readyReport struct {
+	PID         int                  `json:"pid"` // of the command, on the host
+	Posture     map[string]any       `json:"posture"`
+	Differences []posture.Difference `json:"differences,omitempty"`
+	Coverage    []string             `json:"coverage,omitempty"`
+}
+
+// endReport is the body of msgEnded.
+type endReport struct {
+	Code int    `json:"code"`           // as a shell says it: 128+N for signal N
+	Exec string `json:"exec,omitempty"` // why the command could not be executed
+}
+
+// failure is the body of msgFailed: a SetupError on the wire.
+type failure struct {
+	Layer string `json:"layer"`
+	Err   string `json:"err"`
+	Fix   string `json:"fix,omitempty"`
+}
+
+// files of the three standard streams.
+type stdio [3]*os.File

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"time"
+
+	"github.com/agentjail/agentjail/profiles"
+)
+
+// Kind says how a Mount is made.
+type Kind string
+
+// The kinds of mounts.
+const (
+	Bind   Kind = "bind"   // Source of the host, recursively
+	Device Kind = "device" // a device node of the host
+	File   Kind = "file"   // a read-only file that agentjail writes: Content
+	Tmpfs  Kind = "tmpfs"  // private and empty
+	Pts    Kind = "devpts" // a private instance
+	Hidden Kind = "hidden" // an unreadable node over a path inside a grant
+)
+
+// Mount is one mount of the run's tree. Paths are absolute and clean; Target is the path inside.
+type Mount struct {
+	Kind     Kind   `json:"kind"`
+	Target   string `json:"target"`
+	Source   string `json:"source,omitempty"`
+	Writable bool   `json:"writable,omitempty"`
+	Dir      bool   `json:"dir,omitempty"`
+	Content  string `json:"content,omitempty"`
+	Mode     uint32 `json:"mode,omitempty"` // of a tmpfs
+	Origin   string `json:"origin"`         // what asked for it
+}
+
+// Identity is who the command runs as: the caller, by the numbers and names of the host.
+type Identity struct {
+	UID   int    `json:"uid"`
+	GID   int    `json:"gid"`
+	User  string `json:"user"`
+	Group string `json:"group"`
+	Home  string `json:"home"`
+}
+
+// Home is the private home of a run.
+type Home struct {
+	Private   string   `json:"private"`             // directory of the host that holds it
+	Ephemeral bool     `json:"ephemeral,omitempty"` // removed at the end
+	Dirs      []string `json:"dirs,omitempty"`      // names below it that are bound natively
+	Names     []string `json:"names,omitempty"`     // paths below it that the command may make although the real home has them
+}
+
+// Plan is everything that a run will be, decided before anything is done. It is a value: it holds no handle of the host.
+type Plan struct {
+	Command  []string          `json:"command"`
+	Workdir  string            `json:"workdir"`
+	Identity Identity          `json:"identity"`
+	Home     Home              `json:"home"`
+	Mounts   []Mount           `json:"mounts"` // in the order in which they are made
+	Symlinks map[string]string `json:"symlinks,omitempty"`
+	Noise    []string          `json:"noise,omitempty"`
+	Env      []string          `json:"env"`
+	Withheld []string          `json:"withheld,omitempty"` // names of variables that did not enter
+	Secrets  []string          `json:"secrets,omitempty"`  // those of them that look like a secret
+	Rules    []profiles.Rule   `json:"rules,omitempty"`
+	Loopback []uint16          `json:"loopback,omitempty"`
+	Syscalls []string          `json:"syscalls,omitempty"` // groups that are allowed beyond the default
+	Filter   []string          `json:"filter"`             // summary of the syscall filter
+	Limits   profiles.Limits   `json:"limits"`
+	Umask    int               `json:"umask"`
+	Policy   PolicyRef         `json:"policy"`
+	State    string            `json:"state"` // agentjail's state directory
+	Coverage []string          `json:"coverage"`
+}
+
+// PolicyRef names the policy that a plan was compiled from.
+type PolicyRef struct {
+	Name    string            `json:"name"`
+	Digest  string            `json:"digest"`
+	Sources []profiles.Source `json:"sources"`
+}
+
+// Deadline is the run's time limit, zero for none.
+func (p Plan) Deadline() time.Duration { return p.Limits.TTL }
+
+// mount returns the mount at a target.
+func (p Plan) mount(target string) (Mount, bool) {
+	for _, m := range p.Mounts {
+		if m.Target == target {
+			return m, true
+		}
+	}
+	return Mount{}, false
+}

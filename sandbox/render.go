@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/agentjail/agentjail/seccomp"
+)
+
+// describe fills in what the plan says about itself: the summary of its filter, and what the run cannot see.
+func (p *Plan) describe() error {
+	policy, err := seccomp.Default(seccomp.Options{Allow: p.Syscalls})
+	if err != nil {
+		return err
+	}
+	p.Filter = policy.Summary()
+	p.Coverage = []string{
+		"files: every lookup outside the grants is reported; a look below a directory of the private home that is mounted natively (" +
+			strings.Join(p.Home.Dirs, " ") + ") is not",
+		"files: that a directory of a guessed name exists can be told from inside",
+		"files: looks for paths that exist neither here nor on the host are not reported",
+		"syscalls: a call of a foreign architecture kills the process and is not reported",
+	}
+	return nil
+}
+
+// String is the plan as --dry-run prints it.
+func (p Plan) String() string {
+	var b strings.Builder
+	id := p.Identity
+	fmt.Fprintf(&b, "policy    %s %s\n", p.Policy.Name, p.Policy.Digest)
+	for _, s := range p.Policy.Sources {
+		fmt.Fprintf(&b, "  from    %s %s\n", s.Name, s.Digest)
+	}
+	fmt.Fprintf(&b, "command   %s\n", quoteAll(p.Command))
+	fmt.Fprintf(&b, "as        %s(%d) %s(%d)\n", id.User, id.UID, id.Group, id.GID)
+	fmt.Fprintf(&b, "workdir   %s\n", strconv.Quote(p.Workdir))
+	home := p.Home.Private
+	if p.Home.Ephemeral {
+		home = "removed at the end of the run"
+	}
+	fmt.Fprintf(&b, "home      %s, kept in %s\n", id.Home, home)
+	b.WriteString("\nmounts, in order\n")
+	for _, m := range p.Mounts {
+		fmt.Fprintf(&b, "  %-6s %s %s%s  [%s]\n", m.Kind, access(m), quotePath(m.Target), from(m), m.Origin)
+	}
+	p.renderLinks(&b)
+	b.WriteString("\nnetwork\n")
+	for _, r := range p.Rules {
+		fmt.Fprintf(&b, "  allow  %s\n", r)
+	}
+	for _, port := range p.Loopback {
+		fmt.Fprintf(&b, "  allow  port %d of the host's loopback\n", port)
+	}
+	b.WriteString("  all else is refused and recorded\n\nsystem calls\n")
+	for _, line := range p.Filter {
+		fmt.Fprintf(&b, "  %s\n", line)
+	}
+	b.WriteString("\nenvironment\n")
+	for _, v := range p.Env {
+		fmt.Fprintf(&b, "  %s\n", quotePath(v))
+	}
+	fmt.Fprintf(&b, "  withheld: %s\n", none(strings.Join(p.Withheld, " ")))
+	p.renderLimits(&b)
+	b.WriteString("\ncannot be seen\n")
+	for _, line := range p.Coverage {
+		fmt.Fprintf(&b, "  %s\n", line)
+	}
+	return b.String()
+}
+
+func (p Plan) renderLinks(b *strings.Builder) {
+	if len(p.Symlinks) == 0 {
+		return
+	}
+	b.WriteString("\nlinks\n")
+	names := make([]string, 0, len(p.Symlinks))
+	for name := range p.Symlinks {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		fmt.Fprintf(b, "  %s -> %s\n", quotePath(name), quotePath(p.Symlinks[name]))
+	}
+}
+
+func (p Plan) renderLimits(b *strings.Builder) {
+	l := p.Limits
+	b.WriteString("\nlimits\n")
+	fmt.Fprintf(b, "  memory %s, processes %s, cpus %s, time %s\n",
+		orNone(l.Memory > 0, fmt.Sprintf("%d bytes", l.Memory)), orNone(l.Pids > 0, strconv.FormatInt(l.Pids, 10)),
+		orNone(l.CPUs > 0, strconv.FormatFloat(l.CPUs, 'g', -1, 64)), orNone(l.TTL > 0, l.TTL.String()))
+}
+
+func access(m Mount) string {
+	switch {
+	case m.Kind == Hidden:
+		return "--"
+	case m.Writable, m.Kind == Device, m.Kind == Pts:
+		return "rw"
+	default:
+		return "ro"
+	}
+}
+
+func from(m Mount) string {
+	if m.Source == "" || m.Source == m.Target {
+		return ""
+	}
+	return " from " + quotePath(m.Source)
+}
+
+// quotePath quotes only what needs it, so that a hostile name cannot draw on the terminal.
+func quotePath(s string) string {
+	if q := strconv.QuoteToGraphic(s); q != `"`+s+`"` || strings.Contains(s, " ") {
+		return q
+	}
+	return s
+}
+
+func quoteAll(words []string) string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = quotePath(w)
+	}
+	return strings.Join(out, " ")
+}
+
+func none(s string) string { return orNone(s != "", s) }
+
+func orNone(ok bool, s string) string {
+	if !ok {
+		return "none"
+	}
+	return s
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/runc/libcontainer"
+	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/sandbox/internal/posture"
+	"github.com/agentjail/agentjail/sandbox/internal/rootfs"
+	"github.com/agentjail/agentjail/sandbox/internal/stage"
+	"github.com/agentjail/agentjail/seccomp"
+)
+
+// treeEntries turns the mounts of a plan into those of package rootfs. Hidden nodes are numbered in the order of the plan,
+// as denyfsConfig numbers them.
+func treeEntries(plan Plan, hidden string) []rootfs.Entry {
+	kinds := map[Kind]rootfs.Kind{Bind: rootfs.Bind, Device: rootfs.Device, File: rootfs.File, Tmpfs: rootfs.Tmpfs, Pts: rootfs.Pts, Hidden: rootfs.Node}
+	entries := make([]rootfs.Entry, 0, len(plan.Mounts))
+	nodes := 0
+	for _, m := range plan.Mounts {
+		e := rootfs.Entry{
+			Kind: kinds[m.Kind], Target: m.Target, Source: m.Source, Dir: m.Dir, Writable: m.Writable, Content: m.Content, Mode: m.Mode,
+		}
+		if m.Target == "/dev" {
+			e.Links = devLinks
+		}
+		if m.Kind == Hidden {
+			e.Source = filepath.Join(hidden, fmt.Sprint(nodes))
+			nodes++
+		}
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+// The files that the stage finds: its connection, and the program itself, which is not part of the run's tree.
+const stageProgram = "/proc/self/fd/4"
+
+// startJail has libcontainer make the namespaces and start the stage in them.
+func (s *supervisor) startJail() error {
+	config := jailConfig(s.order.Plan, s.root, s.network.Path())
+	jail, err := libcontainer.Create(filepath.Join(s.order.Dir, "mnt", "state"), s.order.ID, config)
+	if err != nil {
+		return setupError("namespaces", err)
+	}
+	s.jail = jail
+	// Create refuses a cgroup manager that may not touch devices less than Start does: see opencontainers/cgroups.
+	config.Cgroups.Resources.SkipDevices = false
+	ours, theirs, err := unixPair()
+	if err != nil {
+		return setupError("stage", err)
+	}
+	defer theirs.Close()
+	if s.stage, err = stage.NewParent(ours); err != nil {
+		return setupError("stage", err)
+	}
+	program, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return setupError("stage", err)
+	}
+	defer program.Close()
+	process := &libcontainer.Process{
+		Args: []string{stageProgram, stage.Arg}, Env: []string{"PATH=/"}, Cwd: "/", UID: 0, GID: 0, Init: true,
+		Stdin: s.stdio[0], Stdout: s.stdio[1], Stderr: s.stdio[2], ExtraFiles: []*os.File{theirs, program}, LogLevel: "4",
+	}
+	if err := jail.Start(process); err != nil {
+		return setupError("namespaces", err)
+	}
+	if err := s.place(process); err != nil {
+		return err
+	}
+	if err := jail.Exec(); err != nil {
+		return setupError("namespaces", err)
+	}
+	return nil
+}
+
+// place has the launcher put the run's first process, and so all that it starts, into the run's cgroup.
+func (s *supervisor) place(process *libcontainer.Process) error {
+	if !s.order.Cgroup {
+		return nil
+	}
+	pid, err := process.Pid()
+	if err != nil {
+		return setupError("limits", err)
+	}
+	if err := s.conn.Send(msgPlace, pid); err != nil {
+		return err
+	}
+	var refused string
+	if err := s.receive(msgPlaced, &refused); err != nil {
+		return err
+	}
+	if refused != "" {
+		return setupError("limits", errors.New(refused))
+	}
+	return nil
+}
+
+// prepare tells the stage what to run, and gets the listener of its filter.
+func (s *supervisor) prepare() (stage.Ready, seccomp.Policy, error) {
+	plan := s.order.Plan
+	policy, err := seccomp.Default(seccomp.Options{Allow: plan.Syscalls})
+	if err != nil {
+		return stage.Ready{}, policy, setupError("filters", err)
+	}
+	program, err := policy.Compile()
+	if err != nil {
+		return stage.Ready{}, policy, setupError("filters", err)
+	}
+	spec := stage.Spec{
+		Argv: plan.Command, Env: plan.Env, Dir: plan.Workdir, UID: plan.Identity.UID, GID: plan.Identity.GID, Umask: plan.Umask,
+		Terminal: s.order.TTYs != [3]bool{}, Landlock: stage.Landlock{Write: writablePlaces(plan)},
+	}
+	for _, in := range program {
+		spec.Filter = append(spec.Filter, stage.SockFilter(in))
+	}
+	ready, err := s.stage.Prepare(spec)
+	return ready, policy, setupErrorOrNil("filters", err)
+}
+
+// writablePlaces are the paths inside where Landlock lets the command write; the mounts say the same.
+func writablePlaces(plan Plan) []string {
+	places := []string{plan.Identity.Home, "/dev", "/proc"}
+	for _, m := range plan.Mounts {
+		if m.Writable {
+			places = append(places, m.Target)
+		}
+	}
+	return places
+}
+
+// posture reads back what the command's process is, and says where it differs from the plan.
+func (s *supervisor) posture(ready stage.Ready) (readyReport, error) {
+	got, err := posture.Read(ready.HostPID)
+	if err != nil {
+		return readyReport{}, err
+	}
+	want, err := s.wanted()
+	if err != nil {
+		return readyReport{}, err
+	}
+	report := readyReport{
+		PID: ready.HostPID, Posture: got.Detail(), Differences: posture.Compare(want, got), Coverage: s.gateway.Coverage(),
+	}
+	report.Posture["landlock_abi"] = ready.LandlockABI
+	report.Posture["wait_killable"] = ready.WaitKillable
+	return report, nil
+}
+
+// wanted is what the command's process must be, as this process sees it: it has the caller's ids, which are 0 here, every
+// namespace of the run, none of the host, no capability, and one filter more than this process.
+func (s *supervisor) wanted() (posture.Want, error) {
+	own, err := posture.Read(os.Getpid())
+	if err != nil {
+		return posture.Want{}, err
+	}
+	host, err := posture.Namespaces(os.Getpid())
+	if err != nil {
+		return posture.Want{}, err
+	}
+	state, err := s.jail.State()
+	if err != nil {
+		return posture.Want{}, err
+	}
+	run, err := posture.Namespaces(state.InitProcessPid)
+	if err != nil {
+		return posture.Want{}, err
+	}
+	delete(run, "user") // the command's is another one, below
+	for _, kind := range []string{"time", "time_for_children"} {
+		delete(host, kind) // clocks are not hidden: a run has the host's time namespace
+	}
+	id := s.order.Plan.Identity
+	return posture.Want{
+		Groups:  own.Threads[0].Groups,
+		UIDMap:  []posture.IDRange{{Inside: uint32(id.UID), Size: 1}},
+		GIDMap:  []posture.IDRange{{Inside: uint32(id.GID), Size: 1}},
+		Filters: own.Threads[0].Filters + 1, Umask: s.order.Plan.Umask,
+		Host: host, Run: run, Open: []int{0, 1, 2, 3}, AnyMounts: true, AnyCgroup: true,
+	}, nil
+}
+
+func unixPair() (*os.File, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socketpair: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "stage"), os.NewFile(uintptr(fds[1]), "stage"), nil
+}
+
+func setupErrorOrNil(layer string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return setupError(layer, err)
+}

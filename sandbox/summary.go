@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"fmt"
+	"strings"
+)
+
+// summaryLines is how many denials the summary names; the log has them all.
+const summaryLines = 10
+
+// String is the end-of-run summary for people: what was denied, credentials first. It is empty where there is nothing to say.
+func (r Result) String() string {
+	var b strings.Builder
+	for _, id := range r.Crashed {
+		fmt.Fprintf(&b, "agentjail: the earlier run %s ended without its run.end: its launcher was killed\n", id)
+	}
+	switch r.Reason {
+	case reasonDeadline:
+		b.WriteString("agentjail: the run's time was over\n")
+	case reasonSupervisor, reasonLog:
+		fmt.Fprintf(&b, "agentjail: the run was ended: %s\n", r.Reason)
+	}
+	if r.Summary.Denied == 0 {
+		return b.String()
+	}
+	fmt.Fprintf(&b, "agentjail: %d denied (agentjail log %s --denied)\n", r.Summary.Denied, r.ID)
+	for i, d := range r.Summary.Top {
+		if i == summaryLines {
+			fmt.Fprintf(&b, "  and %d more\n", len(r.Summary.Top)-i)
+			break
+		}
+		mark := " "
+		if d.Severity != "" {
+			mark = "!"
+		}
+		fmt.Fprintf(&b, "  %s %s %s", mark, d.Action, quotePath(d.Target))
+		if d.Count > 1 {
+			fmt.Fprintf(&b, " (%d times)", d.Count)
+		}
+		b.WriteString("\n")
+	}
+	if r.Summary.Dropped > 0 {
+		fmt.Fprintf(&b, "agentjail: %d events did not fit into the log\n", r.Summary.Dropped)
+	}
+	fmt.Fprintf(&b, "agentjail: log head %s\n", r.Summary.Head)
+	return b.String()
+}
+
+// Shows tells whether the command could see a path of the host.
+func (p Plan) Shows(path string) bool {
+	for _, m := range p.Mounts {
+		if m.Kind == Bind && within(m.Source, path) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/internal/caller"
+	"github.com/agentjail/agentjail/sandbox/internal/netns"
+	"github.com/agentjail/agentjail/sandbox/internal/rootfs"
+	"github.com/agentjail/agentjail/sandbox/internal/stage"
+	"github.com/agentjail/agentjail/sandbox/internal/wire"
+	"github.com/agentjail/agentjail/seccomp"
+)
+
+// wireFD is where the supervisor finds its connection to the launcher.
+const wireFD = 3
+
+// supervisor is process B of a run: root in a user namespace of its own, with the host's network.
+type supervisor struct {
+	conn    *wire.Conn
+	sink    *forwarder
+	order   buildOrder
+	root    string // of the run's tree, in this mount namespace
+	network *netns.Namespace
+	gateway Gateway
+	jail    *libcontainer.Container
+	stage   *stage.Parent
+	guard   *seccomp.Supervisor
+	stdio   stdio
+}
+
+// supervise is the main function of process B. It returns the exit code.
+func supervise(newGateway NewGateway) int {
+	// The signals of the terminal are the launcher's to handle; it tells this process what to pass on.
+	signal.Ignore(unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGHUP, unix.SIGTERM, unix.SIGPIPE)
+	// libcontainer warns of the cgroups that it was not given.
+	logrus.SetOutput(io.Discard)
+	conn, err := wire.New(os.NewFile(wireFD, "wire"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "agentjail: this word is for agentjail's own use:", err)
+		return 125
+	}
+	s := &supervisor{conn: conn, sink: newForwarder(conn), stdio: stdio{os.Stdin, os.Stdout, os.Stderr}}
+	if err := s.run(newGateway); err != nil {
+		s.teardown()
+		s.sink.flush()
+		conn.Send(msgFailed, asFailure(err))
+		return 125
+	}
+	return 0
+}
+
+func (s *supervisor) run(newGateway NewGateway) error {
+	if err := s.receive(msgBuild, &s.order); err != nil {
+		return err
+	}
+	trace("supervisor: order received")
+	if err := s.mountRoot(); err != nil {
+		return err
+	}
+	network := make(chan error, 1)
+	go func() { network <- s.startNetwork(newGateway) }()
+	tree := s.buildTree()
+	if err := errors.Join(<-network, tree); err != nil {
+		return err
+	}
+	trace("supervisor: network and tree")
+	if err := s.startJail(); err != nil {
+		return err
+	}
+	trace("supervisor: namespaces")
+	return s.startCommand()
+}
+
+// receive waits for one message of a kind.
+func (s *supervisor) receive(kind string, body any) error {
+	m, err := s.conn.Recv()
+	if err != nil {
+		return err
+	}
+	if m.Kind != kind {
+		return fmt.Errorf("a %q message came where %q was expected", m.Kind, kind)
+	}
+	if body == nil {
+		return nil
+	}
+	return m.Decode(body)
+}
+
+// mountRoot mounts the FUSE file system that the launcher serves. This process keeps no copy of its device: when the
+// launcher dies, every request ends with an error instead of waiting.
+func (s *supervisor) mountRoot() error {
+	mnt := filepath.Join(s.order.Dir, "mnt")
+	if err := rootfs.Private(); err != nil {
+		return setupError("mounts", err)
+	}
+	if err := rootfs.Scratch(mnt, "fuse", "files", "state"); err != nil {
+		return setupError("mounts", err)
+	}
+	dev, err := rootfs.MountFUSE(filepath.Join(mnt, "fuse"))
+	if err != nil {
+		return setupError("file system root", err)
+	}
+	defer dev.Close()
+	s.root = filepath.Join(mnt, "fuse", "root")
+	return s.conn.Send(msgFuse, nil, dev)
+}
+
+func (s *supervisor) startNetwork(newGateway NewGateway) error {
+	ns, err := netns.New()
+	if err != nil {
+		return setupError("network namespace", err)
+	}
+	s.network = ns
+	gateway, err := newGateway(s.order.Plan, s.sink)
+	if err != nil {
+		return setupError("gateway", err)
+	}
+	s.gateway = gateway
+	tcp, udp := ns.Listeners()
+	network := Network{TCP: tcp, Owner: ns.Owner}
+	for _, conn := range udp {
+		network.UDP = append(network.UDP, conn)
+	}
+	if err := gateway.Serve(network); err != nil {
+		return setupError("gateway", err)
+	}
+	trace("supervisor: network namespace")
+	return nil
+}
+
+func (s *supervisor) buildTree() error {
+	mnt := filepath.Join(s.order.Dir, "mnt")
+	builder := rootfs.Builder{Root: s.root, Scratch: filepath.Join(mnt, "files")}
+	if err := builder.Build(treeEntries(s.order.Plan, filepath.Join(mnt, "fuse", "hidden"))); err != nil {
+		return setupError("mounts", err)
+	}
+	// libcontainer always makes a cgroup manager of its own; it can do nothing with a read-only hierarchy, and package
+	// limits, in the launcher, owns the run's cgroup alone.
+	if err := rootfs.ReadOnly("/sys/fs/cgroup"); err != nil {
+		return setupError("mounts", err)
+	}
+	if err := s.openTerminal(); err != nil {
+		return setupError("terminal", err)
+	}
+	trace("supervisor: tree")
+	return nil
+}
+
+// openTerminal makes the run's own pty, and puts its slave where the caller's terminal was.
+func (s *supervisor) openTerminal() error {
+	if s.order.TTYs == [3]bool{} {
+		return nil
+	}
+	master, err := os.OpenFile(filepath.Join(s.root, "dev/pts/ptmx"), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return err
+	}
+	defer master.Close()
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		return fmt.Errorf("TIOCSPTLCK: %w", err)
+	}
+	// TIOCGPTPEER opens the slave without a path (ioctl_tty(2), Linux 4.13).
+	fd, err := unix.IoctlRetInt(int(master.Fd()), unix.TIOCGPTPEER)
+	if err == nil && fd < 0 {
+		err = unix.EBADF
+	}
+	if err != nil {
+		return fmt.Errorf("TIOCGPTPEER: %w", err)
+	}
+	slave := os.NewFile(uintptr(fd), "pty")
+	for i, tty := range s.order.TTYs {
+		if tty {
+			s.stdio[i] = slave
+		}
+	}
+	return s.conn.Send(msgTerminal, nil, master)
+}
+
+// startCommand runs the stage up to the point where the command waits, compares what is with what was planned, and lets
+// the command go when the launcher says that the log is open.
+func (s *supervisor) startCommand() error {
+	ready, filter, err := s.prepare()
+	if err != nil {
+		return err
+	}
+	report, err := s.posture(ready)
+	if err != nil {
+		return setupError("posture", err)
+	}
+	if len(report.Differences) > 0 {
+		return setupError("posture", fmt.Errorf("the command would not run as planned: %v", report.Differences))
+	}
+	s.guard, err = seccomp.NewSupervisor(seccomp.Config{
+		Policy: filter, Listener: ready.Listener, Init: ready.HostPID, Sink: s.sink, Caller: caller.Of, HostExists: existsOnHost,
+	})
+	if err != nil {
+		return setupError("filters", err)
+	}
+	go s.guard.Serve()
+	if err := s.conn.Send(msgReady, report); err != nil {
+		return err
+	}
+	if err := s.receive(msgGo, nil); err != nil {
+		return err
+	}
+	trace("supervisor: go")
+	if err := s.conn.Send(msgStarted, nil); err != nil {
+		return err
+	}
+	return s.watch()
+}
+
+// watch lets the command go, passes signals on and waits for the end.
+func (s *supervisor) watch() error {
+	var end endReport
+	go s.obey()
+	var failed *stage.Error
+	switch err := s.stage.Go(); {
+	case errors.As(err, &failed) && failed.Step == stage.StepExec:
+		end = endReport{Code: failed.ExitCode(), Exec: failed.Error()}
+	case err != nil:
+		return setupError("stage", err)
+	default:
+		status, err := s.stage.Wait(s.stopped)
+		if err != nil {
+			return setupError("stage", err)
+		}
+		end = endReport{Code: status.ExitCode()}
+	}
+	s.teardown()
+	s.sink.flush()
+	return s.conn.Send(msgEnded, end)
+}
+
+// stopped tells the launcher of a command that was stopped by its terminal.
+func (s *supervisor) stopped(e stage.Event) {
+	if e.Kind == stage.Stopped {
+		s.conn.Send(msgStopped, nil)
+	}
+}
+
+// obey carries out what the launcher asks for while the command runs.
+func (s *supervisor) obey() {
+	for {
+		var number int
+		if s.receive(msgSignal, &number) != nil {
+			return
+		}
+		s.stage.Signal(unix.Signal(number))
+	}
+}
+
+// teardown ends what is left. The pid namespace dies with pid 1.
+func (s *supervisor) teardown() {
+	if s.jail != nil {
+		s.jail.Signal(unix.SIGKILL)
+		s.jail.Destroy()
+	}
+	if s.stage != nil {
+		s.stage.Close()
+	}
+	if s.guard != nil {
+		s.guard.Close()
+	}
+	if s.gateway != nil {
+		s.gateway.Close()
+	}
+	if s.network != nil {
+		s.network.Close()
+	}
+}
+
+func setupError(layer string, err error) error {
+	var done *SetupError
+	if errors.As(err, &done) {
+		return err
+	}
+	return &SetupError{Layer: layer, Err: err, Fix: fixFor(layer, err)}
+}
+
+func asFailure(err error) failure {
+	var setup *SetupError
+	if errors.As(err, &setup) {
+		return failure{Layer: setup.Layer, Err: setup.Err.Error(), Fix: setup.Fix}
+	}
+	return failure{Layer: "supervisor", Err: err.Error()}
+}
+
+func existsOnHost(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/agentjail/agentjail/profiles"
+)
+
+// devices are the nodes of /dev that programs expect; none leads to hardware.
+var devices = []string{"null", "zero", "full", "random", "urandom", "tty"}
+
+// devLinks are the links of /dev that programs expect (null(4), fd(4), pts(4)).
+var devLinks = map[string]string{
+	"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2", "ptmx": "pts/ptmx",
+}
+
+// sysTopology is the part of /sys that runtimes read to size their pools.
+const sysTopology = "/sys/devices/system/cpu"
+
+// system adds what every run has: /dev, /tmp, the processor topology, and the files of /etc that name the caller.
+func (c *compiler) system() error {
+	mounts := []Mount{
+		{Kind: Tmpfs, Target: "/dev", Dir: true, Mode: 0o755},
+		{Kind: Pts, Target: "/dev/pts", Dir: true},
+		{Kind: Tmpfs, Target: "/dev/shm", Dir: true, Writable: true, Mode: 0o1777},
+		{Kind: Tmpfs, Target: "/tmp", Dir: true, Writable: true, Mode: 0o1777},
+		{Kind: Tmpfs, Target: "/var/tmp", Dir: true, Writable: true, Mode: 0o1777},
+	}
+	for _, name := range devices {
+		mounts = append(mounts, Mount{Kind: Device, Target: "/dev/" + name, Source: "/dev/" + name})
+	}
+	if info, err := c.host.Files.Lstat(sysTopology); err == nil && info.IsDir() {
+		mounts = append(mounts, Mount{Kind: Bind, Target: sysTopology, Source: sysTopology, Dir: true})
+	}
+	for path, content := range identityFiles(c.host) {
+		mounts = append(mounts, Mount{Kind: File, Target: path, Content: content})
+	}
+	for _, m := range mounts {
+		m.Origin = "system"
+		if err := c.add(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// identityFiles are the files of /etc that say who and where the command is, without the host's other users and names.
+func identityFiles(host Host) map[string]string {
+	id := host.Identity
+	passwd := fmt.Sprintf("%s:x:%d:%d:%s:%s:/bin/sh\n", id.User, id.UID, id.GID, id.User, id.Home)
+	group := fmt.Sprintf("%s:x:%d:\n", id.Group, id.GID)
+	if id.UID != 0 {
+		passwd = "root:x:0:0:root:/:/bin/sh\n" + passwd
+	}
+	if id.GID != 0 {
+		group = "root:x:0:\n" + group
+	}
+	passwd += "nobody:x:65534:65534:nobody:/:/bin/false\n"
+	group += "nogroup:x:65534:\n"
+	return map[string]string{
+		"/etc/passwd":      passwd,
+		"/etc/group":       group,
+		"/etc/hostname":    hostnameInside + "\n",
+		"/etc/hosts":       "127.0.0.1 localhost " + hostnameInside + "\n::1 localhost ip6-localhost ip6-loopback\n",
+		"/etc/resolv.conf": "# Every query is answered by agentjail's gateway.\nnameserver 127.0.0.53\noptions timeout:2 attempts:2\n",
+	}
+}
+
+// busyDirs are the private directories of a home that are mounted natively: caches with very many files. The others are
+// served by the union, which records every look at what the host's home has there.
+var busyDirs = []string{".cache", ".npm", ".gradle", ".bun", ".deno", ".yarn", ".pnpm-store", "go"}
+
+// privateHome decides where HOME is kept and which directories of it are mounted natively.
+func (c *compiler) privateHome() error {
+	files := c.policy.Files()
+	c.home = Home{Private: filepath.Join(c.host.State, "homes", c.policy.Name())}
+	if files.Home == "ephemeral" {
+		// Start fills in the run's own directory.
+		c.home = Home{Ephemeral: true, Private: ephemeralHome}
+	}
+	for _, path := range files.Private {
+		c.home.Names = append(c.home.Names, strings.TrimPrefix(path, "~/"))
+	}
+	for _, dir := range busyDirs {
+		if !slices.Contains(files.Private, "~/"+dir) {
+			continue
+		}
+		c.home.Dirs = append(c.home.Dirs, dir)
+		err := c.add(Mount{
+			Kind: Bind, Target: filepath.Join(c.host.Identity.Home, dir), Source: filepath.Join(c.home.Private, dir),
+			Dir: true, Writable: true, Origin: "private home",
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ephemeralHome stands for the run's own directory in plans of runs that keep no home.
+const ephemeralHome = "/run-home"
+
+// environment is what the command gets: what the policy passes, and what the run itself decides.
+func (c *compiler) environment(passed []string) []string {
+	id := c.host.Identity
+	set := map[string]string{"HOME": id.Home, "USER": id.User, "LOGNAME": id.User, "PWD": c.dir, "AGENTJAIL": "1"}
+	for name, value := range c.policy.Environment().Set {
+		set[name] = value
+	}
+	env := slices.DeleteFunc(slices.Clone(passed), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		_, ours := set[name]
+		return ours || name == "OLDPWD"
+	})
+	for name, value := range set {
+		env = append(env, name+"="+value)
+	}
+	if !slices.ContainsFunc(env, func(v string) bool { return strings.HasPrefix(v, "PATH=") }) {
+		env = append(env, "PATH=/usr/local/bin:/usr/bin:/bin")
+	}
+	slices.Sort(env)
+	return env
+}
+
+// secrets are the withheld variables that look like a credential. Their values go no further than this function.
+func secrets(environ, withheld []string) []string {
+	var out []string
+	for _, v := range environ {
+		name, value, _ := strings.Cut(v, "=")
+		if slices.Contains(withheld, name) && profiles.LooksSecret(name, value) {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}

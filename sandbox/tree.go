@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"github.com/agentjail/agentjail/internal/audit"
+	"github.com/agentjail/agentjail/internal/caller"
+	"github.com/agentjail/agentjail/profiles"
+	"github.com/agentjail/agentjail/sandbox/internal/denyfs"
+)
+
+// withHome returns the plan with another place for its private home.
+func (p Plan) withHome(dir string) Plan {
+	old := p.Home.Private
+	p.Home.Private = dir
+	p.Mounts = slices.Clone(p.Mounts)
+	for i, m := range p.Mounts {
+		if m.Kind == Bind && m.Source != m.Target && within(old, m.Source) {
+			rel, err := filepath.Rel(old, m.Source)
+			if err == nil {
+				p.Mounts[i].Source = filepath.Join(dir, rel)
+			}
+		}
+	}
+	return p
+}
+
+// denyfsConfig is the root's file system for a plan: the directories that lead to mounts, and nothing else.
+func denyfsConfig(plan Plan, sink audit.Sink, ignore func(tid int) bool) denyfs.Config {
+	c := denyfs.Config{
+		Symlinks: plan.Symlinks, Sink: sink, Caller: caller.Of, Ignore: ignore,
+		Home: denyfs.HomeConfig{Path: plan.Identity.Home, Private: plan.Home.Private, Dirs: plan.Home.Dirs, Names: plan.Home.Names},
+		Noise: func(path string) bool {
+			return profiles.Files{Noise: plan.Noise}.IsNoise(path, plan.Identity.Home)
+		},
+		Credential: func(path string) bool { return denyfs.Credential(plan.Identity.Home, path) },
+	}
+	c.Grants = append(c.Grants, denyfs.Grant{Path: "/proc", Dir: true})
+	for _, m := range plan.Mounts {
+		if m.Kind == Hidden {
+			c.Hidden = append(c.Hidden, denyfs.Hide{Path: m.Target, Dir: m.Dir})
+			continue
+		}
+		c.Grants = append(c.Grants, denyfs.Grant{Path: m.Target, Dir: m.Dir})
+	}
+	return c
+}
+
+// isOurs tells whether a lookup is one of the run's construction: before the command may run, or by a thread of the launcher or
+// the supervisor.
+func (r *Run) isOurs(tid int) bool {
+	if !r.recording.Load() {
+		return true
+	}
+	for _, pid := range []int{os.Getpid(), r.supervisorPID()} {
+		if tid == pid {
+			return true
+		}
+		if _, err := os.Lstat("/proc/" + strconv.Itoa(pid) + "/task/" + strconv.Itoa(tid)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Run) supervisorPID() int {
+	if r.process == nil || r.process.Process == nil {
+		return 0
+	}
+	return r.process.Process.Pid
+}

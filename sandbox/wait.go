@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/internal/audit"
+)
+
+// Exit codes of a run that are not the command's own.
+const (
+	CodeDeadline   = 124
+	CodeNotStarted = 125
+)
+
+// graceTime is how long a command has between SIGTERM and SIGKILL when its deadline has come.
+const graceTime = 2 * time.Second
+
+// Signal sends a signal to the command, or to the foreground of its terminal.
+func (r *Run) Signal(sig unix.Signal) { r.conn.Send(msgSignal, int(sig)) }
+
+// Wait waits for the end of the run, writes the end of its log and releases everything. It is called once.
+func (r *Run) Wait() (Result, error) {
+	end, reason := r.await()
+	r.stop()
+	result := Result{
+		ID: r.dir.id, Log: r.dir.log(), Code: end.Code, Reason: reason, Exec: end.Exec, Crashed: r.crashed,
+	}
+	switch reason {
+	case reasonDeadline:
+		result.Code = CodeDeadline
+	case reasonSupervisor, reasonLog:
+		result.Code = CodeNotStarted
+	}
+	var err error
+	result.Summary, err = r.log.Close(audit.End{Status: result.Code, Reason: reason})
+	if cerr := r.dir.close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		result.Code = CodeNotStarted
+		return result, r.layered("log", err)
+	}
+	return result, nil
+}
+
+// The reasons for which a run ends, where it is not the command's own end.
+const (
+	reasonDeadline   = "deadline"
+	reasonSupervisor = "the supervisor died"
+	reasonLog        = "the log could not be written"
+)
+
+// await handles what happens while the command runs, up to its end.
+func (r *Run) await() (endReport, string) {
+	var deadline, kill <-chan time.Time
+	if ttl := r.plan.Limits.TTL; ttl > 0 {
+		timer := time.NewTimer(ttl)
+		defer timer.Stop()
+		deadline = timer.C
+	}
+	failed := r.log.Failed()
+	reason := ""
+	ticks := r.limitTicks()
+	for {
+		select {
+		case m, ok := <-r.messages:
+			if !ok {
+				return endReport{}, reasonSupervisor
+			}
+			if end, done := r.handle(m.Kind, m.Decode); done {
+				r.reportLimits()
+				return end, reason
+			}
+		case <-deadline:
+			reason = reasonDeadline
+			r.log.Emit(audit.Event{
+				Class: audit.ClassLimit, Action: "limit.ttl", Decision: audit.Deny, Target: r.plan.Limits.TTL.String(),
+				Reason: "the run's time is over",
+			})
+			r.Signal(unix.SIGTERM)
+			r.Signal(unix.SIGCONT)
+			kill = time.After(graceTime)
+		case <-kill:
+			r.Signal(unix.SIGKILL)
+		case <-failed:
+			reason, failed = reasonLog, nil
+			r.Signal(unix.SIGKILL)
+		case <-ticks:
+			r.reportLimits()
+		}
+	}
+}
+
+// handle acts on one message of the supervisor, and tells whether it was the last.
+func (r *Run) handle(kind string, decode func(any) error) (endReport, bool) {
+	switch kind {
+	case msgEnded:
+		var end endReport
+		if decode(&end) != nil {
+			end.Code = CodeNotStarted
+		}
+		return end, true
+	case msgStopped:
+		r.pause()
+	case msgFailed:
+		var f failure
+		decode(&f)
+		r.log.Emit(audit.Event{Class: audit.ClassRun, Action: "run.failed", Decision: audit.Report, Reason: f.Layer + ": " + f.Err})
+	}
+	return endReport{}, false
+}
+
+// pause gives the terminal back while the command is stopped, then lets the command go on.
+func (r *Run) pause() {
+	if r.terminal != nil {
+		r.terminal.suspend()
+	}
+	if r.options.Stopped != nil {
+		r.options.Stopped()
+	}
+	if r.terminal != nil {
+		r.terminal.resume()
+	}
+	r.Signal(unix.SIGCONT)
+}
+
+// limitTicks says when to look whether a limit was hit.
+func (r *Run) limitTicks() <-chan time.Time {
+	if r.group == nil {
+		return nil
+	}
+	return time.Tick(time.Second)
+}
+
+// reportLimits records the limits that were hit since the last look.
+func (r *Run) reportLimits() {
+	if r.group == nil {
+		return
+	}
+	for _, hit := range r.group.Hits() {
+		r.log.Emit(audit.Event{
+			Class: audit.ClassLimit, Action: "limit." + hit.Limit, Decision: audit.Deny, Target: hit.Limit, Count: hit.Count,
+			Reason: hit.Reason, Provenance: audit.FromKernel,
+		})
+	}
+}
+
+// startDetail is the body of the log's first event: what this run may do, and what cannot be seen.
+func (r *Run) startDetail() map[string]any {
+	grants := make([]string, 0, len(r.plan.Mounts))
+	for _, m := range r.plan.Mounts {
+		if m.Origin != "system" {
+			grants = append(grants, access(m)+" "+m.Target)
+		}
+	}
+	rules := make([]string, 0, len(r.plan.Rules))
+	for _, rule := range r.plan.Rules {
+		rules = append(rules, rule.String())
+	}
+	return map[string]any{
+		"policy": r.plan.Policy, "command": r.plan.Command, "workdir": r.plan.Workdir, "identity": r.plan.Identity,
+		"grants": grants, "network": rules, "loopback": r.plan.Loopback, "syscalls": r.plan.Syscalls,
+		"limits": r.plan.Limits, "withheld": r.plan.Withheld, "coverage": r.plan.Coverage,
+	}
+}
+
+// reportWithheld records what was decided before the command started: variables that look like secrets, and crashed runs.
+func (r *Run) reportWithheld() {
+	for _, name := range r.plan.Secrets {
+		r.log.Emit(audit.Event{
+			Class: audit.ClassCredential, Action: "env.withheld", Decision: audit.Deny, Target: name,
+			Severity: audit.SeverityCredential, Reason: fmt.Sprintf("--env %s lets it in", name), Provenance: audit.FromResolved,
+		})
+	}
+	for _, id := range r.crashed {
+		r.log.Emit(audit.Event{
+			Class: audit.ClassRun, Action: "run.crashed", Decision: audit.Report, Target: id,
+			Reason: "this earlier run ended without its run.end: its launcher was killed",
+		})
+	}
+}
+
+func detail(v any) json.RawMessage {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil // maps of plain values always encode
+	}
+	return data
+}
