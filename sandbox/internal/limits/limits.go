@@ -22,8 +22,11 @@ type Group struct {
 
 	mu     sync.Mutex
 	places []*place
-	scope  *scope            // asks systemd for the place; nil where the places are made here
-	seen   map[string]uint64 // what Hits has told
+	scope  *scope // asks systemd for the place; nil where the places are made here
+	watch  *watch // of a place that systemd may take away
+	reaper *reaper
+	seen   map[string]uint64 // counts of the kernel, by controller
+	fresh  []Hit             // not told yet
 	closed bool
 }
 
@@ -43,7 +46,15 @@ func Create(s Spec) (*Group, error) {
 	if err != nil {
 		return nil, &UnavailableError{"cgroups", err, fixMount}
 	}
-	return create(h, s)
+	g, err := create(h, s)
+	if err != nil || !s.Leaving || g.scope != nil {
+		return g, err
+	}
+	if g.reaper, err = startReaper(g.places); err != nil {
+		g.Close()
+		return nil, &UnavailableError{"cgroups: the process that removes the group", err, fixMount}
+	}
+	return g, nil
 }
 
 // create chooses the version. A controller is in one tree only, and on hybrid hosts most are still in version 1.
@@ -134,6 +145,9 @@ func (g *Group) Add(pid int) error {
 		}
 		p.controllers = controllers(g.spec)
 		g.places = append(g.places, p)
+		if g.watch, err = newWatch(p.events(g.version), g.look); err != nil {
+			return err
+		}
 		return p.verify(settings(v2, g.spec))
 	}
 	for _, p := range g.places {
@@ -146,22 +160,29 @@ func (g *Group) Add(pid int) error {
 
 // Hits tells which limits were reached since the last call.
 func (g *Group) Hits() []Hit {
+	g.look()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var hits []Hit
+	hits := g.fresh
+	g.fresh = nil
+	return hits
+}
+
+// look takes the kernel's counts.
+func (g *Group) look() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	for _, c := range counters(g.version) {
 		for _, p := range g.places {
 			if !p.has(c.controller) {
 				continue
 			}
-			n := p.count(c)
-			if n > g.seen[c.controller] {
-				hits = append(hits, Hit{Limit: c.controller, Count: n - g.seen[c.controller], Reason: c.reason})
+			if n, before := p.count(c), g.seen[c.controller]; n > before {
+				g.fresh = append(g.fresh, Hit{Limit: c.controller, Count: n - before, Reason: c.reason})
 				g.seen[c.controller] = n
 			}
 		}
 	}
-	return hits
 }
 
 // Kill ends every process of the group.
@@ -179,6 +200,13 @@ func (g *Group) Kill() error {
 // which Close waits a while. It may be called again.
 func (g *Group) Close() error {
 	g.mu.Lock()
+	watch := g.watch
+	g.watch = nil
+	g.mu.Unlock()
+	if watch != nil {
+		watch.close() // waits for look, which takes the lock
+	}
+	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
 		return nil
@@ -186,12 +214,15 @@ func (g *Group) Close() error {
 	g.closed = true
 	var errs []error
 	for _, p := range g.places {
-		if g.scope == nil { // systemd removes what it has made
+		if g.scope == nil && g.reaper == nil {
 			errs = append(errs, p.remove(g.host.rmdir))
 		}
 		p.close()
 	}
-	if g.scope != nil {
+	if g.reaper != nil {
+		errs = append(errs, g.reaper.close())
+	}
+	if g.scope != nil { // systemd removes what it has made
 		errs = append(errs, g.scope.close())
 	}
 	return errors.Join(errs...)

@@ -134,6 +134,17 @@ func (p *place) count(c counter) uint64 {
 	return parseCount(string(data), c.key)
 }
 
+// events are the files that the kernel changes when a limit of this place is hit.
+func (p *place) events(v version) []string {
+	var out []string
+	for _, c := range counters(v) {
+		if p.has(c.controller) {
+			out = append(out, filepath.Join(p.path, c.file))
+		}
+	}
+	return out
+}
+
 // kill ends all processes. Without cgroup.kill that takes rounds, since they may fork meanwhile.
 func (p *place) kill() error {
 	if p.killer != nil {

@@ -15,10 +15,10 @@ import (
 	"time"
 )
 
-// mustWork turns skips into failures.
+// skip fails instead where the tests must work, which for an ordinary user takes more than this package can ask for.
 func skip(t *testing.T, why string) {
 	t.Helper()
-	if os.Getenv("AGENTJAIL_MUST_WORK") != "" {
+	if os.Getenv("AGENTJAIL_MUST_WORK") != "" && os.Getuid() == 0 {
 		t.Fatal(why)
 	}
 	t.Skip(why)

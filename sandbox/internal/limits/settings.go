@@ -11,11 +11,15 @@ import (
 type Spec struct {
 	Memory int64   // bytes, swap included
 	Pids   int64   // processes and threads
-	CPUs   float64 // processors' worth of time
+	CPUs   float64 // processors' worth of time, rounded up to a hundredth
 	Run    string  // id of the run, of which the group's name is made
+
+	// Leaving says that the caller is going to give up the rights with which it makes the group, as after sudo. A process
+	// that keeps them then removes the group; see Reap.
+	Leaving bool
 }
 
-// Version is a version of cgroups.
+// version is a version of cgroups.
 type version int
 
 const (
@@ -29,11 +33,11 @@ type setting struct {
 	optional                bool // the file may be missing: the kernel does not account swap
 }
 
-// The period of a share of processor time, and the smallest quota that the kernel takes, in microseconds
-// (min_cfs_quota_period, kernel/sched/core.c).
+// The period of a share of processor time, and the steps of the share, in microseconds. systemd has steps of one percent
+// (systemd.resource-control(5), CPUQuota=), and the kernel takes no less than a millisecond (kernel/sched/core.c).
 const (
-	cpuPeriod   = 100_000
-	minCPUQuota = 1_000
+	cpuPeriod = 100_000
+	cpuStep   = 1_000
 )
 
 // settings are the files that keep a run to its limits, in the order in which they must be written (cgroups v1: memory.rst,
@@ -65,7 +69,8 @@ func settings(v version, s Spec) []setting {
 }
 
 func cpuQuota(cpus float64) int64 {
-	return max(int64(math.Round(cpus*cpuPeriod)), minCPUQuota)
+	steps := math.Ceil(cpus*cpuPeriod/cpuStep - 1e-6) // 0.29 is 29.000000000000004 hundredths
+	return int64(max(steps, 1)) * cpuStep
 }
 
 // controllers are those that a Spec needs.

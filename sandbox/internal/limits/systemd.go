@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,8 +18,8 @@ import (
 type manager interface {
 	// group is the directory of the manager's own group.
 	group() (string, error)
-	// startScope makes a scope for a process, and returns when it is there.
-	startScope(name string, pid int, properties []property) error
+	// startScope makes a scope for a process, and returns its directory when the process is there.
+	startScope(name string, pid int, properties []property) (string, error)
 	close() error
 }
 
@@ -36,10 +35,11 @@ type scope struct{ manager manager }
 // start makes the scope and returns its directory. systemd removes it after its last process.
 func (s *scope) start(pid int, spec Spec) (string, error) {
 	name := prefix + spec.Run + ".scope"
-	if err := s.manager.startScope(name, pid, scopeProperties(spec)); err != nil {
+	dir, err := s.manager.startScope(name, pid, scopeProperties(spec))
+	if err != nil {
 		return "", &UnavailableError{"systemd: scope " + name, err, fixHand}
 	}
-	return groupOf(pid, name)
+	return dir, nil
 }
 
 func (s *scope) close() error { return s.manager.close() }
@@ -57,7 +57,7 @@ func scopeProperties(s Spec) []property {
 		out = append(out, property{"TasksMax", dbus.MakeVariant(uint64(s.Pids))})
 	}
 	if s.CPUs > 0 {
-		quota := uint64(math.Round(float64(cpuQuota(s.CPUs)) * 1e6 / cpuPeriod))
+		quota := uint64(cpuQuota(s.CPUs)) * 1_000_000 / cpuPeriod
 		out = append(out, property{"CPUQuotaPerSecUSec", dbus.MakeVariant(quota)},
 			property{"CPUQuotaPeriodUSec", dbus.MakeVariant(uint64(cpuPeriod))})
 	}
@@ -96,15 +96,15 @@ const callTime = 5 * time.Second
 // userSystemd is the manager at the other end of D-Bus.
 type userSystemd struct{ conn *dbus.Conn }
 
-// userManager connects to the user's systemd: at its own socket, or through the session's bus.
+// userManager connects to the user's systemd: through the bus of the session, or at systemd's own socket where there is none.
 func userManager() (manager, error) {
 	dir := os.Getenv("XDG_RUNTIME_DIR")
 	if dir == "" {
 		dir = fmt.Sprintf("/run/user/%d", os.Getuid())
 	}
 	var errs []error
-	for _, address := range []string{"unix:path=" + filepath.Join(dir, "systemd/private"), "unix:path=" + filepath.Join(dir, "bus")} {
-		m, err := dialSystemd(address)
+	for _, socket := range []string{"bus", privateSocket} {
+		m, err := dialSystemd(filepath.Join(dir, socket))
 		if err == nil {
 			return m, nil
 		}
@@ -113,21 +113,23 @@ func userManager() (manager, error) {
 	return nil, errors.Join(errs...)
 }
 
-// dialSystemd connects. The private socket has no bus behind it, so that there is no Hello to say.
-func dialSystemd(address string) (manager, error) {
-	conn, err := dbus.Dial(address)
+// privateSocket is systemd's own. There is no bus behind it, and so no Hello to say.
+const privateSocket = "systemd/private"
+
+func dialSystemd(socket string) (*userSystemd, error) {
+	conn, err := dbus.Dial("unix:path=" + dbus.EscapeBusAddressValue(socket))
 	if err != nil {
 		return nil, err
 	}
-	if err := conn.Auth(nil); err != nil {
-		conn.Close()
-		return nil, err
+	hung := time.AfterFunc(callTime, func() { conn.Close() })
+	defer hung.Stop()
+	err = conn.Auth(nil)
+	if err == nil && !strings.HasSuffix(socket, privateSocket) {
+		err = conn.Hello()
 	}
-	if !strings.HasSuffix(address, "/private") {
-		if err := conn.Hello(); err != nil {
-			conn.Close()
-			return nil, err
-		}
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("%s: %w", socket, err)
 	}
 	return &userSystemd{conn}, nil
 }
@@ -139,16 +141,9 @@ const (
 )
 
 func (u *userSystemd) group() (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), callTime)
-	defer cancel()
-	var v dbus.Variant
-	call := u.conn.Object(systemdName, systemdPath).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, managerFace, "ControlGroup")
-	if err := call.Store(&v); err != nil {
+	path, err := u.controlGroup()
+	if err != nil {
 		return "", err
-	}
-	path, ok := v.Value().(string)
-	if !ok {
-		return "", fmt.Errorf("systemd: ControlGroup is %v", v)
 	}
 	h, err := findHierarchies()
 	if err != nil {
@@ -160,15 +155,38 @@ func (u *userSystemd) group() (string, error) {
 	return filepath.Join(h.v2.mount, filepath.Clean("/"+path)), nil
 }
 
-// startScope waits for the job, whose end systemd tells in the signal JobRemoved.
-func (u *userSystemd) startScope(name string, pid int, properties []property) error {
+func (u *userSystemd) controlGroup() (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), callTime)
+	defer cancel()
+	var v dbus.Variant
+	call := u.conn.Object(systemdName, systemdPath).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, managerFace, "ControlGroup")
+	if err := call.Store(&v); err != nil {
+		return "", fmt.Errorf("systemd: %w", err)
+	}
+	path, ok := v.Value().(string)
+	if !ok {
+		return "", fmt.Errorf("systemd: ControlGroup is %v", v)
+	}
+	return path, nil
+}
+
+func (u *userSystemd) startScope(name string, pid int, properties []property) (string, error) {
+	if err := u.startUnit(name, pid, properties); err != nil {
+		return "", err
+	}
+	return groupOf(pid, name)
+}
+
+// startUnit waits for the job, whose end systemd tells in the signal JobRemoved.
+func (u *userSystemd) startUnit(name string, pid int, properties []property) error {
 	ctx, cancel := context.WithTimeout(context.Background(), callTime)
 	defer cancel()
 	signals := make(chan *dbus.Signal, 64)
 	u.conn.Signal(signals)
 	defer u.conn.RemoveSignal(signals)
 	object := u.conn.Object(systemdName, systemdPath)
-	// Without a subscriber systemd sends no signals; on the private socket it always does.
+	// On a bus systemd tells its subscribers only; at its own socket, which has no such calls, everybody. A call that fails
+	// shows in the wait for the job.
 	object.CallWithContext(ctx, managerFace+".Subscribe", 0)
 	u.conn.AddMatchSignalContext(ctx, dbus.WithMatchInterface(managerFace), dbus.WithMatchMember("JobRemoved"))
 	all := append([]property{{"PIDs", dbus.MakeVariant([]uint32{uint32(pid)})}}, properties...)
@@ -179,7 +197,7 @@ func (u *userSystemd) startScope(name string, pid int, properties []property) er
 	var job dbus.ObjectPath
 	err := object.CallWithContext(ctx, managerFace+".StartTransientUnit", 0, name, "fail", all, []auxiliary(nil)).Store(&job)
 	if err != nil {
-		return err
+		return fmt.Errorf("systemd: %w", err)
 	}
 	return awaitJob(ctx, signals, job)
 }

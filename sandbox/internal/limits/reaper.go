@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package limits
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ReaperArg is the word that starts the program as the reaper of a run's group; its main function must call Reap then.
+const ReaperArg = "agentjail-reaper"
+
+// reaper is a process that removes the places of a group when its parent asks for it or dies. It is there where the parent
+// gives up the right to do so itself.
+//
+//	parent ── paths, then nothing ──▶ stdin of the reaper; the end of it is the order to remove them
+//	       ◀── what failed ────────── stdout, and the exit code
+type reaper struct {
+	cmd   *exec.Cmd
+	order io.WriteCloser
+	said  strings.Builder
+}
+
+func startReaper(places []*place) (*reaper, error) {
+	r := &reaper{cmd: exec.Command("/proc/self/exe")}
+	r.cmd.Args = []string{"agentjail", ReaperArg}
+	r.cmd.Env = []string{}
+	r.cmd.Dir = "/"
+	r.cmd.Stdout = &r.said
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a signal of the terminal is not for it
+	var err error
+	if r.order, err = r.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if err := r.cmd.Start(); err != nil {
+		return nil, err
+	}
+	for _, p := range places {
+		if _, err := io.WriteString(r.order, p.path+"\x00"); err != nil {
+			return nil, errors.Join(err, r.close())
+		}
+	}
+	return r, nil
+}
+
+// close gives the order and waits until it was carried out.
+func (r *reaper) close() error {
+	r.order.Close()
+	if err := r.cmd.Wait(); err != nil {
+		return fmt.Errorf("%w: %s", err, strings.TrimSpace(r.said.String()))
+	}
+	return nil
+}
+
+// Reap is the main function of the reaper. It returns its exit code.
+func Reap() int {
+	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	// Bounded: there are three controllers.
+	data, err := io.ReadAll(io.LimitReader(os.Stdin, 8*4096))
+	if err == nil {
+		err = reap(strings.FieldsFunc(string(data), func(r rune) bool { return r == 0 }), unix.Rmdir)
+	}
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return 0
+}
+
+// reap ends what is in the places, which have the name of a run's, and removes them.
+func reap(paths []string, rmdir func(string) error) error {
+	var errs []error
+	for _, path := range paths {
+		if !filepath.IsAbs(path) || !strings.HasPrefix(filepath.Base(path), prefix) {
+			errs = append(errs, fmt.Errorf("%q is not a run's group", path))
+			continue
+		}
+		p, err := openPlace(path)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		errs = append(errs, p.kill(), p.remove(rmdir))
+		p.close()
+	}
+	return errors.Join(errs...)
+}
