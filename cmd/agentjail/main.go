@@ -19,12 +19,13 @@ import (
 func main() {
 	sandbox.Main(newGateway)
 	app := &cli.App{
-		Name:                   "agentjail",
-		Usage:                  "run an AI coding agent with least privilege, and record what it was denied",
-		Commands:               []*cli.Command{runCommand(), logCommand(), verifyCommand(), profilesCommand(), doctorCommand()},
-		HideVersion:            true,
-		ExitErrHandler:         func(*cli.Context, error) {},
-		UseShortOptionHandling: false,
+		Name:           "agentjail",
+		Usage:          "run an AI coding agent with least privilege, and record what it was denied",
+		Commands:       []*cli.Command{runCommand(), logCommand(), verifyCommand(), profilesCommand(), doctorCommand()},
+		HideVersion:    true,
+		ExitErrHandler: func(*cli.Context, error) {},
+		// A path or a value may hold a comma.
+		DisableSliceFlagSeparator: true,
 	}
 	os.Exit(exitCode(app.Run(os.Args)))
 }

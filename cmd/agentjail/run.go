@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -84,9 +85,9 @@ func policyFrom(c *cli.Context, command []string) (profiles.Policy, error) {
 		return policy, err
 	}
 	if file := c.String("policy"); file != "" {
-		data, err := os.ReadFile(file)
+		data, err := readPolicy(file)
 		if err != nil {
-			return policy, fmt.Errorf("policy: %w", err)
+			return policy, fmt.Errorf("--policy: %w", err)
 		}
 		over, err := profiles.Parse(file, data)
 		if err != nil {
@@ -95,6 +96,18 @@ func policyFrom(c *cli.Context, command []string) (profiles.Policy, error) {
 		policy = policy.With(over)
 	}
 	return withFlags(c, policy)
+}
+
+// maxPolicy bounds a policy file; Parse refuses one that is longer.
+const maxPolicy = 1 << 20
+
+func readPolicy(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxPolicy+1))
 }
 
 func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) {
