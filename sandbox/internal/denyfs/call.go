@@ -59,10 +59,11 @@ func ParseCall(line []byte) (Call, bool) {
 		return Call{}, false // "running" is one of these
 	}
 	c := Call{Known: true, Nr: int(nr)}
-	if nr == -1 && len(fields) == 3 {
-		return c, hexadecimal(fields[1:], nil)
+	want := 9
+	if nr == -1 {
+		want = 3
 	}
-	if nr < 0 || len(fields) != 9 || !hexadecimal(fields[1:], c.Args[:]) {
+	if nr < -1 || len(fields) != want || !hexadecimal(fields[1:want-2], c.Args[:]) || !hexadecimal(fields[want-2:], nil) {
 		return Call{}, false
 	}
 	return c, true

@@ -56,7 +56,9 @@ func TestJailHomeFiles(t *testing.T) {
 	if d := j.ok(op{Do: "list", Path: home + "/.tool"}); !slices.Equal(d.Names, []string{"state"}) {
 		t.Errorf("a directory of the home lists %q", d.Names)
 	}
-	j.ok(write(home+"/new", "first"))
+	synced := write(home+"/new", "first")
+	synced.Length = 1
+	j.ok(synced)
 	j.ok(appendTo(home+"/new", " second"))
 	onHost(t, private+"/new", "first second")
 	if d := j.ok(op{Do: "open", Path: home + "/new"}); d.Data != "first second" {

@@ -144,6 +144,8 @@ func carryOut(o op) (d done, err error) {
 		if err = unix.Chdir(o.Path); err == nil {
 			err = unix.Chdir("/")
 		}
+	case "enter":
+		err = unix.Chdir(o.Path)
 	case "exec":
 		_, err = syscall.ForkExec(o.Path, []string{o.Path}, nil)
 	default:
@@ -194,6 +196,11 @@ func look(o op) (d done, err error) {
 			if e := unix.Lstat(fmt.Sprintf(o.Path, i), &st); e != nil && e != unix.ENOENT {
 				return d, e
 			}
+		}
+	case "getcwd":
+		buf := make([]byte, unix.PathMax)
+		if d.N, err = unix.Getcwd(buf); err == nil {
+			d.Data = string(buf[:d.N-1])
 		}
 	case "twice":
 		// One system call after the other, in one thread and without a pause.
@@ -247,7 +254,7 @@ func file(o op) (d done, err error) {
 	}
 	if o.Flags&unix.O_ACCMODE != unix.O_RDONLY {
 		d.N, err = unix.Write(fd, []byte(o.Data))
-		if err == nil {
+		if err == nil && o.Length > 0 {
 			err = unix.Fsync(fd)
 		}
 		return d, err

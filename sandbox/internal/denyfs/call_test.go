@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package denyfs
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestParseCall(t *testing.T) {
+	full := Call{Known: true, Nr: 257, Args: [6]uint64{0xffffff9c, 0x7ffd1, 0x80000, 0, 0xffffffffffffffff, 5}}
+	for line, want := range map[string]Call{
+		"257 0xffffff9c 0x7ffd1 0x80000 0x0 0xffffffffffffffff 0x5 0x7ffdc0 0x7f12\n": full,
+		"257 0xffffff9c 0x7ffd1 0x80000 0x0 0xffffffffffffffff 0x5 0x7ffdc0 0x7f12":   full,
+		"0 0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0\n":                                         {Known: true},
+		"-1 0x7ffdc0 0x7f12\n":                                                        {Known: true, Nr: -1},
+	} {
+		if got, ok := ParseCall([]byte(line)); !ok || got != want {
+			t.Errorf("%q: got %+v, %v", line, got, ok)
+		}
+	}
+	for _, line := range []string{
+		"", "\n", "running\n", "257", "257 0x1", "-1", "-1 0x1 0x2 0x3", "-2 0x1 0x2", "-1 0x1 2",
+		"257 0x1 0x2 0x3 0x4 0x5 0x6 0x7", "257 0x1 0x2 0x3 0x4 0x5 0x6 0x7 0x8 0x9", "257 1 0x2 0x3 0x4 0x5 0x6 0x7 0x8",
+		"257  0x1 0x2 0x3 0x4 0x5 0x6 0x7", "0x101 0x1 0x2 0x3 0x4 0x5 0x6 0x7 0x8", "257 0x1 0x2 0x3 0x4 0x5 0x6 0x7 0x",
+		"257 0x11111111111111111 0x2 0x3 0x4 0x5 0x6 0x7 0x8", "99999999999 0x1 0x2 0x3 0x4 0x5 0x6 0x7 0x8",
+		"257 0x1 0x2 0x3 0x4 0x5 0x6 0x7 0x" + strings.Repeat("0", 300) + "8",
+	} {
+		if got, ok := ParseCall([]byte(line)); ok || got.Known {
+			t.Errorf("%q: accepted as %+v", line, got)
+		}
+	}
+}
+
+// FuzzSyscallLine checks that whatever is accepted is what the line says, and that it has an action.
+func FuzzSyscallLine(f *testing.F) {
+	f.Add([]byte("257 0xffffff9c 0x7ffd1 0x80000 0x0 0xffffffffffffffff 0x5 0x7ffdc0 0x7f12\n"))
+	f.Add([]byte("-1 0x7ffdc0 0x7f12\n"))
+	f.Add([]byte("running\n"))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		c, ok := ParseCall(line)
+		if ok != c.Known {
+			t.Fatalf("%q: ok is %v, but %+v", line, ok, c)
+		}
+		if !ok {
+			return
+		}
+		if c.Action() == "" || c.Nr < -1 {
+			t.Errorf("%q: %+v has action %q", line, c, c.Action())
+		}
+		if c.Nr < 0 {
+			return
+		}
+		// Written again and read again it is the same.
+		again := fmt.Sprintf("%d %#x %#x %#x %#x %#x %#x 0x0 0x0", c.Nr, c.Args[0], c.Args[1], c.Args[2], c.Args[3], c.Args[4], c.Args[5])
+		if d, ok := ParseCall([]byte(again)); !ok || d != c {
+			t.Errorf("%q: %+v and then %+v", line, c, d)
+		}
+	})
+}
+
+func TestActions(t *testing.T) {
+	tests := []struct {
+		c     Call
+		want  Action
+		makes bool
+	}{
+		{Call{}, ActionOther, false},
+		{call(-1), ActionOther, false},
+		{call(unix.SYS_OPENAT, 0, 0, unix.O_RDONLY|unix.O_CLOEXEC), ActionOpenRead, false},
+		{call(unix.SYS_OPENAT, 0, 0, unix.O_RDONLY|unix.O_DIRECTORY), ActionOpenRead, false},
+		{call(unix.SYS_OPENAT, 0, 0, unix.O_RDWR), ActionOpenWrite, false},
+		{call(unix.SYS_OPENAT, 0, 0, unix.O_TRUNC), ActionOpenWrite, false},
+		{call(unix.SYS_OPENAT, 0, 0, unix.O_PATH), ActionStat, false},
+		{call(unix.SYS_OPENAT, 0, 0, unix.O_CREAT), ActionOpenRead, true},
+		{call(unix.SYS_OPENAT, 0, 0, unix.O_CREAT|unix.O_WRONLY), ActionOpenWrite, true},
+		{call(unix.SYS_OPENAT2), ActionOpen, true},
+		{call(unix.SYS_TRUNCATE), ActionOpenWrite, false},
+		{call(sysFstatat), ActionStat, false},
+		{call(unix.SYS_STATX), ActionStat, false},
+		{call(unix.SYS_STATFS), ActionStat, false},
+		{call(unix.SYS_FACCESSAT), ActionAccess, false},
+		{call(unix.SYS_FACCESSAT2), ActionAccess, false},
+		{call(unix.SYS_EXECVE), ActionExec, false},
+		{call(unix.SYS_EXECVEAT), ActionExec, false},
+		{call(unix.SYS_READLINKAT), ActionReadlink, false},
+		{call(unix.SYS_MKNODAT), ActionCreate, true},
+		{call(unix.SYS_MKDIRAT), ActionMkdir, true},
+		{call(unix.SYS_LINKAT), ActionLink, true},
+		{call(unix.SYS_SYMLINKAT), ActionLink, true},
+		{call(unix.SYS_RENAMEAT2), ActionRename, true},
+		{call(unix.SYS_UNLINKAT), ActionUnlink, false},
+		{call(unix.SYS_FCHMODAT), ActionSetattr, false},
+		{call(unix.SYS_FCHOWNAT), ActionSetattr, false},
+		{call(unix.SYS_UTIMENSAT), ActionSetattr, false},
+		{call(unix.SYS_INOTIFY_ADD_WATCH), ActionWatch, false},
+		{call(unix.SYS_FANOTIFY_MARK), ActionWatch, false},
+		{call(unix.SYS_CHDIR), ActionChdir, false},
+		{call(unix.SYS_CONNECT), ActionConnect, false},
+		{call(unix.SYS_SENDTO), ActionConnect, false},
+		{call(unix.SYS_BIND), ActionBind, true},
+		{call(unix.SYS_GETXATTR), ActionXattr, false},
+		{call(unix.SYS_LREMOVEXATTR), ActionXattr, false},
+		{call(464), ActionXattr, false},
+		{call(unix.SYS_READ), ActionOther, false},
+		{call(unix.SYS_IO_URING_ENTER), ActionOther, false},
+		{call(1 << 30), ActionOther, false},
+	}
+	for _, test := range tests {
+		if got := test.c.Action(); got != test.want {
+			t.Errorf("%+v: action %q, want %q", test.c, got, test.want)
+		}
+		if got := test.c.makesNames(); got != test.makes {
+			t.Errorf("%+v: makes names: %v, want %v", test.c, got, test.makes)
+		}
+	}
+}
+
+// TestLegacyActions has the numbers of the x86-64 table, arch/x86/entry/syscalls/syscall_64.tbl.
+func TestLegacyActions(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("only x86-64 has these calls")
+	}
+	for nr, want := range map[int]Action{
+		4: ActionStat, 6: ActionStat, 21: ActionAccess, 82: ActionRename, 83: ActionMkdir, 84: ActionUnlink, 85: ActionCreate,
+		86: ActionLink, 87: ActionUnlink, 88: ActionLink, 89: ActionReadlink, 90: ActionSetattr, 92: ActionSetattr,
+		133: ActionCreate, 235: ActionSetattr,
+	} {
+		if got := call(nr).Action(); got != want {
+			t.Errorf("call %d: action %q, want %q", nr, got, want)
+		}
+	}
+	if c := call(2, 0, unix.O_CREAT|unix.O_RDWR); c.Action() != ActionOpenWrite || !c.makesNames() {
+		t.Errorf("open to create: %q, %v", c.Action(), c.makesNames())
+	}
+	if c := call(85); !c.makesNames() {
+		t.Error("creat makes no names")
+	}
+}
+
+// TestReadCall reads the call of a thread of our own that is blocked in a known one.
+func TestReadCall(t *testing.T) {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pipe[0])
+	tid := make(chan int)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		tid <- unix.Gettid()
+		_, _ = unix.Read(pipe[0], make([]byte, 7))
+	}()
+	id := <-tid
+	for {
+		c, ok := readCall(id)
+		if !ok || c.Nr != unix.SYS_READ || c.Args[2] != 7 {
+			runtime.Gosched() // it is on its way
+			continue
+		}
+		if c.Args[0] != uint64(pipe[0]) {
+			t.Errorf("reads from %d, want %d", c.Args[0], pipe[0])
+		}
+		break
+	}
+	unix.Close(pipe[1])
+	if c, ok := readCall(1 << 30); ok {
+		t.Errorf("a thread that cannot be is in %+v", c)
+	}
+	if of := ThreadOf(unix.Getpid()); !of(unix.Getpid()) || of(1) {
+		t.Error("ThreadOf knows other threads than ours")
+	}
+}
