@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+func TestCrashedRuns(t *testing.T) {
+	state := t.TempDir()
+	alive, err := newRunDir(state, "ALIVE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead, err := newRunDir(state, "DEAD")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dead.home(), "locked"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(dead.home(), "locked"), 0o500); err != nil {
+		t.Fatal(err)
+	}
+	dead.mark.Close() // what the kernel does when the launcher dies
+	if got := crashedRuns(state); !slices.Equal(got, []string{"DEAD"}) {
+		t.Errorf("crashed: %v, want DEAD alone", got)
+	}
+	if got := crashedRuns(state); len(got) != 0 {
+		t.Errorf("reported again: %v", got)
+	}
+	for _, path := range []string{dead.home(), filepath.Join(dead.path, "mnt")} {
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("%s was left behind", path)
+		}
+	}
+	if err := alive.close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(alive.path); err != nil {
+		t.Errorf("the run's directory, which holds its log, is gone: %v", err)
+	}
+}
+
+func TestRemoveTree(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tree")
+	deep := filepath.Join(dir, "a", "b")
+	if err := os.MkdirAll(deep, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(deep, "f"), nil, 0o400); err != nil {
+		t.Fatal(err)
+	}
+	outside := t.TempDir()
+	if err := os.Symlink(outside, filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []string{deep, filepath.Join(dir, "a")} {
+		if err := os.Chmod(d, 0o500); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := removeTree(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(dir); err == nil {
+		t.Error("the tree is still there")
+	}
+	if info, err := os.Stat(outside); err != nil || !info.IsDir() {
+		t.Errorf("the target of a link was touched: %v", err)
+	}
+}
