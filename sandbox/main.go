@@ -5,6 +5,7 @@ package sandbox
 import (
 	"os"
 	"runtime"
+	"strings"
 
 	"github.com/opencontainers/runc/libcontainer"
 	// libcontainer's own first steps run before the Go runtime: they enter the namespaces.
@@ -22,6 +23,7 @@ const libcontainerArg = "init"
 // A role is chosen by an argument and works only with the files that come with it (a connected socket, libcontainer's
 // pipes), so that naming it by hand does nothing but end with an error.
 func Main(newGateway NewGateway) {
+	trace("main " + strings.Join(os.Args[1:min(2, len(os.Args))], ""))
 	if len(os.Args) < 2 {
 		return
 	}

@@ -157,7 +157,7 @@ func (s *supervisor) posture(ready stage.Ready) (readyReport, error) {
 // wanted is what the command's process must be, as this process sees it: it has the caller's ids, which are 0 here, every
 // namespace of the run, none of the host, no capability, and one filter more than this process.
 func (s *supervisor) wanted() (posture.Want, error) {
-	own, err := posture.Read(os.Getpid())
+	own, err := posture.Self()
 	if err != nil {
 		return posture.Want{}, err
 	}
@@ -179,10 +179,10 @@ func (s *supervisor) wanted() (posture.Want, error) {
 	}
 	id := s.order.Plan.Identity
 	return posture.Want{
-		Groups:  own.Threads[0].Groups,
+		Groups:  own.Groups,
 		UIDMap:  []posture.IDRange{{Inside: uint32(id.UID), Size: 1}},
 		GIDMap:  []posture.IDRange{{Inside: uint32(id.GID), Size: 1}},
-		Filters: own.Threads[0].Filters + 1, Umask: s.order.Plan.Umask,
+		Filters: own.Filters + 1, Umask: s.order.Plan.Umask,
 		Host: host, Run: run, Open: []int{0, 1, 2, 3}, AnyMounts: true, AnyCgroup: true,
 	}, nil
 }

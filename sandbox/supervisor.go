@@ -238,7 +238,9 @@ func (s *supervisor) watch() error {
 		}
 		end = endReport{Code: status.ExitCode()}
 	}
+	trace("supervisor: command ended")
 	s.teardown()
+	trace("supervisor: torn down")
 	s.sink.flush()
 	return s.conn.Send(msgEnded, end)
 }

@@ -27,7 +27,9 @@ func (r *Run) Signal(sig unix.Signal) { r.conn.Send(msgSignal, int(sig)) }
 // Wait waits for the end of the run, writes the end of its log and releases everything. It is called once.
 func (r *Run) Wait() (Result, error) {
 	end, reason := r.await()
+	trace("launcher: command ended")
 	r.stop()
+	trace("launcher: supervisor ended")
 	result := Result{
 		ID: r.dir.id, Log: r.dir.log(), Code: end.Code, Reason: reason, Exec: end.Exec, Crashed: r.crashed,
 	}
@@ -42,6 +44,7 @@ func (r *Run) Wait() (Result, error) {
 	if cerr := r.dir.close(); err == nil {
 		err = cerr
 	}
+	trace("launcher: log closed")
 	if err != nil {
 		result.Code = CodeNotStarted
 		return result, r.layered("log", err)

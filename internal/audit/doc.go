@@ -6,11 +6,11 @@
 //
 // A [Recorder] writes one file of JSON lines, and copies of it where asked. Only the process that holds the Recorder writes
 // there; whatever the confined command says (a path, an argument, a name) is quoted in a field and can neither end a line
-// nor pass for another. [Recorder.Start] writes run.start and returns when it is on the disk, [Recorder.Close] writes
+// nor pass for another. [Recorder.Start] writes run.start and returns when the kernel has it, [Recorder.Close] writes
 // run.end. Between them [Recorder.Emit] takes events from any goroutine and never waits for the disk: a denial that was
 // emitted before it was answered survives the command that it is about, though not a launcher that is killed in the
 // microseconds before its writer has come to it. Lines reach the kernel at once; the disk is asked to keep them (fsync(2))
-// at the start and at the end, so that a power cut may cost the last seconds, and shows as an incomplete log.
+// every second, so that a power cut may cost the last one, and shows as an incomplete log.
 //
 // # What a flood does
 //

@@ -68,7 +68,8 @@ type Recorder struct {
 	chain   *chain
 	head    string // hash of the last line that is written
 	lines   uint64
-	dead    bool // the log cannot be written
+	synced  uint64 // lines that the disk was asked to keep
+	dead    bool   // the log cannot be written
 }
 
 // Open makes the log files. Nothing is written before Start.
@@ -98,7 +99,7 @@ func Open(o Options) (*Recorder, error) {
 	return r, nil
 }
 
-// Start writes run.start and returns when it is on the disk. What Emit got before comes after it. It is called once.
+// Start writes run.start, and returns when the kernel has it. What Emit got before comes after it. It is called once.
 func (r *Recorder) Start(detail map[string]any) error {
 	err := errors.New("audit: the log has been started")
 	r.startOnce.Do(func() { err = r.begin(detail) })
@@ -110,8 +111,6 @@ func (r *Recorder) begin(detail map[string]any) error {
 	e := Event{Class: ClassRun, Action: ActionStart, Decision: Report, Detail: body, Truncated: missing}
 	r.stamp(&e, time.Now())
 	r.write([]Event{e})
-	r.sync()
-	syncDir(r.outputs[0].path)
 	go r.writer()
 	return r.Err()
 }
@@ -202,7 +201,7 @@ func (r *Recorder) Err() error {
 	return r.err
 }
 
-// Close writes all that waits, then run.end, and returns when the log is on the disk. Events that come later are lost. The
+// Close writes all that waits, then run.end, and returns when the kernel has them. Events that come later are lost. The
 // error is the first that the log ever had; the summary is good in any case. Another Close returns the same.
 func (r *Recorder) Close(end End) (Summary, error) {
 	r.startOnce.Do(func() { r.begin(nil) }) // an error of it is kept in r.err
@@ -224,6 +223,7 @@ func (r *Recorder) writer() {
 			r.drain(false)
 		case <-tick.C:
 			r.drain(true)
+			r.sync()
 		case end := <-r.closing:
 			r.finish(end)
 			return
@@ -285,7 +285,9 @@ func (r *Recorder) finish(end End) {
 	}
 	r.stamp(&e, time.Now())
 	r.write([]Event{e})
-	r.sync()
+	if time.Since(r.opened) >= flushInterval {
+		r.sync()
+	}
 	err := errors.Join(r.Err(), r.closeOutputs())
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -332,11 +334,17 @@ func (r *Recorder) salvage(buf *[]byte) (lines int) {
 	return lines
 }
 
-// sync asks the disk to keep what is written.
+// sync asks the disk to keep what is written since it was last asked. It costs more than the whole start of a run on many
+// disks, so that it is done once a second and at the end of what took longer: against the death of every process of a run the
+// kernel keeps what was written, and against a power cut nobody relies on the log of a run that it ended.
 func (r *Recorder) sync() {
-	if r.dead {
+	if r.dead || r.synced == r.lines {
 		return
 	}
+	if r.synced == 0 {
+		syncDir(r.outputs[0].path)
+	}
+	r.synced = r.lines
 	if err := r.outputs[0].sync(); err != nil {
 		r.fail(err, true)
 	}

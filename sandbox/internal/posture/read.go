@@ -31,6 +31,15 @@ func Namespaces(pid int) (map[string]uint64, error) {
 	return namespaces(filepath.Join("/proc", strconv.Itoa(pid)))
 }
 
+// Self reads what the calling thread's status says, without its namespaces and files.
+func Self() (Thread, error) {
+	text, err := readFile("/proc/thread-self/status")
+	if err != nil {
+		return Thread{}, fmt.Errorf("posture: %w", err)
+	}
+	return parseStatus(text)
+}
+
 func readAt(proc string, pid int) (Posture, error) {
 	dir := filepath.Join(proc, strconv.Itoa(pid))
 	p := Posture{PID: pid}
