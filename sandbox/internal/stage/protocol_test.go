@@ -111,6 +111,16 @@ func hostile(t testing.TB) (*Parent, *os.File) {
 	return p, stage
 }
 
+// play runs the stage's part, and gives the wait for its end.
+func play(part func()) (wait func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		part()
+	}()
+	return func() { <-done }
+}
+
 // takeSpec plays the stage's part of the beginning, and gives the hand-over.
 func takeSpec(t testing.TB, stage *os.File) *os.File {
 	t.Helper()
@@ -145,7 +155,7 @@ func TestParentAgainstNonsense(t *testing.T) {
 		"a report of no failure": {started, append([]byte{reportFailed}, make([]byte, 15)...)},
 	} {
 		p, stage := hostile(t)
-		go func() {
+		wait := play(func() {
 			h := takeSpec(t, stage)
 			stage.Write(c.stream)
 			if c.report != nil {
@@ -153,9 +163,10 @@ func TestParentAgainstNonsense(t *testing.T) {
 			}
 			h.Close()
 			stage.Close()
-		}()
+		})
 		_, err := p.Prepare(shellSpec("exit 0"))
 		expectAnswer(t, name, err)
+		wait()
 	}
 }
 
@@ -165,7 +176,7 @@ func TestParentTakesNoOtherFile(t *testing.T) {
 	null, _ := os.Open("/dev/null")
 	defer null.Close()
 	before := openCount(t)
-	go func() {
+	wait := play(func() {
 		h := takeSpec(t, stage)
 		rights := unix.UnixRights(int(null.Fd()), int(null.Fd()), int(null.Fd()))
 		unix.Sendmsg(int(stage.Fd()), message{kind: kindStarted, pid: 2, abi: 1}.encode(), rights, nil, 0)
@@ -173,9 +184,10 @@ func TestParentTakesNoOtherFile(t *testing.T) {
 		report[0] = reportListener
 		unix.Sendmsg(int(h.Fd()), report, rights, nil, 0)
 		h.Close()
-	}()
+	})
 	_, err := p.Prepare(shellSpec("exit 0"))
 	expectAnswer(t, "null as a listener", err)
+	wait()
 	p.Close()
 	if after := openCount(t); after > before {
 		t.Errorf("%d files open before, %d after", before, after)
@@ -233,35 +245,45 @@ func FuzzParent(f *testing.F) {
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 1}, []byte{2, 0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, stream, report []byte) {
 		stream, report = stream[:min(len(stream), 64<<10)], report[:min(len(report), 4<<10)]
-		p, stage := hostile(t)
-		go func() {
-			h := takeSpec(t, stage)
-			h.Write(report)
-			h.Close()
-			stage.Write(stream)
-			unix.Shutdown(int(stage.Fd()), unix.SHUT_RDWR)
-		}()
-		if _, err := p.Prepare(shellSpec("exit 0")); err == nil {
-			t.Fatal("ready without a listener")
-		} else if e := (*Error)(nil); !errors.As(err, &e) || len(err.Error()) > 2*maxDetail {
-			t.Fatalf("%T %v", err, err)
-		}
-		p.Close()
+		prepareAgainst(t, stream, report)
+		waitAgainst(t, stream)
+	})
+}
 
-		p, stage = hostile(t)
-		go func() {
-			stage.Write(stream)
-			unix.Shutdown(int(stage.Fd()), unix.SHUT_RDWR)
-		}()
-		st, err := p.Wait(func(ev Event) {
-			if ev.Kind != Stopped && ev.Kind != Continued || ev.Kind == Stopped && !validSignal(ev.Signal) {
-				t.Fatalf("event %+v", ev)
-			}
-		})
-		if code := st.ExitCode(); code < 0 || code > 255 || err != nil && st != (Status{}) {
-			t.Fatalf("status %+v, %v", st, err)
+func prepareAgainst(t *testing.T, stream, report []byte) {
+	p, stage := hostile(t)
+	wait := play(func() {
+		h := takeSpec(t, stage)
+		h.Write(report)
+		h.Close()
+		stage.Write(stream)
+		stage.Close()
+	})
+	_, err := p.Prepare(shellSpec("exit 0"))
+	var e *Error
+	if !errors.As(err, &e) || len(err.Error()) > 2*maxDetail {
+		t.Errorf("%T %v: ready without a listener, or an endless message", err, err)
+	}
+	p.Close()
+	wait()
+}
+
+func waitAgainst(t *testing.T, stream []byte) {
+	p, stage := hostile(t)
+	wait := play(func() {
+		stage.Write(stream)
+		stage.Close()
+	})
+	st, err := p.Wait(func(ev Event) {
+		if ev.Kind != Stopped && ev.Kind != Continued || ev.Kind == Stopped && !validSignal(ev.Signal) {
+			t.Errorf("event %+v", ev)
 		}
 	})
+	if code := st.ExitCode(); code < 0 || code > 255 || err != nil && st != (Status{}) {
+		t.Errorf("status %+v, %v", st, err)
+	}
+	p.Close()
+	wait()
 }
 
 // FuzzSpec: a spec that decodes encodes to the same bytes.

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 			Main()
 		case victimArg:
 			victim(os.Args[2:])
-			return
+			syscall.Exit(0) // unlike os.Exit without a word on coverage
 		}
 	}
 	os.Exit(m.Run())
@@ -77,6 +77,9 @@ func start(t testing.TB, change func(*exec.Cmd)) *jail {
 	j := &jail{Parent: p, ended: make(chan error, 1)}
 	j.cmd = exec.Command("/proc/self/exe", Arg)
 	j.cmd.Env = []string{}
+	if testing.CoverMode() != "" {
+		j.cmd.Env = []string{"GOCOVERDIR=" + t.TempDir()} // else a word on the output
+	}
 	j.cmd.Dir = "/"
 	j.cmd.Stdout, j.cmd.Stderr = &j.out, &j.out
 	j.cmd.ExtraFiles = []*os.File{theirs}

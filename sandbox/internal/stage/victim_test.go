@@ -27,7 +27,7 @@ func victim(args []string) {
 		os.Stdout.Write(b)
 	case "filtered": // become the stage, under a filter that answers a system call with an errno
 		victimFilter(args[1], args[2])
-		if err := unix.Exec("/proc/self/exe", []string{"stage", Arg}, nil); err != nil {
+		if err := unix.Exec("/proc/self/exe", []string{"stage", Arg}, os.Environ()); err != nil {
 			fmt.Println(err)
 		}
 	default:
