@@ -17,13 +17,13 @@ record() { # NAME COMMAND...
   shift
   say "$name"
   if "$@" >"$LOGS/$name.log" 2>&1 </dev/null; then
-    grep -E '^ *--- SKIP|^WARNING' "$LOGS/$name.log" || true
+    grep -aE '^ *--- SKIP|^WARNING' "$LOGS/$name.log" || true
     say "$name: ok ($((SECONDS - start)) s)"
     return
   fi
   FAILED=1
   # Of the tests that passed nothing is of interest; everything else is, up to what a reader can take.
-  grep -vE '^ *(=== |--- PASS)|^ok ' "$LOGS/$name.log" | tail -n 1500
+  grep -avE '^ *(=== |--- PASS)|^ok ' "$LOGS/$name.log" | tail -n 1500
   say "$name: FAILED ($((SECONDS - start)) s)"
 }
 
@@ -71,10 +71,10 @@ run_as() { # user|root REGEXP
 # summary prints the counts, and fails a run that left out what it must show.
 summary() {
   local passed failed skipped
-  passed=$(cat "$LOGS"/*.log 2>/dev/null | grep -cE '^ *--- PASS' || true)
-  failed=$(cat "$LOGS"/*.log 2>/dev/null | grep -cE '^ *--- FAIL' || true)
-  skipped=$(cat "$LOGS"/*.log 2>/dev/null | grep -cE '^ *--- SKIP' || true)
-  if [ -n "${AGENTJAIL_MUST_WORK:-}" ] && grep -hE '^ *--- SKIP: .*/[A-Z][0-9]{2}' "$LOGS"/integration-*.log 2>/dev/null; then
+  passed=$(cat "$LOGS"/*.log 2>/dev/null | grep -acE '^ *--- PASS' || true)
+  failed=$(cat "$LOGS"/*.log 2>/dev/null | grep -acE '^ *--- FAIL' || true)
+  skipped=$(cat "$LOGS"/*.log 2>/dev/null | grep -acE '^ *--- SKIP' || true)
+  if [ -n "${AGENTJAIL_MUST_WORK:-}" ] && grep -ahE '^ *--- SKIP: .*/[A-Z][0-9]{2}' "$LOGS"/integration-*.log 2>/dev/null; then
     say "a check that must run was skipped"
     FAILED=1
   fi

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/agentjail/agentjail/internal/audit"
+)
+
+// exitLog is the exit code of log where it could not show a log, or not all of it.
+const exitLog = 1
+
+// logCommand shows the events of a run.
+func logCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "log",
+		Usage:     "show what a run did and what it was denied",
+		ArgsUsage: "[RUN | FILE]",
+		Description: "Shows the newest run where none is named. RUN may be shortened as long as it is unique.\n" +
+			"What could harm a terminal, or make a line look like another, is escaped.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "denied", Usage: "only what was denied"},
+			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on until the run ends"},
+			&cli.BoolFlag{Name: "json", Usage: "the lines of the log themselves"},
+			&cli.BoolFlag{Name: "list", Usage: "list the runs instead"},
+		},
+		Action: func(c *cli.Context) error {
+			name, err := oneArgument(c)
+			switch {
+			case err != nil:
+			case c.Bool("list"):
+				err = printRuns(c.App.Writer, c.Bool("json"))
+			default:
+				err = showLog(c, name)
+			}
+			if err != nil {
+				return cli.Exit(err, exitLog)
+			}
+			return nil
+		},
+	}
+}
+
+func showLog(c *cli.Context, name string) error {
+	f, err := openLog(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	view := logView{out: bufio.NewWriter(c.App.Writer), notes: c.App.ErrWriter, denied: c.Bool("denied"), json: c.Bool("json"), follow: c.Bool("follow")}
+	if !view.follow {
+		return view.show(f, func() bool { return audit.Writing(f) })
+	}
+	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt)
+	defer stop()
+	r := &followReader{f: f, ctx: ctx, alive: func() bool { return audit.Writing(f) }}
+	return view.show(r, func() bool { return ctx.Err() != nil })
+}
+
+// logView prints the events of one log.
+type logView struct {
+	out                  *bufio.Writer
+	notes                io.Writer // for what is not an event
+	denied, json, follow bool
+}
+
+// show prints events until run.end or the end of r. goesOn tells whether a log without run.end may get one.
+func (v *logView) show(r io.Reader, goesOn func() bool) error {
+	shown, bad, ended := 0, false, false
+	for e, err := range audit.Scan(r) {
+		var line *audit.LineError
+		switch {
+		case errors.As(err, &line):
+			bad = true
+			fmt.Fprintln(v.notes, "agentjail:", err)
+			continue
+		case errors.Is(err, audit.ErrCutOff):
+			fmt.Fprintln(v.notes, "agentjail:", err)
+			continue
+		case err != nil:
+			return errors.Join(err, v.out.Flush())
+		}
+		if !v.denied || e.Decision == audit.Deny {
+			v.print(e, shown == 0)
+			shown++
+		}
+		if ended = e.Class == audit.ClassRun && e.Action == audit.ActionEnd; ended && v.follow {
+			break
+		}
+	}
+	if v.denied && shown == 0 && !v.json {
+		fmt.Fprintln(v.out, "no denial is recorded")
+	}
+	err := v.out.Flush()
+	switch {
+	case bad:
+		return errors.Join(err, errors.New("the log holds lines that no run wrote; agentjail verify names the first"))
+	case !ended && !goesOn():
+		fmt.Fprintln(v.notes, "agentjail: the log has no run.end: the run was killed, or the end of the log is missing")
+	}
+	return err
+}
+
+func (v *logView) print(e audit.Event, first bool) {
+	switch {
+	case v.json:
+		if line, err := e.MarshalJSON(); err == nil { // it was read from such a line
+			v.out.Write(append(line, '\n'))
+		}
+	default:
+		if first {
+			fmt.Fprintf(v.out, "run %s, %s\n", audit.Printable(e.Run), e.Time.Local().Format("Monday, 2 January 2006 (MST)"))
+		}
+		fmt.Fprintln(v.out, logLine(e, time.Local))
+	}
+	if v.follow {
+		v.out.Flush()
+	}
+}
+
+// logLine renders an event for people. Everything in it that agentjail did not write itself is made printable.
+func logLine(e audit.Event, zone *time.Location) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %-6s %-18s", e.Time.In(zone).Format("15:04:05.000"), audit.Printable(string(e.Decision)), audit.Printable(logAction(e)))
+	for _, part := range []string{e.Target, logProcess(e.Process), logReason(e), logMarks(e)} {
+		if part != "" {
+			b.WriteString("  " + audit.Printable(part))
+		}
+	}
+	return strings.TrimRight(b.String(), " ")
+}
+
+// logAction is class and action, without the class where the action says it again.
+func logAction(e audit.Event) string {
+	if strings.HasPrefix(e.Action, string(e.Class)+".") {
+		return e.Action
+	}
+	return string(e.Class) + "/" + e.Action
+}
+
+func logProcess(p audit.Process) string {
+	name := filepath.Base(p.Exe)
+	if p.Exe == "" {
+		name = "pid"
+		if len(p.Argv) > 0 {
+			name = p.Argv[0]
+		}
+	}
+	switch {
+	case p.PID != 0:
+		return fmt.Sprintf("%s[%d]", name, p.PID)
+	case p.Exe != "":
+		return name
+	}
+	return ""
+}
+
+// logReason is an event's reason, or what its detail says where the recorder wrote it.
+func logReason(e audit.Event) string {
+	if e.Class != audit.ClassRun {
+		return e.Reason
+	}
+	var d struct {
+		Command []string
+		Status  int
+		Counts  audit.Counts
+		Dropped json.RawMessage
+	}
+	if json.Unmarshal(e.Detail, &d) != nil {
+		return e.Reason
+	}
+	switch e.Action {
+	case audit.ActionStart:
+		return strings.Join(d.Command, " ")
+	case audit.ActionDropped:
+		return e.Reason + " " + string(d.Dropped)
+	case audit.ActionEnd:
+		var denied, allowed uint64
+		for _, counts := range d.Counts {
+			denied += counts[audit.Deny]
+			allowed += counts[audit.Allow]
+		}
+		text := fmt.Sprintf("status %d, %d denied, %d allowed, %s dropped", d.Status, denied, allowed, d.Dropped)
+		if e.Reason != "" {
+			text += ": " + e.Reason
+		}
+		return text
+	}
+	return e.Reason
+}
+
+// logMarks are what else a reader must know of a line.
+func logMarks(e audit.Event) string {
+	var marks []string
+	if e.Severity != "" {
+		marks = append(marks, e.Severity)
+	}
+	if e.Count > 1 {
+		marks = append(marks, fmt.Sprintf("%d times", e.Count))
+	}
+	if e.Provenance == audit.FromClaimed {
+		marks = append(marks, "as the process claims")
+	}
+	if len(e.Truncated) > 0 {
+		marks = append(marks, "cut: "+strings.Join(e.Truncated, " "))
+	}
+	if len(marks) == 0 {
+		return ""
+	}
+	return "(" + strings.Join(marks, ", ") + ")"
+}
+
+// followPause is how long followReader waits between two looks at the end of the file.
+const followPause = 100 * time.Millisecond
+
+// followReader reads a log that is being written, up to the end of its writer or of ctx.
+type followReader struct {
+	f     io.Reader
+	ctx   context.Context
+	alive func() bool
+}
+
+func (r *followReader) Read(p []byte) (int, error) {
+	for {
+		alive := r.alive() // asked before reading: what was written last is read after the writer is gone
+		n, err := r.f.Read(p)
+		if n > 0 || !errors.Is(err, io.EOF) || !alive {
+			return n, err
+		}
+		select {
+		case <-r.ctx.Done():
+			return 0, io.EOF
+		case <-time.After(followPause):
+		}
+	}
+}
+
+// runLine is a run in the list of runs.
+type runLine struct {
+	Run     string    `json:"run"`
+	Started time.Time `json:"started"`
+	State   string    `json:"state"` // running, ended, or killed
+	Status  *int      `json:"status,omitempty"`
+	Denied  *uint64   `json:"denied,omitempty"`
+	Command string    `json:"command,omitempty"`
+	Log     string    `json:"log"`
+}
+
+// printRuns lists the runs, newest last.
+func printRuns(w io.Writer, asJSON bool) error {
+	runs, err := listRuns()
+	if err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	if !asJSON {
+		fmt.Fprintln(table, "RUN\tSTARTED\tSTATE\tDENIED\tCOMMAND")
+	}
+	for _, run := range runs {
+		line, err := describeRun(run)
+		if err != nil {
+			line.State = "unreadable"
+		}
+		if asJSON {
+			if err := json.NewEncoder(w).Encode(line); err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Fprintln(table, line.columns())
+	}
+	return table.Flush()
+}
+
+func (l runLine) columns() string {
+	state, denied, started := l.State, "-", "-"
+	if l.Status != nil {
+		state = fmt.Sprintf("%s %d", l.State, *l.Status)
+	}
+	if l.Denied != nil {
+		denied = fmt.Sprint(*l.Denied)
+	}
+	if !l.Started.IsZero() {
+		started = l.Started.Local().Format(time.DateTime)
+	}
+	return strings.Join([]string{l.Run, started, state, denied, l.Command}, "\t")
+}
+
+// describeRun reads the two ends of a log.
+func describeRun(run loggedRun) (runLine, error) {
+	line := runLine{Run: run.ID, Log: run.Path}
+	f, err := os.Open(run.Path)
+	if err != nil {
+		return line, err
+	}
+	defer f.Close()
+	writing := audit.Writing(f)
+	first, last, err := firstAndLast(f)
+	if err != nil {
+		return line, err
+	}
+	line.Started, line.Command = first.Time, audit.Printable(logReason(first))
+	switch {
+	case last.Action == audit.ActionEnd:
+		line.State = "ended"
+		line.end(last)
+	case writing:
+		line.State = "running"
+	default:
+		line.State = "killed"
+	}
+	return line, nil
+}
+
+func (l *runLine) end(last audit.Event) {
+	var d struct {
+		Status int
+		Counts audit.Counts
+	}
+	if json.Unmarshal(last.Detail, &d) != nil {
+		return
+	}
+	var denied uint64
+	for _, counts := range d.Counts {
+		denied += counts[audit.Deny]
+	}
+	l.Status, l.Denied = &d.Status, &denied
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/urfave/cli/v2"
+
+	"github.com/agentjail/agentjail/internal/audit"
+	"github.com/agentjail/agentjail/sandbox"
+)
+
+// loggedRun is a run that has a log.
+type loggedRun struct {
+	ID   string
+	Path string // of the log
+}
+
+// noRunError says that no run has a log here, or none of that name.
+type noRunError struct{ name, dir string }
+
+func (e *noRunError) Error() string {
+	if e.name == "" {
+		return "no run has a log below " + audit.Printable(e.dir)
+	}
+	return fmt.Sprintf("no run whose id starts with %q has a log below %s (agentjail log --list shows the runs)", e.name, audit.Printable(e.dir))
+}
+
+// ambiguousRunError says that a shortened run id means several runs.
+type ambiguousRunError struct {
+	name string
+	ids  []string
+}
+
+func (e *ambiguousRunError) Error() string {
+	shown := e.ids[:min(len(e.ids), 5)]
+	return fmt.Sprintf("%q is the start of %d run ids: %s", e.name, len(e.ids), strings.Join(shown, ", "))
+}
+
+// stateDir is where the caller's runs keep their logs: of the user who called sudo, where one did.
+func stateDir() string {
+	home := os.Getenv("HOME")
+	if uid, _, ok := sandbox.Sudo(); ok {
+		if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+			home = u.HomeDir
+		}
+	}
+	return sandbox.StateDir(home)
+}
+
+// listRuns returns the runs that have a log, oldest first: run ids are ULIDs, which sort by time.
+func listRuns() ([]loggedRun, error) {
+	dir := filepath.Join(stateDir(), "runs")
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var runs []loggedRun
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name(), "events.jsonl")
+		if _, err := ulid.ParseStrict(e.Name()); err != nil {
+			continue
+		}
+		if st, err := os.Lstat(path); err == nil && st.Mode().IsRegular() {
+			runs = append(runs, loggedRun{e.Name(), path})
+		}
+	}
+	return runs, nil
+}
+
+// findRun finds a run by its id or the start of it; the newest where name is empty.
+func findRun(name string) (loggedRun, error) {
+	runs, err := listRuns()
+	if err != nil {
+		return loggedRun{}, err
+	}
+	missing := &noRunError{name, filepath.Join(stateDir(), "runs")}
+	if name == "" {
+		if len(runs) == 0 {
+			return loggedRun{}, missing
+		}
+		return runs[len(runs)-1], nil
+	}
+	prefix := strings.ToUpper(name)
+	found := slices.DeleteFunc(runs, func(r loggedRun) bool { return !strings.HasPrefix(r.ID, prefix) })
+	switch len(found) {
+	case 0:
+		return loggedRun{}, missing
+	case 1:
+		return found[0], nil
+	}
+	ambiguous := &ambiguousRunError{name: name}
+	for _, r := range found {
+		ambiguous.ids = append(ambiguous.ids, r.ID)
+	}
+	return loggedRun{}, ambiguous
+}
+
+// openLog opens the log of a run, or a file: what has a slash or a dot in its name cannot be a run.
+func openLog(name string) (*os.File, error) {
+	if !strings.ContainsAny(name, "/.") {
+		run, err := findRun(name)
+		if err != nil {
+			return nil, err
+		}
+		name = run.Path
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if st, err := f.Stat(); err != nil || st.IsDir() {
+		f.Close()
+		return nil, errors.Join(err, fmt.Errorf("%s is not a file", audit.Printable(name)))
+	}
+	return f, nil
+}
+
+// logTail is how much of a log's end is read to find its last line; run.end is much shorter.
+const logTail = 64 << 10
+
+// firstAndLast returns the first event of a log and the last whole one.
+func firstAndLast(f *os.File) (first, last audit.Event, err error) {
+	for e, err := range audit.Scan(f) {
+		if err != nil {
+			return first, last, err
+		}
+		first = e
+		break
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return first, last, err
+	}
+	tail := make([]byte, min(size, logTail))
+	if _, err := f.ReadAt(tail, size-int64(len(tail))); err != nil && !errors.Is(err, io.EOF) {
+		return first, last, err
+	}
+	tail = tail[:bytes.LastIndexByte(tail, '\n')+1]
+	if len(tail) > 0 {
+		tail = tail[bytes.LastIndexByte(tail[:len(tail)-1], '\n')+1:]
+	}
+	for e, err := range audit.Scan(bytes.NewReader(tail)) {
+		if err == nil {
+			last = e
+		}
+	}
+	return first, last, nil
+}
+
+// argumentsAround returns a verb's arguments, and sets the flags that stand after the first of them: "log RUN --denied".
+func argumentsAround(c *cli.Context) ([]string, error) {
+	set := flag.NewFlagSet(c.Command.Name, flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	for _, f := range c.Command.Flags {
+		if err := f.Apply(set); err != nil {
+			return nil, err
+		}
+	}
+	var args []string
+	rest := c.Args().Slice()
+	for len(rest) > 0 {
+		args, rest = append(args, rest[0]), rest[1:]
+		if err := set.Parse(rest); err != nil {
+			return nil, err
+		}
+		rest = set.Args()
+	}
+	var errs []error
+	set.Visit(func(f *flag.Flag) { errs = append(errs, c.Set(f.Name, f.Value.String())) })
+	return args, errors.Join(errs...)
+}
+
+// oneArgument is argumentsAround for a verb that takes one argument at most.
+func oneArgument(c *cli.Context) (string, error) {
+	args, err := argumentsAround(c)
+	if err != nil {
+		return "", err
+	}
+	switch len(args) {
+	case 0:
+		return "", nil
+	case 1:
+		return args[0], nil
+	}
+	return "", fmt.Errorf("%s takes one run at most, not %d arguments", c.Command.Name, len(args))
+}
