@@ -38,7 +38,7 @@ type Supervisor struct {
 	stop     *os.File // readable when Close was called
 	stopper  *os.File
 	connects chan struct{} // a place for each connect that is under way
-	callers  chan whoIs
+	outside  chan func()
 	work     sync.WaitGroup
 	once     sync.Once
 	mu       sync.Mutex // guards failed
@@ -48,7 +48,7 @@ type Supervisor struct {
 // NewSupervisor prepares a Supervisor; Serve starts it. The calling process must have every capability in the user namespace
 // that the run's mount and network namespaces belong to.
 func NewSupervisor(c Config) (*Supervisor, error) {
-	s := &Supervisor{config: c, fd: int(c.Listener.Fd()), connects: make(chan struct{}, maxConnects), callers: make(chan whoIs)}
+	s := &Supervisor{config: c, fd: int(c.Listener.Fd()), connects: make(chan struct{}, maxConnects), outside: make(chan func())}
 	var err error
 	if s.usher, err = newUsher(c.Init); err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ func NewSupervisor(c Config) (*Supervisor, error) {
 // Serve answers until Close is called or the last process with the filter has ended. An error means that nothing is answered:
 // the run must end.
 func (s *Supervisor) Serve() error {
-	go s.describeCallers()
+	go s.stayOutside()
 	for range workers {
 		s.work.Go(s.serve)
 	}
@@ -88,23 +88,26 @@ func (s *Supervisor) fail(err error) {
 	}
 }
 
-// describeCallers runs Config.Caller for the workers, whose own threads do not see the host's /proc.
-func (s *Supervisor) describeCallers() {
-	for q := range s.callers {
-		q.answer <- s.config.Caller(int(q.tid))
+// stayOutside runs what workers cannot: their own threads do not see the host's files.
+func (s *Supervisor) stayOutside() {
+	for f := range s.outside {
+		f()
 	}
 }
 
-// whoIs asks for a description of a caller.
-type whoIs struct {
-	tid    uint32
-	answer chan<- audit.Process
+// asHost runs f on a thread with the host's root.
+func asHost[T any](s *Supervisor, f func() T) T {
+	result := make(chan T, 1)
+	s.outside <- func() { result <- f() }
+	return <-result
 }
 
 func (s *Supervisor) describeCaller(tid uint32) audit.Process {
-	answer := make(chan audit.Process, 1)
-	s.callers <- whoIs{tid, answer}
-	return <-answer
+	return asHost(s, func() audit.Process { return s.config.Caller(int(tid)) })
+}
+
+func (s *Supervisor) hostExists(path string) bool {
+	return asHost(s, func() bool { return s.config.HostExists(path) })
 }
 
 func (s *Supervisor) serve() {
@@ -136,7 +139,7 @@ func (s *Supervisor) Close() {
 	s.once.Do(func() {
 		s.stopper.Close()
 		s.work.Wait()
-		close(s.callers)
+		close(s.outside)
 		s.stop.Close()
 		s.config.Listener.Close()
 		s.usher.close()
