@@ -28,7 +28,7 @@ func (im *image) clone() (pid int, errno syscall.Errno) {
 	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &all, &before); err != nil {
 		return 0, err.(syscall.Errno)
 	}
-	pid, errno = im.fork()
+	pid, errno = loaded.fork()
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil); errno == 0 && err != nil {
 		errno = err.(syscall.Errno)
 	}

@@ -156,6 +156,7 @@ var fixes = []struct {
 	{StepClone, unix.ENOSPC, "raise user.max_user_namespaces"},
 	{StepClone, unix.EUSERS, "more than 32 user namespaces are nested: start agentjail outside of the other sandboxes"},
 	{StepClone, 0, fixUserns},
+	{StepMaps, unix.EPERM, "AppArmor or another security module restricts user namespaces: agentjail doctor says which"},
 	{StepFilter, unix.EBUSY, "another supervisor listens to this process already: start agentjail outside of that sandbox"},
 	{StepFilter, unix.EINVAL, "a kernel older than 5.0, or a bug of agentjail: the filter was not accepted"},
 	{StepFilter, 0, fixFilter},

@@ -7,15 +7,12 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
-	"strconv"
 	"syscall"
 	"testing"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
-
-func itoa(n int) string { return strconv.Itoa(n) }
 
 // TestOrder is the sequence that the confinement rests on.
 func TestOrder(t *testing.T) {

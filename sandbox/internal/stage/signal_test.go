@@ -209,10 +209,19 @@ func terminal(t testing.TB) (master, slave *os.File) {
 }
 
 // TestTerminal types at a command: it has the terminal as its controlling one, in the foreground; Ctrl-Z stops it and
-// all its group, SIGCONT goes on, Ctrl-C ends it.
+// all its group, SIGCONT goes on, Ctrl-C ends it. libcontainer may have given the terminal to the stage before.
 func TestTerminal(t *testing.T) {
+	for name, before := range map[string]bool{"free": false, "the stage's": true} {
+		t.Run(name, func(t *testing.T) { typeAt(t, before) })
+	}
+}
+
+func typeAt(t *testing.T, before bool) {
 	master, slave := terminal(t)
-	j := start(t, func(cmd *exec.Cmd) { cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave })
+	j := start(t, func(cmd *exec.Cmd) {
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+		cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setctty = before, before
+	})
 	slave.Close()
 	s := shellSpec(`trap 'echo INT; exit 8' INT; read x </dev/tty; echo "got $x" >/dev/tty; sleep 1000; exit 9`)
 	s.Terminal = true

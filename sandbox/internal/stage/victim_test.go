@@ -22,14 +22,17 @@ func victim(args []string) {
 		fmt.Println(unix.ErrnoName(errno))
 	case "rename":
 		fmt.Println(errnoName(os.Rename(args[1], args[2])))
-	case "signals": // what the process was born with
-		b, _ := os.ReadFile("/proc/self/status")
-		os.Stdout.Write(b)
+	case "capped": // become the stage, with the capabilities of a mask
+		mask, _ := strconv.ParseUint(args[1], 16, 64)
+		for c := range lastCap() + 1 {
+			if mask>>c&1 == 0 {
+				unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0)
+			}
+		}
+		fmt.Println(unix.Exec("/proc/self/exe", []string{"stage", Arg}, os.Environ()))
 	case "filtered": // become the stage, under a filter that answers a system call with an errno
 		victimFilter(args[1], args[2])
-		if err := unix.Exec("/proc/self/exe", []string{"stage", Arg}, os.Environ()); err != nil {
-			fmt.Println(err)
-		}
+		fmt.Println(unix.Exec("/proc/self/exe", []string{"stage", Arg}, os.Environ()))
 	default:
 		os.Exit(99)
 	}
@@ -44,7 +47,7 @@ func errnoName(err error) string {
 	return unix.ErrnoName(errno)
 }
 
-// victimFilter refuses a call; "number&flag=value" in the first argument refuses it only with those flags in args[1].
+// victimFilter refuses a call; of clone only the one for a user namespace.
 func victimFilter(call, errno string) {
 	nr, _ := strconv.Atoi(call)
 	e, _ := strconv.Atoi(errno)
