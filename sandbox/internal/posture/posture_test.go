@@ -209,3 +209,22 @@ func TestDigest(t *testing.T) {
 		t.Error("the digest does not depend on the capabilities")
 	}
 }
+
+// FuzzParse: whatever the text, an answer or an error.
+func FuzzParse(f *testing.F) {
+	f.Add(statusText)
+	f.Add("0 1000 1\n")
+	f.Add("heading\nMax core file size        0                    unlimited            bytes     \n")
+	f.Add(`36 35 98:0 / /with\040space rw master:1 - ext3 /dev/root rw`)
+	f.Fuzz(func(t *testing.T, text string) {
+		if th, err := parseStatus(text); err == nil && !strings.Contains(text, "Seccomp_filters:") {
+			t.Errorf("a status without filters: %+v", th)
+		}
+		parseMap(text)
+		parseLimits(text)
+		parseCloseOnExec(text)
+		if mounts, err := parseMounts(text); err == nil && len(mounts) != len(lines(text)) {
+			t.Errorf("%d mounts in %d lines", len(mounts), len(lines(text)))
+		}
+	})
+}

@@ -105,6 +105,8 @@ func (p *Parent) send(spec *Spec) error {
 		ours.Close()
 		return err
 	}
+	p.writing.Lock()
+	defer p.writing.Unlock()
 	if p.handOver, err = fileConn(ours); err != nil {
 		return err
 	}
@@ -259,13 +261,17 @@ func (p *Parent) Go() error {
 	return p.explain(err)
 }
 
-// Signal asks the stage to pass a signal on to the command.
+// Signal asks the stage to pass a signal on to the command. Before Prepare has sent the Spec it is an error; until the
+// command is executed the signal has its default action.
 func (p *Parent) Signal(sig syscall.Signal) error {
 	if !validSignal(sig) {
 		return fmt.Errorf("stage: no such signal: %d", int(sig))
 	}
 	p.writing.Lock()
 	defer p.writing.Unlock()
+	if p.handOver == nil {
+		return errors.New("stage: a signal before the spec")
+	}
 	if _, err := p.conn.Write(message{kind: kindSignal, signal: sig}.encode()); err != nil {
 		return noAnswer(err)
 	}
@@ -324,7 +330,9 @@ func (p *Parent) Wait(notify func(Event)) (Status, error) {
 
 // Close ends the conversation, and with it everything inside.
 func (p *Parent) Close() error {
-	err := p.conn.Close()
+	err := p.conn.Close() // first: it ends a write that holds the lock
+	p.writing.Lock()
+	defer p.writing.Unlock()
 	if p.handOver != nil {
 		err = errors.Join(err, p.handOver.Close())
 	}

@@ -8,6 +8,8 @@ import (
 	"io"
 	"strings"
 	"syscall"
+	"unicode"
+	"unicode/utf8"
 )
 
 // The conversation. The supervisor and the stage talk over a stream socket, the one that the stage inherits as file 3.
@@ -139,11 +141,11 @@ const (
 
 func validSignal(s syscall.Signal) bool { return s > 0 && s <= maxSignal }
 
-// clean makes text of the stage fit for a terminal and a log: nothing but printable ASCII, so that no character of it
-// grows and the bound of its length holds.
+// clean makes text of the stage fit for a terminal: no control or format character, and nothing that is not UTF-8. What
+// replaces a character is never longer, so the bound of the length holds.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
 			return '?'
 		}
 		return r

@@ -90,7 +90,7 @@ func TestMessagesRefused(t *testing.T) {
 			t.Errorf("frame % x: %q", header, data)
 		}
 	}
-	if s := clean("a\x1b[31mb\u202ec\n"); s != "a?[31mb?c?" {
+	if s := clean("a\x1b[31mb\u202ec\n\xff/hällo"); s != "a?[31mb?c??/hällo" {
 		t.Errorf("clean: %q", s)
 	}
 }
@@ -204,6 +204,9 @@ func openCount(t testing.TB) int {
 
 func TestParentClosedWhileWaiting(t *testing.T) {
 	p, _ := hostile(t)
+	if p.Signal(syscall.SIGTERM) == nil {
+		t.Error("a signal was sent before the spec")
+	}
 	done := make(chan error, 1)
 	go func() { _, err := p.Wait(nil); done <- err }()
 	p.Close()
