@@ -54,8 +54,7 @@ func mounts(t testing.TB, j *jail) []posture.Mount {
 	return p.Mounts
 }
 
-// TestPosture is the whole list of what Prepare promises, read from outside. The stage's parent ignores signals, has an
-// odd umask of its own and leaves files open.
+// TestPosture is the whole list of what Prepare promises, read from outside, below a parent that leaves files open.
 func TestPosture(t *testing.T) {
 	j := start(t, leaveOpen(t))
 	r := j.ready(t, spec("/bin/sleep", "1000"))
