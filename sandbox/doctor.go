@@ -56,21 +56,20 @@ func judge(f doctorFacts) DoctorReport {
 func (r DoctorReport) Write(w io.Writer) error {
 	var b strings.Builder
 	missing := 0
+	told := map[string]bool{"": true}
 	for _, c := range r.Checks {
 		fmt.Fprintf(&b, "%-8s %-16s %s\n", c.Status, c.Layer, c.Mechanism)
 		if c.Detail != "" {
 			fmt.Fprintf(&b, "%25s %s\n", "", c.Detail)
 		}
-		for i, line := range strings.Split(c.Fix, "\n") {
-			switch {
-			case line == "":
-			case i == 0:
-				fmt.Fprintf(&b, "%25s fix: %s\n", "", line)
-			default:
-				fmt.Fprintf(&b, "%25s      %s\n", "", line)
-			}
+		switch {
+		case !told[c.Fix]:
+			fmt.Fprintf(&b, "%25s fix: %s\n", "", strings.ReplaceAll(c.Fix, "\n", "\n"+strings.Repeat(" ", 31)))
+		case c.Fix != "":
+			fmt.Fprintf(&b, "%25s fix: as above\n", "")
 		}
-		if c.Status == DoctorMissing {
+		told[c.Fix] = true
+		if c.Status == DoctorMissing && c.Detail != notTried {
 			missing++
 		}
 	}

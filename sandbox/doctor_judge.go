@@ -36,13 +36,16 @@ type trial struct {
 	Text  string        `json:"text,omitempty"` // for people
 }
 
+// notTried is the detail of a check that an earlier one made pointless.
+const notTried = "not tried, since what it needs is missing"
+
 // needed judges a mechanism without which there is no run.
 func (f doctorFacts) needed(layer, mechanism, name string, fix func(doctorFacts, trial) string) (DoctorCheck, trial) {
 	c := DoctorCheck{Layer: layer, Mechanism: mechanism, Status: DoctorOK}
 	t, tried := f.Trials[name]
 	switch {
 	case !tried:
-		c.Status, c.Detail = DoctorMissing, "not tried, since what it needs is missing"
+		c.Status, c.Detail = DoctorMissing, notTried
 	case t.Error != "":
 		c.Status, c.Detail, c.Fix = DoctorMissing, t.Error, fix(f, t)
 	}
@@ -142,16 +145,22 @@ func checkLimits(f doctorFacts) DoctorCheck {
 	c := DoctorCheck{Layer: "limits", Mechanism: t.Text, Status: DoctorOK}
 	if !tried || t.Error != "" {
 		c.Status, c.Mechanism, c.Fix = DoctorWeaker, "none", t.Fix
-		c.Detail = "--memory, --pids and --cpus are refused: " + t.Error
+		c.Detail = "--memory, --pids and --cpus are refused"
+		if t.Error != "" {
+			c.Detail += ": " + t.Error
+		}
 	}
 	return c
 }
 
 func checkState(f doctorFacts) DoctorCheck {
 	t, tried := f.Trials[trialState]
-	c := DoctorCheck{Layer: "log", Mechanism: "state directory " + t.Text, Status: DoctorOK}
+	c := DoctorCheck{Layer: "log", Mechanism: strings.TrimSpace("state directory " + t.Text), Status: DoctorOK}
 	if !tried || t.Error != "" {
 		c.Status, c.Detail, c.Fix = DoctorMissing, t.Error, "export XDG_STATE_HOME=DIR   # one that you may write to"
+		if t.Text == "" {
+			c.Fix = "export HOME=DIR   # one that is there"
+		}
 	}
 	return c
 }

@@ -213,6 +213,9 @@ func tryNetwork() trial {
 func asInit(ctx context.Context, w *os.File, id Identity) {
 	// Without a /proc of its pid namespace the next process cannot be mapped.
 	err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+	if err != nil {
+		err = fmt.Errorf("mount proc: %w", err)
+	}
 	tell(w, trialProc, failed(err))
 	if err != nil {
 		return
