@@ -144,13 +144,29 @@ func (r *Run) open(id string) error {
 	if r.plan.Home.Ephemeral {
 		r.plan = r.plan.withHome(dir.home())
 	}
-	for _, name := range append(r.plan.Home.Dirs, "") {
-		if err := os.MkdirAll(filepath.Join(r.plan.Home.Private, name), 0o700); err != nil {
-			return r.layered("private home", err)
-		}
+	if err := r.furnish(); err != nil {
+		return r.layered("private home", err)
 	}
 	if r.files, err = denyfs.New(denyfsConfig(r.plan, r.log, r.isOurs)); err != nil {
 		return r.layered("file system root", err)
+	}
+	return nil
+}
+
+// furnish makes the directories of the private home that are mounted, and those that the real home has under a name which
+// the run may use: the command finds its own there, and a look at what the real one holds is on record.
+func (r *Run) furnish() error {
+	home := r.plan.Home
+	names := append([]string{""}, home.Dirs...)
+	for _, name := range home.Names {
+		if info, err := os.Lstat(filepath.Join(r.plan.Identity.Home, name)); err == nil && info.IsDir() {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		if err := os.MkdirAll(filepath.Join(home.Private, name), 0o700); err != nil {
+			return err
+		}
 	}
 	return nil
 }

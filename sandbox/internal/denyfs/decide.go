@@ -31,6 +31,7 @@ type Denial struct {
 	Errno  unix.Errno // 0 where the call went through to a stand-in
 	Rule   string
 	Reason string
+	Walk   bool // at a directory that the run may make anew: most often a tool that looks for settings it can do without
 }
 
 // Answer is what a lookup finds.
@@ -73,11 +74,14 @@ func (t *Tree) Lookup(q Query) Verdict {
 	switch {
 	case q.Private:
 		return Verdict{Answer: AnswerReal}
-	case q.Host == HostAbsent, t.owns(q.Path):
+	case q.Host == HostAbsent:
 		return Verdict{Answer: AnswerMissing}
+	case t.owns(q.Path) && q.Call.makesNames():
+		return Verdict{Answer: AnswerMissing} // it may be made, as if the host had none
 	}
 	d := Denial{Action: q.Call.Action(), Path: q.Path, Errno: unix.ENOENT, Rule: RuleNotGranted, Reason: "not granted"}
-	if q.Host != HostDir {
+	if q.Host != HostDir || t.owns(q.Path) {
+		d.Walk = q.Host == HostDir
 		if q.Host == HostUnknown {
 			d.Reason = "not granted, and not known to exist"
 		}
@@ -134,5 +138,5 @@ func (t *Tree) Change(path string, action Action) (Denial, bool) {
 	if rel, ok := t.relative(path); ok && rel != "" && !Protected(rel) {
 		return Denial{}, true
 	}
-	return Denial{action, path, unix.EACCES, RuleProtected, "a file that shells or sessions run by themselves"}, false
+	return Denial{action, path, unix.EACCES, RuleProtected, "a file that shells or sessions run by themselves", false}, false
 }

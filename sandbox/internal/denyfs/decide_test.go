@@ -29,7 +29,7 @@ func TestTreeLookup(t *testing.T) {
 	creat := call(unix.SYS_OPENAT, 0, 0, unix.O_CREAT|unix.O_WRONLY)
 	mkdir, watch := call(unix.SYS_MKDIRAT), call(unix.SYS_INOTIFY_ADD_WATCH)
 	granted := func(a Action, errno unix.Errno) Denial {
-		return Denial{a, path, errno, RuleNotGranted, "not granted"}
+		return Denial{a, path, errno, RuleNotGranted, "not granted", false}
 	}
 	unknown := granted(ActionStat, unix.ENOENT)
 	unknown.Reason = "not granted, and not known to exist"
@@ -61,8 +61,18 @@ func TestTreeLookup(t *testing.T) {
 		}
 	}
 	own := Query{Path: "/home/u/.tool/file", Host: HostFile, Call: open}
-	if got := tree.Lookup(own); got != (Verdict{}) {
+	seen := granted(ActionOpenRead, unix.ENOENT)
+	seen.Path = own.Path
+	if got := tree.Lookup(own); got != (Verdict{AnswerMissing, Now, seen}) {
 		t.Errorf("a file of the host that the private home owns: %+v", got)
+	}
+	own.Host, seen.Walk = HostDir, true
+	if got := tree.Lookup(own); got != (Verdict{AnswerMissing, Now, seen}) {
+		t.Errorf("a directory of the host that the private home owns: %+v", got)
+	}
+	own.Call = call(unix.SYS_MKDIRAT)
+	if got := tree.Lookup(own); got != (Verdict{}) {
+		t.Errorf("one that is to be made: %+v", got)
 	}
 }
 

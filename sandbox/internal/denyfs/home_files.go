@@ -243,7 +243,7 @@ func (r *raw) ownerAndMode(n *node, in *fuse.SetAttrIn) fuse.Status {
 	}
 	if mode&unix.S_ISUID != 0 || mode&unix.S_ISGID != 0 && n.home.mode != unix.S_IFDIR {
 		path, _ := r.nodes.path(n)
-		return r.deny(in.Pid, Denial{ActionSetattr, path, unix.EPERM, RuleSetID, "a set-uid or set-gid file"})
+		return r.deny(in.Pid, Denial{ActionSetattr, path, unix.EPERM, RuleSetID, "a set-uid or set-gid file", false})
 	}
 	return fuse.Status(r.home.asOwner(func() error { return unix.Fchmodat(unix.AT_FDCWD, link(n.home.fd), mode, 0) }))
 }

@@ -248,6 +248,6 @@ func (r *raw) movable(m move) (inodeKey, Denial, bool) {
 		}
 		return nil
 	})
-	d := Denial{ActionRename, m.newPath, unix.EACCES, RuleProtected, "would bring protected files to their place"}
+	d := Denial{ActionRename, m.newPath, unix.EACCES, RuleProtected, "would bring protected files to their place", false}
 	return inodeKey{uint64(st.Dev), st.Ino}, d, !brings
 }

@@ -167,7 +167,7 @@ func TestJailHomeHidden(t *testing.T) {
 	j.expect(op{Do: "rename", Path: home + "/theirs", Path2: home + "/src/other"}, unix.EISDIR)
 
 	// A name that is declared to be the private home's own is, and so is what the host's home does not have.
-	j.expect(op{Do: "open", Path: home + "/own"}, unix.ENOENT)
+	j.expect(op{Do: "open", Path: home + "/own"}, unix.ENOENT, "file open-read "+home+"/own ENOENT")
 	j.ok(op{Do: "mkdir", Path: home + "/own", Mode: 0o700})
 	j.ok(write(home+"/own/file", "mine"))
 	onHost(t, private+"/own/file", "mine")

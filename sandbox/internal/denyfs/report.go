@@ -157,7 +157,7 @@ func (r *reporter) event(tid uint32, d Denial) audit.Event {
 	switch {
 	case r.credential(d.Path):
 		e.Severity = audit.SeverityCredential
-	case r.noise(d.Path):
+	case d.Walk || r.noise(d.Path):
 		e.Severity = audit.SeverityNoise
 	}
 	return e
