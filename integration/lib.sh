@@ -62,7 +62,7 @@ stage() {
   trap cleanup EXIT
   as_root chmod 0755 "$BASE"
   as_root mkdir "$BASE/bin" "$BASE/root" "$BASE/user"
-  as_root chmod 0700 "$BASE/root" "$BASE/user"
+  as_root chmod 0711 "$BASE/root" "$BASE/user"
   as_root chown "$TEST_USER:" "$BASE/user"
 }
 
@@ -72,9 +72,9 @@ cleanup() { as_root rm -rf --one-file-system "$BASE"; }
 # this machine's own: lo carries them, and the resolver is a server of the test. The host's stay as they are.
 ENTER='
   ip link set lo up
-  for a in 5.6.7.8 5.6.7.9 5.6.7.10 10.11.12.13 169.254.169.254; do ip addr add $a/32 dev lo; done
-  for a in 2a00:5678::8 2a00:5678::9; do ip -6 addr add $a/128 dev lo nodad; done
-  sysctl -qw net.ipv4.ip_unprivileged_port_start=0
+  for a in 5.6.7.8 5.6.7.9 5.6.7.10 10.11.12.13 169.254.169.254; do ip route add local $a/32 dev lo; done
+  for a in 2a00:5678::8 2a00:5678::9; do ip -6 route add local $a/128 dev lo; done
+  sysctl -qw net.ipv4.ip_unprivileged_port_start=0 net.ipv6.ip_nonlocal_bind=1
   printf "nameserver 127.0.0.1\noptions timeout:2\n" >"$0/resolv.conf"
   mount --bind "$0/resolv.conf" /etc/resolv.conf
   export AGENTJAIL_TEST_NET=1

@@ -104,10 +104,10 @@ func sound(events []event) error {
 			return fmt.Errorf("line %d is of run %s", i+1, e.Run)
 		}
 	}
-	if len(events) < 2 || events[0].Class != "run" || events[0].Action != "start" {
+	if len(events) < 2 || events[0].Class != "run" || events[0].Action != "run.start" {
 		return errors.New("the first event is not run start")
 	}
-	if last := events[len(events)-1]; last.Class != "run" || last.Action != "end" {
+	if last := events[len(events)-1]; last.Class != "run" || last.Action != "run.end" {
 		return fmt.Errorf("the last event is not run end: %v", last)
 	}
 	return nil

@@ -43,7 +43,7 @@ func setupScript(env *testscript.Env) error {
 	env.Setenv("CACHE", suite.cache)
 	env.Setenv("TESTUSER", suite.user)
 	// A word that no other script sends, so that servers which all scripts share can tell who spoke.
-	env.Setenv("TOKEN", "token-"+filepath.Base(env.WorkDir))
+	env.Setenv("MARK", "token-"+filepath.Base(env.WorkDir))
 	env.Cd = p.project
 	env.Values["snapshots"] = snapshots{}
 	return nil

@@ -184,7 +184,7 @@ func TestR02Clients(t *testing.T) {
 			args := []string{"run", "--quiet", "--env", "NODE_EXTRA_CA_CERTS=" + p.project + "/ca.pem",
 				"--env", "SSL_CERT_FILE=" + p.project + "/ca.pem", "--allow-net", "allowed.test", "--"}
 			for _, word := range command {
-				args = append(args, strings.ReplaceAll(word, "TOKEN", token))
+				args = append(args, strings.ReplaceAll(word, "MARK", token))
 			}
 			stdout, stderr, code := p.run(t, "agentjail", args...)
 			if code != 0 || !strings.Contains(stdout, "hello from allowed.test") || !s.heard(token) {
