@@ -206,6 +206,15 @@ func TestUnavailable(t *testing.T) {
 	readonly.mkdir = func(string, os.FileMode) error { return &os.PathError{Op: "mkdir", Err: unix.EROFS} }
 	refused := fakeV2(t, "pids")
 	refused.mkdir = func(string, os.FileMode) error { return &os.PathError{Op: "mkdir", Err: unix.EACCES} }
+	rootless := fakeV2(t, "cpu")
+	rootful := fakeV2(t, "cpu")
+	rootful.root = true
+	contained := fakeV2(t, "cpu") // what looks like the root of all is not
+	contained.root = true
+	write(t, filepath.Join(contained.v2.mount, "cgroup.type"), "domain\n")
+	lacking := fakeV2(t, "cpu")
+	lacking.root = true
+	write(t, filepath.Join(lacking.v2.mount, "cgroup.controllers"), "cpu memory\n")
 	odd := fakeV2(t, "pids")
 	odd.mkdir = func(string, os.FileMode) error { return &os.PathError{Op: "mkdir", Err: unix.ENOSPC} }
 	for name, c := range map[string]struct {
@@ -216,7 +225,10 @@ func TestUnavailable(t *testing.T) {
 		"controllers in two versions":     {mixed, fixMount},
 		"no such controller":              {broken, fixV1},
 		"read-only":                       {readonly, fixV1},
-		"nothing handed down, no systemd": {fakeV2(t, "cpu"), fixV2},
+		"nothing handed down, no systemd": {rootless, fixV2},
+		"nothing handed down to root":     {rootful, "echo '+pids' > " + rootful.v2.mount + "/cgroup.subtree_control"},
+		"nothing handed to a container":   {contained, fixV2},
+		"no such controller for root":     {lacking, fixV2},
 		"refused, no systemd":             {refused, fixV2},
 		"too many groups":                 {odd, fixQuota},
 	} {
@@ -264,15 +276,25 @@ func TestReap(t *testing.T) {
 	if err := h.mkdir(path, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := reap([]string{path, filepath.Join(root, "agentjail-gone")}, h.rmdir); err != nil {
+	outside := filepath.Join(t.TempDir(), "agentjail-R1") // lists a process, but the kernel did not
+	if err := h.mkdir(outside, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h.v1["pids"] = hierarchy{mount: root}
+	if err := reap([]string{path, filepath.Join(root, "agentjail-gone")}, h.hierarchies, h.rmdir); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s is left: %v", path, err)
 	}
-	for _, path := range []string{root, "agentjail-R1", "/", ""} {
-		if reap([]string{path}, h.rmdir) == nil {
+	for _, path := range []string{
+		root, "agentjail-R1", "/", "", outside, root + "/../" + filepath.Base(filepath.Dir(outside)) + "/agentjail-R1", root + "/other",
+	} {
+		if reap([]string{path}, h.hierarchies, h.rmdir) == nil {
 			t.Errorf("%q was taken for a run's group", path)
 		}
+	}
+	if _, err := os.Stat(outside); err != nil {
+		t.Errorf("what is in no tree was removed: %v", err)
 	}
 }

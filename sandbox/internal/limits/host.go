@@ -31,11 +31,12 @@ type host struct {
 	mkdir   func(path string, mode os.FileMode) error
 	rmdir   func(path string) error
 	connect func() (manager, error) // to the user's systemd
+	root    bool                    // the caller is root
 }
 
 func thisHost() (host, error) {
 	h, err := findHierarchies()
-	return host{hierarchies: h, mkdir: os.Mkdir, rmdir: unix.Rmdir, connect: userManager}, err
+	return host{hierarchies: h, mkdir: os.Mkdir, rmdir: unix.Rmdir, connect: userManager, root: os.Geteuid() == 0}, err
 }
 
 // findHierarchies reads where this process is (proc_pid_cgroup(5), proc_pid_mountinfo(5)).

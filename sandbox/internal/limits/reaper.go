@@ -66,8 +66,12 @@ func Reap() int {
 	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
 	// Bounded: there are three controllers.
 	data, err := io.ReadAll(io.LimitReader(os.Stdin, 8*4096))
+	var trees hierarchies
 	if err == nil {
-		err = reap(strings.FieldsFunc(string(data), func(r rune) bool { return r == 0 }), unix.Rmdir)
+		trees, err = findHierarchies()
+	}
+	if err == nil {
+		err = reap(strings.FieldsFunc(string(data), func(r rune) bool { return r == 0 }), trees, unix.Rmdir)
 	}
 	if err != nil {
 		fmt.Println(err)
@@ -76,11 +80,12 @@ func Reap() int {
 	return 0
 }
 
-// reap ends what is in the places, which have the name of a run's, and removes them.
-func reap(paths []string, rmdir func(string) error) error {
+// reap ends what is in the places and removes them. They must be groups of runs: whoever may start this program as root, and
+// names the reaper by hand, must not be able to have it kill what a file of their own lists.
+func reap(paths []string, trees hierarchies, rmdir func(string) error) error {
 	var errs []error
 	for _, path := range paths {
-		if !filepath.IsAbs(path) || !strings.HasPrefix(filepath.Base(path), prefix) {
+		if !trees.contain(path) || !strings.HasPrefix(filepath.Base(path), prefix) {
 			errs = append(errs, fmt.Errorf("%q is not a run's group", path))
 			continue
 		}
@@ -96,4 +101,20 @@ func reap(paths []string, rmdir func(string) error) error {
 		p.close()
 	}
 	return errors.Join(errs...)
+}
+
+// contain tells whether a path lies in one of the trees. Nothing but the kernel makes files there, and it makes no links.
+func (h hierarchies) contain(path string) bool {
+	if filepath.Clean(path) != path {
+		return false
+	}
+	if h.v2 != nil && strings.HasPrefix(path, h.v2.mount+"/") {
+		return true
+	}
+	for _, tree := range h.v1 {
+		if strings.HasPrefix(path, tree.mount+"/") {
+			return true
+		}
+	}
+	return false
 }

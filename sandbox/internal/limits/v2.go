@@ -5,6 +5,7 @@ package limits
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,7 +29,8 @@ func createV2(h host, s Spec) (*Group, error) {
 	}
 	m, err := h.connect()
 	if err != nil {
-		return nil, &UnavailableError{"cgroup v2", fmt.Errorf("%w, and systemd's user manager cannot make a group: %w", direct, err), fixV2}
+		err = fmt.Errorf("%w, and systemd's user manager cannot make a group: %w", direct, err)
+		return nil, &UnavailableError{"cgroup v2", err, fixNobody(h, controllers(s))}
 	}
 	if err := handedDown(m, controllers(s)); err != nil {
 		m.close()
@@ -37,6 +39,18 @@ func createV2(h host, s Spec) (*Group, error) {
 	g := newGroup(h, v2, s)
 	g.scope = &scope{manager: m}
 	return g, nil
+}
+
+// fixNobody is the fix where no directory hands the controllers down. Root can have the root of all groups do it, which alone may
+// have processes besides groups; it is told by a file that it lacks (cgroup-v2.rst, "Core Interface Files"). It is not done
+// for the user, since it stays when the run has ended.
+func fixNobody(h host, controllers []string) string {
+	available, err := os.ReadFile(filepath.Join(h.v2.mount, "cgroup.controllers"))
+	_, typed := os.Lstat(filepath.Join(h.v2.mount, "cgroup.type"))
+	if !h.root || err != nil || !errors.Is(typed, fs.ErrNotExist) || missing(controllers, string(available)) != "" {
+		return fixV2
+	}
+	return fmt.Sprintf("echo '+%s' > %s/cgroup.subtree_control", strings.Join(controllers, " +"), h.v2.mount)
 }
 
 // findParent finds the nearest directory above the caller that hands the controllers down and takes new groups. The caller's
