@@ -60,7 +60,7 @@ func (r DoctorReport) Write(w io.Writer) error {
 	for _, c := range r.Checks {
 		fmt.Fprintf(&b, "%-8s %-16s %s\n", c.Status, c.Layer, c.Mechanism)
 		if c.Detail != "" {
-			fmt.Fprintf(&b, "%25s %s\n", "", c.Detail)
+			fmt.Fprintf(&b, "%25s %s\n", "", strings.ReplaceAll(c.Detail, "\n", "\n"+strings.Repeat(" ", 26)))
 		}
 		switch {
 		case !told[c.Fix]:

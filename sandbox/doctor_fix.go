@@ -51,6 +51,8 @@ func fixUser(f doctorFacts, t trial) string {
 		return fmt.Sprintf(fixSetting, "kernel.unprivileged_userns_clone=1")
 	case t.Errno == unix.EINVAL:
 		return "boot a kernel with CONFIG_USER_NS=y"
+	case t.Errno == unix.ENOENT: // the doctor starts itself as a run does, from /proc/self/exe
+		return "sudo mount -t proc proc /proc"
 	}
 	return fixPrivilege(f, t)
 }

@@ -97,6 +97,7 @@ var doctorHosts = map[string]doctorFacts{
 		f.Trials[trialNetwork] = trial{Error: "nftables tproxy: no such file or directory", Errno: unix.ENOENT, Fix: "modprobe nft_tproxy"}
 		f.Trials[trialFuse] = no(unix.EACCES, "open /dev/fuse")
 		f.FuseMode = "0600"
+		f.Trials[trialLimits] = trial{Error: "the bus is gone\nand so is systemd", Fix: "one line\nand another"}
 		f.Trials[trialState] = trial{Error: "/srv: permission denied", Errno: unix.EACCES, Text: "/srv/agentjail"}
 	}),
 	"old-but-works": goodHost().with(func(f *doctorFacts) {
@@ -183,6 +184,7 @@ func TestDoctorFixes(t *testing.T) {
 		"no namespaces left":        {fixUser(good, trial{Errno: unix.ENOSPC}), "user.max_user_namespaces"},
 		"AppArmor names the binary": {fixPrivilege(apparmor, trial{Errno: unix.EPERM}), "/usr/local/bin/agentjail flags=(unconfined) { userns, }"},
 		"AppArmor and root":         {fixPrivilege(apparmor.with(func(f *doctorFacts) { f.UID = 0 }), trial{Errno: unix.EPERM}), fixOutside},
+		"no /proc":                  {fixUser(good, trial{Errno: unix.ENOENT}), "mount -t proc"},
 		"not configured":            {fixUser(good, trial{Errno: unix.EINVAL}), "CONFIG_USER_NS"},
 		"the package knows":         {fixPrivilege(good, trial{Errno: unix.ENOENT, Fix: "modprobe x"}), "modprobe x"},
 		"fuse module":               {fixFuse(good, trial{Errno: unix.ENODEV}), "modprobe fuse"},

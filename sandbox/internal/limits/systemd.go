@@ -102,15 +102,15 @@ func userManager() (manager, error) {
 	if dir == "" {
 		dir = fmt.Sprintf("/run/user/%d", os.Getuid())
 	}
-	var errs []error
-	for _, socket := range []string{"bus", privateSocket} {
-		m, err := dialSystemd(filepath.Join(dir, socket))
-		if err == nil {
-			return m, nil
-		}
-		errs = append(errs, err)
+	m, first := dialSystemd(filepath.Join(dir, "bus"))
+	if first == nil {
+		return m, nil
 	}
-	return nil, errors.Join(errs...)
+	m, second := dialSystemd(filepath.Join(dir, privateSocket))
+	if second == nil {
+		return m, nil
+	}
+	return nil, fmt.Errorf("%w; %w", first, second)
 }
 
 // privateSocket is systemd's own. There is no bus behind it, and so no Hello to say.
