@@ -22,11 +22,18 @@ type Namespace struct {
 	tcp   []net.Listener
 	udp   []*UDP
 	owner *owners
+	watch *watcher // nil without a Watch
 }
 
+// Option changes what New makes.
+type Option func(*Namespace)
+
 // New makes a network namespace that captures everything. The error is an *Error that names what is missing.
-func New() (*Namespace, error) {
+func New(options ...Option) (*Namespace, error) {
 	n := &Namespace{}
+	for _, o := range options {
+		o(n)
+	}
 	if err := inNewNamespace(n.build); err != nil {
 		n.Close()
 		return nil, err
@@ -34,24 +41,28 @@ func New() (*Namespace, error) {
 	return n, nil
 }
 
-// inNewNamespace calls f on a thread that is in a new network namespace. The thread ends with f: sockets keep the namespace
-// that they were made in.
+// inNewNamespace calls f on a thread that is in a new network namespace. Sockets keep the namespace that they were made in.
 func inNewNamespace(f func() error) error {
+	return onOwnThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fail("network namespace", fixNamespace, fmt.Errorf("unshare: %w", err))
+		}
+		return f()
+	})
+}
+
+// onOwnThread calls f on a thread that ends with it.
+func onOwnThread(f func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
 			// The first thread stands for the process in /proc/PID/ns/net: another one is taken while this one waits.
-			done <- inNewNamespace(f)
+			done <- onOwnThread(f)
 			runtime.UnlockOSThread()
 			return
 		}
-		// Without UnlockOSThread the runtime ends the thread.
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			done <- fail("network namespace", fixNamespace, fmt.Errorf("unshare: %w", err))
-			return
-		}
-		done <- f()
+		done <- f() // without UnlockOSThread the runtime ends the thread
 	}()
 	return <-done
 }
@@ -66,7 +77,7 @@ func (n *Namespace) build() error {
 	if err != nil {
 		return fail("loopback interface", fixLink, err)
 	}
-	if err := loadRules(ipv6); err != nil {
+	if err := n.load(ipv6); err != nil {
 		return err
 	}
 	addrs := []netip.Addr{loopback4}
@@ -81,8 +92,31 @@ func (n *Namespace) build() error {
 	if n.owner, err = newOwners(n.file); err != nil {
 		return fail("socket owners", fixDiag, err)
 	}
+	if n.watch != nil {
+		n.watch.start(n)
+	}
 	return nil
 }
+
+// load puts the rules in, with those of the Watch where this kernel can log.
+func (n *Namespace) load(ipv6 bool) error {
+	if n.watch == nil {
+		return loadRules(ipv6, nil)
+	}
+	err := n.watch.open()
+	if err == nil {
+		err = newRuleset(ipv6, &n.watch.Watch).load()
+	}
+	if err == nil {
+		return nil
+	}
+	n.watch.close()
+	n.watch = nil
+	return loadRules(ipv6, nil)
+}
+
+// loIndex is LOOPBACK_IFINDEX (net/net_namespace.h): lo is the first interface of every namespace.
+const loIndex = 1
 
 // configureLink brings lo up and makes every address local. It tells whether there is IPv6.
 func configureLink() (ipv6 bool, err error) {
@@ -91,10 +125,7 @@ func configureLink() (ipv6 bool, err error) {
 		return false, err
 	}
 	defer h.Close()
-	lo, err := h.LinkByName("lo")
-	if err != nil {
-		return false, err
-	}
+	lo := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo", Index: loIndex}}
 	if err := h.LinkSetUp(lo); err != nil {
 		return false, err
 	}
@@ -193,6 +224,9 @@ func (n *Namespace) Close() error {
 	}
 	for _, u := range n.udp {
 		errs = append(errs, ignoreClosed(u.Close()))
+	}
+	if n.watch != nil {
+		errs = append(errs, n.watch.close())
 	}
 	if n.owner != nil {
 		errs = append(errs, ignoreClosed(n.owner.Close()))

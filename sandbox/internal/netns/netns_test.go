@@ -4,13 +4,13 @@ package netns
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,7 +19,52 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const childEnv = "NETNS_TEST_CHILD"
+const (
+	childEnv = "NETNS_TEST_CHILD"
+	dialArg  = "netns-dial" // starts the test binary as a program of a run: NETWORK ADDRESS
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 4 && os.Args[1] == dialArg {
+		os.Exit(dialer(os.Args[2], os.Args[3]))
+	}
+	os.Exit(m.Run())
+}
+
+// dialer connects, sends a byte, and holds its socket until its input ends. 3 is for a connection that was refused.
+func dialer(network, address string) int {
+	c, err := net.DialTimeout(network, address, 20*time.Second)
+	if errors.Is(err, unix.ECONNREFUSED) {
+		return 3
+	}
+	if err == nil {
+		_, err = c.Write([]byte("x"))
+	}
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	io.Copy(io.Discard, os.Stdin)
+	return 0
+}
+
+// program starts the dialer in a namespace. Its end is its exit code.
+func program(t *testing.T, n *Namespace, network, address string) (pid int, end func() int) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", dialArg, network, address)
+	cmd.Stdout = os.Stdout
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0") // the race detector sleeps a second otherwise
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside(t, n, func() { err = cmd.Start() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	return cmd.Process.Pid, func() int { stdin.Close(); cmd.Wait(); return cmd.ProcessState.ExitCode() }
+}
 
 // inUserNamespace runs the calling test's body again, as root of a user namespace: what the supervisor is.
 func inUserNamespace(t *testing.T, body func(t *testing.T)) {
@@ -29,7 +74,7 @@ func inUserNamespace(t *testing.T, body func(t *testing.T)) {
 		return
 	}
 	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), childEnv+"="+t.Name())
+	cmd.Env = append(os.Environ(), childEnv+"="+t.Name(), "GORACE=atexit_sleep_ms=0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
@@ -54,16 +99,14 @@ func newNamespace(t *testing.T) *Namespace {
 // inside calls f on a thread that is in the namespace.
 func inside(t *testing.T, n *Namespace, f func()) {
 	t.Helper()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
+	err := onOwnThread(func() error {
 		err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET)
 		if err == nil {
 			f()
 		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
+		return err
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 }
@@ -228,46 +271,43 @@ func TestOwner(t *testing.T) {
 	inUserNamespace(t, func(t *testing.T) {
 		n := newNamespace(t)
 		tcp, udp := n.Listeners()
-		for i, address := range []string{"93.184.216.34:443", "[2606:4700::1111]:443"} {
-			dial(t, n, "tcp", address)
-			c, err := tcp[i].Accept()
+		for i, address := range []string{"93.184.216.34:443", "[2606:4700::1111]:443", "127.0.0.1:3000", "[::1]:3000"} {
+			pid, end := program(t, n, "tcp", address)
+			c, err := tcp[i%2].Accept()
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer c.Close()
 			local, remote := c.RemoteAddr().(*net.TCPAddr).AddrPort(), c.LocalAddr().(*net.TCPAddr).AddrPort()
-			if inode, err := n.owner.diag.inode("tcp", local, remote); err != nil || inode == 0 {
-				t.Errorf("no TCP socket for %s -> %s: %v", local, remote, err)
+			for range 2 { // the second time it is remembered
+				p := n.Owner("tcp", local, remote)
+				if p.PID != pid || p.PPID != os.Getpid() || len(p.Argv) != 4 || p.Argv[3] != address {
+					t.Errorf("owner of %s: %+v, want process %d", address, p, pid)
+				}
 			}
-			u := dial(t, n, "udp", address)
-			u.Write([]byte("x"))
-			var b [10]byte
-			_, src, dst, err := udp[i].ReadFromTo(b[:])
+			if p := n.Owner("tcp", remote, local); p.PID != 0 {
+				t.Errorf("the listener's end of %s is owned by %+v", address, p)
+			}
+			if p := n.Owner("tcp", netip.MustParseAddrPort("127.0.0.1:1"), remote); p.PID != 0 {
+				t.Errorf("owner of a socket that is not there: %+v", p)
+			}
+			if code := end(); code != 0 {
+				t.Errorf("%s: the program ended with %d", address, code)
+			}
+			pid, end = program(t, n, "udp", address)
+			_, src, dst, err := udp[i%2].ReadFromTo(make([]byte, 10))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if inode, err := n.owner.diag.inode("udp", src, dst); err != nil || inode == 0 {
-				t.Errorf("no UDP socket for %s -> %s: %v", src, dst, err)
+			if p := n.Owner("udp", src, dst); p.PID != pid {
+				t.Errorf("owner of UDP to %s: %+v, want process %d", address, p, pid)
 			}
-			// The test's own process holds the socket, but only a thread of it is in the namespace.
-			n.owner.namespace = ownNamespace(t)
-			if p := n.Owner("udp", src, dst); p.PID != os.Getpid() {
-				t.Errorf("owner of %s: %+v, want %d", src, p, os.Getpid())
-			}
-			if p := n.Owner("tcp", netip.MustParseAddrPort("127.0.0.1:1"), dst); p.PID != 0 {
-				t.Errorf("owner of a socket that is not there: %+v", p)
+			end()
+			if p := n.Owner("udp", src, dst); p.PID != 0 {
+				t.Errorf("owner of a socket that is closed: %+v", p)
 			}
 		}
 	})
-}
-
-func ownNamespace(t *testing.T) uint64 {
-	t.Helper()
-	var st unix.Stat_t
-	if err := unix.Stat("/proc/self/ns/net", &st); err != nil {
-		t.Fatal(err)
-	}
-	return st.Ino
 }
 
 func TestClose(t *testing.T) {

@@ -237,7 +237,7 @@ func diagRequest(network string, local, remote netip.AddrPort) ([]byte, error) {
 		copy(field, addr.AsSlice())
 		b = append(b, field...)
 	}
-	b = binary.NativeEndian.AppendUint32(b, 0) // any interface
+	b = binary.NativeEndian.AppendUint32(b, loIndex) // a socket that is bound to lo is found by that alone
 	return binary.NativeEndian.AppendUint64(b, ^uint64(0)), nil
 }
 

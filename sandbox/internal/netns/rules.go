@@ -3,9 +3,11 @@
 package netns
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -20,6 +22,8 @@ const (
 	// port is where the listeners are. The command cannot take a port below 1024 itself, so that this one is never in its
 	// way; when it dials the port, it gets what it gets at every port that nobody listens at.
 	port = 1
+	// portDNS is always the listeners': a resolver's address is often on loopback.
+	portDNS = 53
 
 	tableName = "agentjail"
 )
@@ -30,76 +34,116 @@ var (
 	loopback6 = netip.IPv6Loopback()
 )
 
-// ruleset is what the table holds. In the syntax of nft(8):
+// ruleset is what the table holds. In the syntax of nft(8), with the lines of a Watch marked by +:
 //
 //	table inet agentjail {
 //		chain own {
 //			meta l4proto tcp tcp flags & (fin|syn|rst|ack) != syn accept    # belongs to a connection, or gets a reset
 //			socket transparent 0 accept                                     # a socket of the command listens there
+//	+		tcp dport 53 return                                             # and each port of Watch.Granted
+//	+		meta l4proto tcp log group 1 drop                               # refused by this package
 //		}
 //		chain capture {
 //			type filter hook prerouting priority mangle; policy drop;
 //			meta mark 0x616a accept                                         # answers of the gateway
 //			ip daddr 127.0.0.0/8 jump own
 //			ip6 daddr ::1 jump own
+//	+		ip daddr 224.0.0.0/4 jump multicast                             # and ip6 daddr ff00::/8
 //			tproxy ip to 127.0.0.1:1 accept
 //			tproxy ip6 to [::1]:1 accept
 //			socket transparent 0 accept                                     # answers to sockets at other addresses
+//	+		log group 1 drop
 //		}
+//	+	chain multicast { log group 1; socket transparent 0 accept; drop }
 //	}
 //
 // tproxy (nft_tproxy.c) breaks off its rule for other protocols than TCP and UDP, for the other family, and where the packet
 // belongs to a socket that is not transparent, which is one of the command. socket looks up connections and listeners.
-type ruleset struct{ own, capture [][]expr.Any }
+type ruleset struct{ own, multicast, capture [][]expr.Any }
 
-func newRuleset(ipv6 bool) ruleset {
-	accept := &expr.Verdict{Kind: expr.VerdictAccept}
-	own := &expr.Verdict{Kind: expr.VerdictJump, Chain: "own"}
+func newRuleset(ipv6 bool, w *Watch) ruleset {
 	mine := []expr.Any{
 		&expr.Socket{Key: expr.SocketKeyTransparent, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{0}},
-		accept,
+		verdict(expr.VerdictAccept),
 	}
 	r := ruleset{
-		own: [][]expr.Any{append(notSYN(), accept), mine},
+		own: [][]expr.Any{append(notSYN(), verdict(expr.VerdictAccept)), mine},
 		capture: [][]expr.Any{
 			{
 				&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
 				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(mark)},
-				accept,
+				verdict(expr.VerdictAccept),
 			},
-			append(destination(unix.NFPROTO_IPV4, 16, []byte{127}), own),
+			append(destination(unix.NFPROTO_IPV4, 16, []byte{127}, []byte{255}), jump("own")),
 		},
 	}
 	if ipv6 {
-		r.capture = append(r.capture, append(destination(unix.NFPROTO_IPV6, 24, loopback6.AsSlice()), own))
+		all := bytes.Repeat([]byte{255}, 16)
+		r.capture = append(r.capture, append(destination(unix.NFPROTO_IPV6, 24, loopback6.AsSlice(), all), jump("own")))
 	}
-	r.capture = append(r.capture, append(tproxy(unix.NFPROTO_IPV4, loopback4), accept))
+	if w != nil {
+		r.watch(ipv6, w, mine)
+	}
+	r.capture = append(r.capture, append(tproxy(unix.NFPROTO_IPV4, loopback4), verdict(expr.VerdictAccept)))
 	if ipv6 {
-		r.capture = append(r.capture, append(tproxy(unix.NFPROTO_IPV6, loopback6), accept))
+		r.capture = append(r.capture, append(tproxy(unix.NFPROTO_IPV6, loopback6), verdict(expr.VerdictAccept)))
 	}
 	r.capture = append(r.capture, mine)
+	if w != nil {
+		r.capture = append(r.capture, []expr.Any{log(), verdict(expr.VerdictDrop)})
+	}
 	return r
+}
+
+// watch adds what a Watch needs in front of tproxy.
+func (r *ruleset) watch(ipv6 bool, w *Watch, mine []expr.Any) {
+	isTCP := []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+	}
+	for _, p := range append([]uint16{portDNS}, w.Granted...) {
+		r.own = append(r.own, append(slices.Clone(isTCP),
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.BigEndian.AppendUint16(nil, p)},
+			verdict(expr.VerdictReturn)))
+	}
+	r.own = append(r.own, append(isTCP, log(), verdict(expr.VerdictDrop)))
+	r.multicast = [][]expr.Any{{log()}, mine, {verdict(expr.VerdictDrop)}}
+	r.capture = append(r.capture, append(destination(unix.NFPROTO_IPV4, 16, []byte{224}, []byte{240}), jump("multicast")))
+	if ipv6 {
+		r.capture = append(r.capture, append(destination(unix.NFPROTO_IPV6, 24, []byte{255}, []byte{255}), jump("multicast")))
+	}
+}
+
+func verdict(kind expr.VerdictKind) expr.Any { return &expr.Verdict{Kind: kind} }
+
+func jump(chain string) expr.Any { return &expr.Verdict{Kind: expr.VerdictJump, Chain: chain} }
+
+// log hands the first bytes of a packet to the group at which a watcher listens; nobody else can.
+func log() expr.Any {
+	return &expr.Log{Key: 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_SNAPLEN, Group: logGroup, Snaplen: logBytes}
 }
 
 // notSYN matches the TCP segments that do not open a connection. The flags are byte 13 of the header (RFC 9293, 3.1).
 func notSYN() []expr.Any {
-	const fin, syn, rst, ack = 1, 2, 4, 16
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{fin | syn | rst | ack}, Xor: []byte{0}},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{syn}},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{flagFIN | flagSYN | flagRST | flagACK}, Xor: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{flagSYN}},
 	}
 }
 
-// destination matches packets of one family whose destination, at the offset of its header, begins with the prefix.
-func destination(family byte, offset uint32, prefix []byte) []expr.Any {
+// destination matches packets of one family whose destination, at the offset of its header, has a prefix.
+func destination(family byte, offset uint32, prefix, mask []byte) []expr.Any {
+	n := uint32(len(prefix))
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{family}},
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(len(prefix))},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: n},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: n, Mask: mask, Xor: make([]byte, n)},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: prefix},
 	}
 }
@@ -120,23 +164,30 @@ func (r ruleset) load() error {
 	}
 	drop := nftables.ChainPolicyDrop
 	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: tableName})
-	own := conn.AddChain(&nftables.Chain{Name: "own", Table: table})
-	capture := conn.AddChain(&nftables.Chain{
-		Name: "capture", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting,
-		Priority: nftables.ChainPriorityMangle, Policy: &drop,
-	})
-	for _, exprs := range r.own {
-		conn.AddRule(&nftables.Rule{Table: table, Chain: own, Exprs: exprs})
-	}
-	for _, exprs := range r.capture {
-		conn.AddRule(&nftables.Rule{Table: table, Chain: capture, Exprs: exprs})
+	// A chain must be there before a rule jumps to it.
+	for _, c := range []struct {
+		name  string
+		rules [][]expr.Any
+	}{{"own", r.own}, {"multicast", r.multicast}, {"capture", r.capture}} {
+		if c.rules == nil {
+			continue
+		}
+		chain := &nftables.Chain{Name: c.name, Table: table}
+		if c.name == "capture" {
+			chain.Type, chain.Hooknum = nftables.ChainTypeFilter, nftables.ChainHookPrerouting
+			chain.Priority, chain.Policy = nftables.ChainPriorityMangle, &drop
+		}
+		conn.AddChain(chain)
+		for _, exprs := range c.rules {
+			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: exprs})
+		}
 	}
 	return conn.Flush()
 }
 
 // loadRules loads the table, and says which part of nftables is missing where that fails.
-func loadRules(ipv6 bool) error {
-	err := newRuleset(ipv6).load()
+func loadRules(ipv6 bool, w *Watch) error {
+	err := newRuleset(ipv6, w).load()
 	if err == nil {
 		return nil
 	}
