@@ -123,7 +123,10 @@ func (r *Run) limit(id string) error {
 	if l.Memory == 0 && l.Pids == 0 && l.CPUs == 0 {
 		return nil
 	}
-	group, err := limits.Create(limits.Spec{Memory: l.Memory, Pids: l.Pids, CPUs: l.CPUs, Run: id})
+	group, err := limits.Create(limits.Spec{
+		Memory: l.Memory, Pids: l.Pids, CPUs: l.CPUs, Run: id,
+		Leaving: unix.Getuid() == 0 && r.plan.Identity.UID != 0, // see becomeInvoker
+	})
 	if err != nil {
 		return r.layered("limits", err)
 	}

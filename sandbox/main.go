@@ -11,6 +11,7 @@ import (
 	// libcontainer's own first steps run before the Go runtime: they enter the namespaces.
 	_ "github.com/opencontainers/runc/libcontainer/nsenter"
 
+	"github.com/agentjail/agentjail/sandbox/internal/limits"
 	"github.com/agentjail/agentjail/sandbox/internal/stage"
 )
 
@@ -43,5 +44,7 @@ func Main(newGateway NewGateway) {
 		os.Exit(supervise(newGateway))
 	case DoctorArg:
 		DoctorChild()
+	case limits.ReaperArg:
+		os.Exit(limits.Reap())
 	}
 }

@@ -170,15 +170,12 @@ func (s *supervisor) openTerminal() error {
 	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
 		return fmt.Errorf("TIOCSPTLCK: %w", err)
 	}
-	// TIOCGPTPEER opens the slave without a path (ioctl_tty(2), Linux 4.13).
-	fd, err := unix.IoctlRetInt(int(master.Fd()), unix.TIOCGPTPEER)
-	if err == nil && fd < 0 {
-		err = unix.EBADF
+	// TIOCGPTPEER opens the slave without a path (ioctl_tty(2), Linux 4.13). It must not become this session's terminal.
+	fd, _, errno := unix.Syscall(unix.SYS_IOCTL, master.Fd(), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+	if errno != 0 {
+		return fmt.Errorf("TIOCGPTPEER: %w", errno)
 	}
-	if err != nil {
-		return fmt.Errorf("TIOCGPTPEER: %w", err)
-	}
-	slave := os.NewFile(uintptr(fd), "pty")
+	slave := os.NewFile(fd, "pty")
 	for i, tty := range s.order.TTYs {
 		if tty {
 			s.stdio[i] = slave
