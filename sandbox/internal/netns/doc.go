@@ -15,9 +15,14 @@
 // host). The command runs in a user namespace below that one, so that even with all its capabilities it could not change an
 // interface, a route or a rule. Nothing of the calling process moves: only sockets made here live in the namespace.
 //
+// A listener has to take a connection before it can refuse it. Where that shows, on loopback, and for what it never sees, such
+// as multicast, there is [Watch].
+//
 // # Limits
 //
-// TCP and UDP are captured, over IPv4 and IPv6. Anything else (ICMP, SCTP) is dropped without a record; sockets for it are
-// the syscall filter's to refuse. A kernel without IPv6 gives a namespace without it. Multicast is not delivered to the
-// listeners: the kernel drops it.
+// TCP and UDP are captured, over IPv4 and IPv6; a kernel without IPv6 gives a namespace without it. Anything else (ICMP, SCTP)
+// and multicast is dropped, without a record unless there is a Watch; sockets for it are the syscall filter's to refuse.
+//
+// The files of /proc/sys/net belong to the namespace's root, whose uid on the host is the command's own. They lead nowhere, but
+// a command that could write them could turn its IPv6 off: its /proc/sys must be read-only.
 package netns

@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 4 && os.Args[1] == dialArg {
 		os.Exit(dialer(os.Args[2], os.Args[3]))
 	}
+	if len(os.Args) == 2 && os.Args[1] == breakerArg {
+		os.Exit(breaker())
+	}
 	os.Exit(m.Run())
 }
 

@@ -51,7 +51,7 @@ var (
 //	+		ip daddr 224.0.0.0/4 jump multicast                             # and ip6 daddr ff00::/8
 //			tproxy ip to 127.0.0.1:1 accept
 //			tproxy ip6 to [::1]:1 accept
-//			socket transparent 0 accept                                     # answers to sockets at other addresses
+//			tcp flags & (fin|syn|rst|ack) != syn socket transparent 0 accept  # answers to sockets at other addresses
 //	+		log group 1 drop
 //		}
 //	+	chain multicast { log group 1; socket transparent 0 accept; drop }
@@ -89,7 +89,7 @@ func newRuleset(ipv6 bool, w *Watch) ruleset {
 	if ipv6 {
 		r.capture = append(r.capture, append(tproxy(unix.NFPROTO_IPV6, loopback6), verdict(expr.VerdictAccept)))
 	}
-	r.capture = append(r.capture, mine)
+	r.capture = append(r.capture, append(notSYN(), mine...))
 	if w != nil {
 		r.capture = append(r.capture, []expr.Any{log(), verdict(expr.VerdictDrop)})
 	}
