@@ -92,6 +92,13 @@ type packet struct {
 	src, dst netip.AddrPort
 	sequence uint32 // of TCP, with the length of its data
 	flags    byte   // of TCP
+	kind     byte   // of ICMP
+}
+
+// isAnswer tells an ICMP message that kernels send by themselves (RFC 792, RFC 4443) from one that a program asks for.
+func (p packet) isAnswer() bool {
+	const echo4, echo6 = 8, 128
+	return p.protocol == unix.IPPROTO_ICMP && p.kind != echo4 || p.protocol == unix.IPPROTO_ICMPV6 && p.kind != echo6
 }
 
 // network names the protocol as package net does, or by its number (/etc/protocols).
@@ -132,6 +139,9 @@ func parsePacket(b []byte) (packet, error) {
 	var from, to uint16
 	if (p.protocol == unix.IPPROTO_TCP || p.protocol == unix.IPPROTO_UDP) && len(b) >= 4 {
 		from, to = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
+	}
+	if (p.protocol == unix.IPPROTO_ICMP || p.protocol == unix.IPPROTO_ICMPV6) && len(b) > 0 {
+		p.kind = b[0]
 	}
 	p.src, p.dst = netip.AddrPortFrom(src, from), netip.AddrPortFrom(dst, to)
 	if p.protocol == unix.IPPROTO_TCP && len(b) >= tcpHeader {

@@ -95,6 +95,17 @@ func TestParsePacket(t *testing.T) {
 	}
 }
 
+func TestAnswers(t *testing.T) {
+	for p, want := range map[packet]bool{
+		{protocol: 1, kind: 3}: true, {protocol: 1, kind: 8}: false, {protocol: 58, kind: 1}: true, {protocol: 58, kind: 128}: false,
+		{protocol: 17}: false, {protocol: 6, kind: 3}: false,
+	} {
+		if got := p.isAnswer(); got != want {
+			t.Errorf("%+v: %v", p, got)
+		}
+	}
+}
+
 func FuzzParsePacket(f *testing.F) {
 	f.Add(resetPacket(packet{src: addrPort("[::1]:1"), dst: addrPort("[::1]:2")}))
 	f.Add(resetPacket(packet{src: addrPort("1.1.1.1:1"), dst: addrPort("1.1.1.1:2")}))

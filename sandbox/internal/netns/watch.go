@@ -20,7 +20,7 @@ import (
 //   - a TCP connect to a loopback address where nobody listens. A listener takes every connection before its owner can say
 //     no, and so a program that waits for its server (nc -z, wait-for-it, Playwright) would find it too early;
 //   - multicast, which the kernel does not hand to listeners of other addresses. Sockets of the command still get it;
-//   - every packet that is neither TCP nor UDP.
+//   - every packet that is neither TCP nor UDP, and that no kernel sends by itself.
 type Watch struct {
 	// Granted are the loopback ports that the listeners take where nobody inside listens. They always take port 53.
 	Granted []uint16
@@ -130,7 +130,7 @@ func (w *watcher) run(n *Namespace) {
 			return
 		}
 		for _, payload := range payloads(buf[:size]) {
-			if p, err := parsePacket(payload); err == nil {
+			if p, err := parsePacket(payload); err == nil && !p.isAnswer() {
 				w.refuse(n, p)
 			}
 		}

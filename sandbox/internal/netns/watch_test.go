@@ -144,6 +144,31 @@ func TestOtherProtocolsAreReported(t *testing.T) {
 	})
 }
 
+// An answer that comes too late makes the kernel say so: that is no access of the command's.
+func TestKernelsOwnMessagesAreNotReported(t *testing.T) {
+	inUserNamespace(t, func(t *testing.T) {
+		n, refusals := watched(t)
+		_, udp := n.Listeners()
+		for i, address := range []string{"8.8.8.8:53", "[2001:4860::8888]:53"} {
+			c := dial(t, n, "udp", address)
+			c.Write([]byte("q"))
+			_, src, dst, err := udp[i].ReadFromTo(make([]byte, 10))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Close()
+			if err := udp[i].WriteFromTo([]byte("late"), dst, src); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, end := program(t, n, "tcp", "127.0.0.1:3000") // packets are told in their order
+		end()
+		if r := next(t, refusals); r.Network != "tcp" {
+			t.Errorf("told %+v", r)
+		}
+	})
+}
+
 // More refusals than the log takes delay what they refuse, and end.
 func TestFloodOfRefusals(t *testing.T) {
 	inUserNamespace(t, func(t *testing.T) {
