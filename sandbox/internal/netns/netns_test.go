@@ -316,8 +316,8 @@ func TestOwner(t *testing.T) {
 func TestClose(t *testing.T) {
 	inUserNamespace(t, func(t *testing.T) {
 		n := newNamespace(t)
-		if n.Close() != nil || n.Close() != nil {
-			t.Error("closing twice is an error")
+		if err := errors.Join(n.Close(), n.Close()); err != nil {
+			t.Errorf("closing twice: %v", err)
 		}
 	})
 }
