@@ -99,6 +99,8 @@ func (t *terminal) resize(rows, columns uint16) {
 }
 
 func (t *terminal) wait() int {
+	hung := time.AfterFunc(time.Minute, func() { t.cmd.Process.Kill() })
+	defer hung.Stop()
 	t.cmd.Wait()
 	return t.cmd.ProcessState.ExitCode()
 }
@@ -261,12 +263,17 @@ func TestJobControl(t *testing.T) {
 	if strings.Contains(term.text(), "no job control") {
 		t.Error("the shell has no job control")
 	}
-	term.send("sleep 300 & jobs\r")
+	term.send("sleep 300 & jobs; kill %1\r")
 	term.expect("Running")
+	// The job answers when it has the terminal: not before that is an interrupt for it.
+	term.send("sh -c 'read x; echo got-$x; sleep 300' &\r")
 	term.send("fg\r")
-	term.expect("sleep 300")
+	term.expect("sleep 300'\r\n")
+	term.send("word\r")
+	term.expect("got-word")
 	term.send("\x03")
-	term.expect("in> ")
+	term.send("echo back-$((1+1))\r")
+	term.expect("back-2")
 	term.send("exit 8\r")
 	if code := term.wait(); code != 8 {
 		t.Errorf("exit %d", code)
