@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // fixFor says what a user can do about a layer that could not be built; `agentjail doctor` says more.
@@ -43,9 +41,4 @@ func userNamespaceFix() string {
 		}
 	}
 	return "user namespaces must be allowed here; agentjail doctor says what this host can do"
-}
-
-// isRefused tells whether the kernel or an outer sandbox refused.
-func isRefused(err error) bool {
-	return errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EUSERS) || errors.Is(err, unix.EINVAL)
 }

@@ -22,10 +22,6 @@ var errLoop = errors.New("too many symbolic links")
 func (c *compiler) resolve(path string) (string, fs.FileInfo, error) {
 	links := 0
 	current, rest := "/", components(filepath.Clean(path))
-	info, err := c.host.Files.Lstat("/")
-	if err != nil {
-		return "", nil, err
-	}
 	for len(rest) > 0 {
 		name := rest[0]
 		rest = rest[1:]
@@ -34,7 +30,8 @@ func (c *compiler) resolve(path string) (string, fs.FileInfo, error) {
 			continue
 		}
 		next := filepath.Join(current, name)
-		if info, err = c.host.Files.Lstat(next); err != nil {
+		info, err := c.host.Files.Lstat(next)
+		if err != nil {
 			return "", nil, err
 		}
 		if info.Mode()&fs.ModeSymlink == 0 {
@@ -54,7 +51,8 @@ func (c *compiler) resolve(path string) (string, fs.FileInfo, error) {
 		}
 		rest = append(components(to), rest...)
 	}
-	if info, err = c.host.Files.Lstat(current); err != nil {
+	info, err := c.host.Files.Lstat(current)
+	if err != nil {
 		return "", nil, err
 	}
 	return current, info, nil
