@@ -262,3 +262,18 @@ func TestEnvironment(t *testing.T) {
 		t.Errorf("secrets: %s", diff)
 	}
 }
+
+// Ports of the host's loopback are granted by number, or by a rule for exactly that address.
+func TestHostPorts(t *testing.T) {
+	p := Plan{Loopback: []uint16{5432}}
+	for _, text := range []string{"127.0.0.1:8080", "[::1]:9000", "127.0.0.0/8:1", "10.0.0.1:2", "example.com:3"} {
+		rule, err := profiles.ParseRule(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Rules = append(p.Rules, rule)
+	}
+	if diff := cmp.Diff([]uint16{5432, 8080, 9000}, p.hostPorts()); diff != "" {
+		t.Errorf("ports (-want +got):\n%s", diff)
+	}
+}

@@ -5,8 +5,10 @@ package sandbox
 import (
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/agentjail/agentjail/internal/audit"
+	"github.com/agentjail/agentjail/sandbox/internal/netns"
 )
 
 // Network is what a gateway is given of a run's network namespace. Nothing else leads out of it.
@@ -32,3 +34,36 @@ type Gateway interface {
 
 // NewGateway makes the gateway of a run from its plan. The sink takes its events.
 type NewGateway func(plan Plan, sink audit.Sink) (Gateway, error)
+
+// hostPorts are the ports of the host's loopback that the plan grants, by number or as a rule for the address itself.
+func (p Plan) hostPorts() []uint16 {
+	ports := slices.Clone(p.Loopback)
+	for _, r := range p.Rules {
+		if !r.Prefix.IsValid() || !r.Prefix.IsSingleIP() || !r.Prefix.Addr().IsLoopback() {
+			continue
+		}
+		for _, span := range r.Ports {
+			for port := int(span.First); port <= int(span.Last); port++ {
+				ports = append(ports, uint16(port))
+			}
+		}
+	}
+	slices.Sort(ports)
+	return slices.Compact(ports)
+}
+
+// refused records what the network namespace refused by itself.
+func (s *supervisor) refused(r netns.Refusal) {
+	e := audit.Event{
+		Class: audit.ClassNet, Action: "udp.send", Decision: audit.Deny, Target: r.Remote.String(), Process: r.Process,
+		Reason: "multicast has no listeners outside of the run", Provenance: audit.FromKernel,
+	}
+	switch r.Network {
+	case "tcp":
+		e.Action, e.Reason = "tcp.connect", "nobody inside listens there, and the host's loopback is not granted; to allow it: network.loopback in the policy"
+	case "udp":
+	default:
+		return // the syscall filter refuses the sockets for them, and has recorded that
+	}
+	s.sink.Emit(e)
+}

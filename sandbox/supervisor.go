@@ -117,7 +117,7 @@ func (s *supervisor) mountRoot() error {
 }
 
 func (s *supervisor) startNetwork(newGateway NewGateway) error {
-	ns, err := netns.New()
+	ns, err := netns.New(netns.WithWatch(netns.Watch{Granted: s.order.Plan.hostPorts(), Refused: s.refused}))
 	if err != nil {
 		return setupError("network namespace", err)
 	}
