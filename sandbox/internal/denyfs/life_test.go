@@ -153,14 +153,18 @@ func TestJailParallel(t *testing.T) {
 		t.Errorf("%d of %d were answered ENOENT", d.N, threads*each)
 	}
 	close(b.let)
-	var files int
+	// The kernel may ask again for a name when it has to walk a path anew (LOOKUP_REVAL after ESTALE, path_lookup), which a
+	// directory that is forgotten meanwhile leads to: then there are two events. None is missing.
+	seen := map[string]int{}
+	events := 0
 	for _, e := range j.events.take() {
 		if strings.HasPrefix(e.Target, "/d") {
-			files++
+			seen[e.Target]++
+			events++
 		}
 	}
-	if files != threads*each {
-		t.Errorf("%d events for %d attempts", files, threads*each)
+	if len(seen) != threads*each || events > threads*each*11/10 {
+		t.Errorf("%d events for %d of %d attempts", events, len(seen), threads*each)
 	}
 }
 
