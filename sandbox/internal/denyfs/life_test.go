@@ -153,18 +153,16 @@ func TestJailParallel(t *testing.T) {
 		t.Errorf("%d of %d were answered ENOENT", d.N, threads*each)
 	}
 	close(b.let)
-	// The kernel may ask again for a name when it has to walk a path anew (LOOKUP_REVAL after ESTALE, path_lookup), which a
-	// directory that is forgotten meanwhile leads to: then there are two events. None is missing.
-	seen := map[string]int{}
+	// With one place left to ask the host, some questions take too long: then the directory is reported in the place of its
+	// file, and the kernel, which was told that it is absent, may ask for it again. No attempt may be without an event.
 	events := 0
 	for _, e := range j.events.take() {
 		if strings.HasPrefix(e.Target, "/d") {
-			seen[e.Target]++
 			events++
 		}
 	}
-	if len(seen) != threads*each || events > threads*each*11/10 {
-		t.Errorf("%d events for %d of %d attempts", events, len(seen), threads*each)
+	if events < threads*each || events > threads*each*11/10 {
+		t.Errorf("%d events for %d attempts", events, threads*each)
 	}
 }
 
