@@ -58,15 +58,18 @@ func reap(args []string) error {
 	return exitLike(ended)
 }
 
-// kill ends the launcher, or the first of its children. One that is not there (yet, or any more) needs no end.
+// kill ends the launcher, or the first of its children as soon as there is one.
 func kill(who string, launcher int) {
 	target := launcher
 	if who == "supervisor" {
-		target = firstChild(launcher)
+		for target = 0; target == 0; target = firstChild(launcher) {
+			if unix.Kill(launcher, 0) != nil {
+				return // ended before it had a child
+			}
+			time.Sleep(time.Millisecond)
+		}
 	}
-	if target != 0 {
-		unix.Kill(target, unix.SIGKILL)
-	}
+	unix.Kill(target, unix.SIGKILL)
 }
 
 func firstChild(pid int) int {
