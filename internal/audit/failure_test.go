@@ -95,11 +95,10 @@ func TestStartOnABadDisk(t *testing.T) {
 
 // TestSyncFails: the disk's word counts, once the run is long enough to ask for it.
 func TestSyncFails(t *testing.T) {
-	r, _ := onBadDisk(t, 0, badDisk{left: 1 << 20})
+	r, _ := onBadDisk(t, 0, badDisk{left: 1 << 20, sync: unix.EIO})
 	if err := r.Start(nil); err != nil {
 		t.Fatal(err)
 	}
-	r.outputs[0].file.(*badDisk).sync = unix.EIO
 	<-r.Failed()
 	if _, err := r.Close(End{}); !errors.Is(err, unix.EIO) {
 		t.Errorf("Close returned %v", err)
