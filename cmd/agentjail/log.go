@@ -135,7 +135,7 @@ func (v *logView) print(e audit.Event, first bool) {
 // logLine renders an event for people. Everything in it that agentjail did not write itself is made printable.
 func logLine(e audit.Event, zone *time.Location) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %-6s %-18s", e.Time.In(zone).Format("15:04:05.000"), audit.Printable(string(e.Decision)), audit.Printable(logAction(e)))
+	fmt.Fprintf(&b, "%s %-6s %-23s", e.Time.In(zone).Format("15:04:05.000"), audit.Printable(string(e.Decision)), audit.Printable(logAction(e)))
 	for _, part := range []string{e.Target, logProcess(e.Process), logReason(e), logMarks(e)} {
 		if part != "" {
 			b.WriteString("  " + audit.Printable(part))
