@@ -277,7 +277,7 @@ func TestFullQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	body := Event{Class: ClassRun, Action: "run.posture", Decision: Report, Detail: json.RawMessage(`{}`)}
-	const denials, bodies = 10_000, 10_000
+	const denials, bodies = 7_000, 3_000
 	for i := range denials {
 		r.Emit(denied(ClassFile, fmt.Sprint("/", i)))
 	}

@@ -45,10 +45,6 @@ func TestLogFollowsSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = r.Start(map[string]any{"command": []string{"sh\xff"}, "policy": "d", "coverage": map[string]string{"a": strings.Repeat("x", MaxDetail)}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	for class, actions := range vocabulary(t) {
 		if class == ClassRun {
 			continue // they have bodies; the recorder writes its own
@@ -68,10 +64,14 @@ func TestLogFollowsSchema(t *testing.T) {
 	for range Verbatim + 1 {
 		r.Emit(denied(ClassFile, "/counted"))
 	}
-	for i := range 3 * maxKeys {
-		r.Emit(denied(ClassFile, fmt.Sprint(i, strings.Repeat("\x01", 4000)))) // up to overflow
+	for i := range maxKeys { // before Start nothing makes room: the queue fills, then the counts overflow
+		r.Emit(denied(ClassFile, fmt.Sprint(i, strings.Repeat("x", MaxTarget))))
 	}
 	r.Dropped(1)
+	err = r.Start(map[string]any{"command": []string{"sh\xff"}, "policy": "d", "coverage": map[string]string{"a": strings.Repeat("x", MaxDetail)}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	_, events := closed(t, r, path)
 	seen := make(map[string]bool)
 	for _, e := range events {

@@ -151,10 +151,13 @@ func TestVerifyDroppedIsCompared(t *testing.T) {
 	}
 }
 
-// TestVerifyIncomplete cuts a good log at every byte: the result is incomplete, never tampered with and never good.
+// TestVerifyIncomplete cuts a good log at every line and at many places between: the result is incomplete, never tampered with and never good.
 func TestVerifyIncomplete(t *testing.T) {
 	log := join(sampleLog(testRun))
 	for n := range log {
+		if n%7 != 0 && bytes.IndexByte(log[max(n-2, 0):n+1], '\n') < 0 {
+			continue
+		}
 		got, err := Verify(bytes.NewReader(log[:n]))
 		lines := uint64(bytes.Count(log[:n], []byte("\n")))
 		cut := n > 0 && log[n-1] != '\n'
