@@ -73,6 +73,33 @@ func TestJailMemoryFlat(t *testing.T) {
 	}
 }
 
+// TestJailHomeMemoryFlat looks at more files of the home than are remembered, and at whether those in use stay.
+func TestJailHomeMemoryFlat(t *testing.T) {
+	const n = 4 * keep
+	j, home, private := homeJail(t)
+	for i := range n {
+		if err := os.WriteFile(fmt.Sprintf("%s/.tool/%d", private, i), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j.ok(op{Do: "mkdir", Path: home + "/dir", Mode: 0o700})
+	j.ok(op{Do: "enter", Path: home + "/dir"})
+	j.ok(op{Do: "flood", Path: home + "/.tool/%d", N: n})
+	j.ok(op{Do: "flood", Path: home + "/.tool/%d", N: n})
+	deadline := time.Now().Add(30 * time.Second)
+	for remembered(j.fs) > 3*keep && time.Now().Before(deadline) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if got := remembered(j.fs); got > 3*keep { // each node is counted twice
+		t.Errorf("%d lookups left %d nodes", 2*n, got)
+	}
+	if d := j.ok(op{Do: "getcwd"}); d.Data != home+"/dir" {
+		t.Errorf("the directory entered before is now %q", d.Data)
+	}
+	j.ok(write("relative", "r"))
+	onHost(t, private+"/dir/relative", "r")
+}
+
 // blocked is a host that does not answer until it is let go.
 type blocked struct {
 	asked chan string

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package denyfs
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/internal/audit"
+)
+
+// reporterFor returns a reporter whose callers are described by their thread.
+func reporterFor(c Config) (*reporter, *events) {
+	sink := &events{}
+	c.Sink = sink
+	c.Caller = func(tid int) audit.Process { return audit.Process{PID: tid, Exe: "/bin/x"} }
+	return newReporter(&c, newHost(&c)), sink
+}
+
+func later(path string, a Action, through bool) Verdict {
+	v := Verdict{When: Later, Denial: Denial{Action: a, Path: path, Errno: unix.ENOENT, Rule: RuleNotGranted, Reason: "r"}}
+	if through {
+		v.Answer = AnswerThrough
+	}
+	return v
+}
+
+func TestReportOnce(t *testing.T) {
+	const a, b = uint32(10), uint32(11)
+	lookup := func(tid uint32, path string, v Verdict) func(*reporter) {
+		return func(r *reporter) { r.verdict(tid, path, v) }
+	}
+	denied := func(tid uint32, path string, act Action) func(*reporter) {
+		return func(r *reporter) { r.denied(tid, Denial{Action: act, Path: path, Errno: unix.EACCES, Rule: "x"}) }
+	}
+	quiet := Verdict{}
+	now := later("/f", ActionStat, false)
+	now.When = Now
+	tests := []struct {
+		name  string
+		steps []func(*reporter)
+		want  []string
+	}{
+		{"at once", []func(*reporter){lookup(a, "/f", now)}, []string{"file stat /f ENOENT"}},
+		{"a create follows", []func(*reporter){
+			lookup(a, "/f", later("/f", ActionOpenWrite, false)), denied(a, "/f", ActionCreate),
+		}, []string{"file create /f EACCES"}},
+		{"no create follows", []func(*reporter){
+			lookup(a, "/f", later("/f", ActionOpenWrite, false)), lookup(a, "/g", quiet),
+		}, []string{"file open-write /f ENOENT"}},
+		{"nothing follows", []func(*reporter){lookup(a, "/f", later("/f", ActionOpenWrite, false))}, []string{"file open-write /f ENOENT"}},
+		{"a create of another name follows", []func(*reporter){
+			lookup(a, "/f", later("/f", ActionOpenWrite, false)), denied(a, "/g", ActionCreate),
+		}, []string{"file open-write /f ENOENT", "file create /g EACCES"}},
+		{"another thread's create follows", []func(*reporter){
+			lookup(a, "/f", later("/f", ActionOpenWrite, false)), denied(b, "/f", ActionCreate),
+		}, []string{"file create /f EACCES", "file open-write /f ENOENT"}},
+		{"the walk goes on", []func(*reporter){
+			lookup(a, "/d", later("/d", ActionMkdir, true)), lookup(a, "/d/e", quiet), denied(a, "/d/e", ActionMkdir),
+		}, []string{"file mkdir /d/e EACCES"}},
+		{"the walk ends", []func(*reporter){
+			lookup(a, "/d", later("/d", ActionMkdir, true)), lookup(a, "/d", later("/d", ActionMkdir, true)), lookup(a, "/d/e", quiet),
+		}, []string{"file mkdir /d ENOENT"}},
+		{"a file is not walked through", []func(*reporter){
+			lookup(a, "/d", later("/d", ActionOpenWrite, false)), lookup(a, "/d/e", quiet),
+		}, []string{"file open-write /d ENOENT"}},
+	}
+	for _, test := range tests {
+		r, sink := reporterFor(Config{})
+		for _, step := range test.steps {
+			step(r)
+		}
+		r.flush()
+		r.flush()
+		var got []string
+		for _, e := range sink.take() {
+			got = append(got, brief(e))
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
+func TestReportOverdue(t *testing.T) {
+	r, sink := reporterFor(Config{})
+	for i := range uint32(3) {
+		r.verdict(i+1, "/f", later("/f", ActionOpenWrite, false))
+	}
+	for deadline := time.Now().Add(time.Minute); sink.n.Load() < 3; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of 3 events were made without another request", sink.n.Load())
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestReportBounded(t *testing.T) {
+	r, sink := reporterFor(Config{})
+	sink.off.Store(true)
+	const n = maxLater + 100
+	for i := range uint32(n) {
+		r.verdict(i+1, "/f", later("/f", ActionOpenWrite, false))
+	}
+	r.mu.Lock()
+	waiting := len(r.later)
+	r.mu.Unlock()
+	if waiting > maxLater {
+		t.Errorf("%d events wait", waiting)
+	}
+	r.flush()
+	if got := sink.n.Load(); got != n {
+		t.Errorf("%d events of %d", got, n)
+	}
+}
+
+func TestEventFields(t *testing.T) {
+	r, sink := reporterFor(Config{
+		Noise:      func(p string) bool { return strings.HasPrefix(p, "/noise") },
+		Credential: func(p string) bool { return strings.HasSuffix(p, "key") },
+		Ignore:     func(tid int) bool { return tid == 66 },
+	})
+	report := func(tid uint32, path string, a Action, errno unix.Errno) audit.Event {
+		r.denied(tid, Denial{Action: a, Path: path, Errno: errno, Rule: RuleHidden, Reason: "why"})
+		all := sink.take()
+		if len(all) != 1 {
+			return audit.Event{}
+		}
+		if all[0].Time.IsZero() {
+			t.Error("an event without a time")
+		}
+		all[0].Time = time.Time{}
+		return all[0]
+	}
+	want := audit.Event{
+		Class: audit.ClassFile, Action: "list", Decision: audit.Deny, Target: "/d", Rule: "hidden", Reason: "why", Errno: "EACCES",
+		Process: audit.Process{PID: 7, Exe: "/bin/x"}, Provenance: audit.FromKernel,
+	}
+	if got := report(7, "/d", ActionList, unix.EACCES); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	for path, want := range map[string]string{"/x": "", "/noise/x": "noise", "/a/key": "credential", "/noise/key": "credential"} {
+		if got := report(7, path, ActionStat, unix.ENOENT).Severity; got != want {
+			t.Errorf("severity of %s: %q, want %q", path, got, want)
+		}
+	}
+	for a, want := range map[Action]audit.Class{
+		ActionExec: audit.ClassExec, ActionConnect: audit.ClassUnix, ActionBind: audit.ClassUnix, ActionOther: audit.ClassFile,
+	} {
+		if got := report(7, "/x", a, unix.ENOENT).Class; got != want {
+			t.Errorf("class of %s: %s, want %s", a, got, want)
+		}
+	}
+	if got := report(7, "/x", ActionWatch, 0).Errno; got != "" {
+		t.Errorf("errno %q for a call that went through", got)
+	}
+	if got := report(0, "/x", ActionStat, unix.ENOENT); got.PID != 0 || got.Exe != "" {
+		t.Errorf("the kernel's own request is of %+v", got.Process)
+	}
+	if got := report(66, "/x", ActionStat, unix.ENOENT); got.Target != "" {
+		t.Errorf("an ignored thread made %+v", got)
+	}
+	r.bug(strings.Repeat("x", 1000))
+	if all := sink.take(); len(all) != 1 || all[0].Decision != audit.Report || len(all[0].Reason) > 300 {
+		t.Errorf("a bug is reported as %+v", all)
+	}
+}
+
+// TestAsk covers the questions that do not hang in the mount tests.
+func TestAsk(t *testing.T) {
+	s := make(slots, 1)
+	if got, ok := ask(s, time.Minute, nil, func() int { return 7 }); !ok || got != 7 {
+		t.Errorf("got %d, %v", got, ok)
+	}
+	let := make(chan struct{})
+	hang := func() int { <-let; return 1 }
+	if _, ok := ask(s, time.Millisecond, nil, hang); ok {
+		t.Error("an answer to what hangs")
+	}
+	// The slot is still taken.
+	if _, ok := ask(s, time.Millisecond, nil, func() int { return 1 }); ok {
+		t.Error("an answer without a slot")
+	}
+	interrupt := make(chan struct{})
+	close(interrupt)
+	if _, ok := ask(s, time.Hour, interrupt, hang); ok {
+		t.Error("an interrupted wait for a slot got an answer")
+	}
+	close(let)
+	if got, ok := ask(s, time.Minute, nil, func() int { return 8 }); !ok || got != 8 {
+		t.Errorf("after that: got %d, %v", got, ok)
+	}
+	other := make(slots, 1)
+	never := make(chan struct{})
+	defer close(never)
+	if _, ok := ask(other, time.Hour, interrupt, func() int { <-never; return 1 }); ok {
+		t.Error("an interrupted question got an answer")
+	}
+	if got, ok := ask(make(slots, 1), time.Hour, interrupt, func() int { return 9 }); ok && got != 9 {
+		t.Errorf("a quick answer to an interrupted question is %d", got)
+	}
+}
