@@ -38,8 +38,10 @@
 //   - inotify_add_watch asks for nothing but the lookup, so a watch on a directory is reported and not refused. It
 //     is set on a stand-in on which nothing of the host ever happens.
 //   - openat2 has its flags behind a pointer: its action is "open" unless it creates.
-//   - connecting to a hidden socket (see Config.Hidden) is refused by the kernel without a question to denyfs, and
-//     so is moving or removing a mount point (EBUSY) or linking across mounts (EXDEV).
+//   - Connecting to a hidden socket (see Config.Hidden) is refused by the kernel without a question to denyfs, and
+//     so is moving or removing a mount point (EBUSY), linking across mounts (EXDEV) or moving a file onto a
+//     directory (EISDIR).
+//   - An access of a thread whose system call cannot be read has the action "other".
 //   - Locks taken on files of the home hold inside one run only, and the home keeps no extended attributes.
 //   - A private home on a file system that hangs stalls what is looked up in it.
 //   - Needs Linux 5.7: until then reading /proc/TID/syscall waited for an exec in progress, which waits for denyfs.

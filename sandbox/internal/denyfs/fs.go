@@ -91,8 +91,8 @@ func (f *FS) free() {
 	f.home.close()
 }
 
-// raw is the FS as go-fuse calls it. Its methods are in three files: what every node has, what is refused, and the
-// files of the home.
+// raw is the FS as go-fuse calls it. Its methods: in this file what every node has, in refuse.go what is refused, in
+// home_names.go, home_files.go and listing.go what the home can do.
 type raw struct {
 	fuse.RawFileSystem
 	*FS

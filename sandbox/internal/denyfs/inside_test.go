@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	unix.Umask(0o022) // the tests compare modes
 	os.Exit(m.Run())
 }
 
@@ -101,7 +102,7 @@ func inside(orders *os.File) error {
 	for {
 		var o op
 		if err := in.Decode(&o); err != nil {
-			return nil //nolint:nilerr // the test is over
+			return nil // the test is over
 		}
 		d, err := carryOut(o)
 		if err != nil && !errors.As(err, &d.Errno) {
@@ -271,7 +272,7 @@ func file(o op) (d done, err error) {
 	}
 }
 
-// holes reserves space, maps the file shared and writes through the mapping.
+// holes reserves space, maps the file shared, writes through the mapping and makes it a byte longer.
 func holes(o op) (d done, err error) {
 	fd, err := unix.Open(o.Path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
 	if err != nil {
@@ -290,6 +291,9 @@ func holes(o op) (d done, err error) {
 		return d, err
 	}
 	if err := unix.Munmap(mapped); err != nil {
+		return d, err
+	}
+	if err := unix.Ftruncate(fd, o.Length+1); err != nil {
 		return d, err
 	}
 	at, err := unix.Seek(fd, 0, unix.SEEK_DATA)

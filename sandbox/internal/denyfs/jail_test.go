@@ -63,7 +63,7 @@ func fuseDevice() string {
 
 // requireFUSE skips a test where the kernel or the machine does not let it mount, and fails it there if everything
 // must work.
-func requireFUSE(t *testing.T) {
+func requireFUSE(t testing.TB) {
 	t.Helper()
 	missing := func(why string) {
 		t.Helper()
@@ -78,24 +78,34 @@ func requireFUSE(t *testing.T) {
 	}
 	unix.Close(fd)
 	cmd := exec.Command("/proc/self/exe", "-test.run=^$")
-	cmd.SysProcAttr = namespaces()
+	cmd.SysProcAttr = namespaces(os.Geteuid())
 	if err := cmd.Run(); err != nil {
 		missing("user and mount namespaces: " + err.Error())
 	}
 }
 
-func namespaces() *syscall.SysProcAttr {
+// namespaces makes a process of its own user and mount namespace, in which 0 is a user of the host.
+func namespaces(uid int) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}},
+		UidMappings: []syscall.SysProcIDMap{{HostID: uid, Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: groupOf(uid), Size: 1}},
+		Credential:  &syscall.Credential{NoSetGroups: true},
 		Pdeathsig:   syscall.SIGKILL,
 	}
 }
 
+// groupOf is the group that goes with a user in these tests.
+func groupOf(uid int) int {
+	if uid == os.Geteuid() {
+		return os.Getegid()
+	}
+	return uid
+}
+
 // jail is a served file system and a process inside of it.
 type jail struct {
-	t      *testing.T
+	t      testing.TB
 	fs     *FS
 	events *events
 	cmd    *exec.Cmd
@@ -105,10 +115,15 @@ type jail struct {
 	served chan error
 }
 
-// start mounts, serves and enters a configuration.
-func start(t *testing.T, c Config, binds ...bind) *jail {
+// start mounts, serves and enters a configuration as who runs the test.
+func start(t testing.TB, c Config, binds ...bind) *jail {
 	t.Helper()
 	requireFUSE(t)
+	return startAs(t, os.Geteuid(), setup{Device: fuseDevice(), Mount: t.TempDir(), Binds: binds}, c)
+}
+
+func startAs(t testing.TB, uid int, s setup, c Config) *jail {
+	t.Helper()
 	j := &jail{t: t, events: &events{}, served: make(chan error, 1)}
 	var quiet atomic.Bool
 	quiet.Store(true)
@@ -121,7 +136,7 @@ func start(t *testing.T, c Config, binds ...bind) *jail {
 		t.Fatal(err)
 	}
 	j.fs = f
-	handover := j.launch(setup{Device: fuseDevice(), Mount: t.TempDir(), Binds: binds})
+	handover := j.launch(uid, s)
 	dev := receive(t, handover)
 	go func() { j.served <- f.Serve(dev) }()
 	t.Cleanup(j.stop)
@@ -134,7 +149,7 @@ func start(t *testing.T, c Config, binds ...bind) *jail {
 }
 
 // launch starts the process inside and gives it its setup.
-func (j *jail) launch(s setup) *net.UnixConn {
+func (j *jail) launch(uid int, s setup) *net.UnixConn {
 	j.t.Helper()
 	orders, theirs := pair(j.t)
 	handover, give := pair(j.t)
@@ -142,7 +157,7 @@ func (j *jail) launch(s setup) *net.UnixConn {
 	defer give.Close()
 	j.conn, j.in, j.out = orders, json.NewEncoder(orders), json.NewDecoder(orders)
 	j.cmd = exec.Command("/proc/self/exe", insideWord)
-	j.cmd.SysProcAttr = namespaces()
+	j.cmd.SysProcAttr = namespaces(uid)
 	j.cmd.ExtraFiles = []*os.File{theirs, give}
 	j.cmd.Stderr = os.Stderr
 	if err := j.cmd.Start(); err != nil {
@@ -159,7 +174,7 @@ func (j *jail) launch(s setup) *net.UnixConn {
 	return conn.(*net.UnixConn)
 }
 
-func pair(t *testing.T) (a, b *os.File) {
+func pair(t testing.TB) (a, b *os.File) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -169,7 +184,7 @@ func pair(t *testing.T) (a, b *os.File) {
 }
 
 // receive gets the device that the process inside mounted.
-func receive(t *testing.T, conn *net.UnixConn) *os.File {
+func receive(t testing.TB, conn *net.UnixConn) *os.File {
 	t.Helper()
 	defer conn.Close()
 	rights := make([]byte, unix.CmsgSpace(4))
@@ -244,7 +259,7 @@ func (j *jail) expect(o op, errno unix.Errno, want ...string) done {
 }
 
 // tree makes files (and directories, for names that end in a slash) in a new directory and returns it.
-func tree(t *testing.T, names ...string) string {
+func tree(t testing.TB, names ...string) string {
 	t.Helper()
 	root := t.TempDir()
 	for _, name := range names {

@@ -253,44 +253,104 @@ func TestServeErrors(t *testing.T) {
 	}
 }
 
-// TestJailOrdinary runs the mount tests again as a user who is nobody, if the tests run as root.
-func TestJailOrdinary(t *testing.T) {
+// otherUser is nobody's, and no process of the machine has it.
+const otherUser = 64321
+
+// openPlace makes a directory that every user can reach, with a FUSE device that everybody may open.
+func openPlace(t *testing.T) (dir, dev string) {
+	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("is an ordinary user already")
+		t.Skip("needs root")
 	}
 	requireFUSE(t)
-	const uid = 64321
 	dir, err := os.MkdirTemp("", "denyfs")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
-	dev, binary, tmp := dir+"/fuse", dir+"/test", dir+"/tmp"
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	dev = dir + "/fuse"
 	if err := unix.Mknod(dev, unix.S_IFCHR|0o666, int(unix.Mkdev(10, 229))); err != nil {
 		t.Skip("cannot make a device: ", err)
 	}
-	copyFile(t, "/proc/self/exe", binary)
-	for path, mode := range map[string]os.FileMode{dir: 0o755, dev: 0o666, binary: 0o755} {
+	for path, mode := range map[string]os.FileMode{dir: 0o755, dev: 0o666} {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Mkdir(tmp, 0o700); err != nil {
+	return dir, dev
+}
+
+// makeDir makes a directory that belongs to the other user.
+func makeDir(t *testing.T, path string) string {
+	t.Helper()
+	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chown(tmp, uid, uid); err != nil {
+	if err := os.Chown(path, otherUser, otherUser); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestJailOrdinary runs the mount tests again as an ordinary user, if the tests run as root.
+func TestJailOrdinary(t *testing.T) {
+	dir, dev := openPlace(t)
+	binary, tmp := dir+"/test", makeDir(t, dir+"/tmp")
+	copyFile(t, "/proc/self/exe", binary)
+	if err := os.Chmod(binary, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(binary, "-test.run=^TestJail", "-test.short", "-test.v")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "AGENTJAIL_TEST_FUSE="+dev, "TMPDIR="+tmp)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Credential: &syscall.Credential{Uid: otherUser, Gid: otherUser},
+		Pdeathsig:  syscall.SIGKILL,
+	}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 	if n := strings.Count(string(out), "--- PASS: TestJail"); n < 10 {
 		t.Errorf("only %d tests ran:\n%s", n, out)
+	}
+}
+
+// TestJailForeign is root serving a run of another user, as under sudo.
+func TestJailForeign(t *testing.T) {
+	dir, dev := openPlace(t)
+	private := makeDir(t, dir+"/private")
+	home := HomeConfig{Path: "/home/u", Private: private}
+	c := Config{Grants: []Grant{{"/home/u/src/p", true}}, Home: home}
+	j := startAs(t, otherUser, setup{Device: dev, Mount: makeDir(t, dir+"/mount")}, c)
+	j.ok(op{Do: "mkdir", Path: "/home/u/d", Mode: 0o750})
+	j.ok(write("/home/u/d/f", "f"))
+	j.ok(op{Do: "symlink", Path: "d/f", Path2: "/home/u/l"})
+	j.ok(op{Do: "mknod", Path: "/home/u/fifo", Mode: unix.S_IFIFO | 0o600})
+	j.ok(write("/home/u/src/new", "n"))
+	if d := j.ok(op{Do: "stat", Path: "/home/u/d/f"}); !strings.HasPrefix(d.Data, "100640 nlink=1 uid=0 ") {
+		t.Errorf("a new file stats as %s", d.Data)
+	}
+	if d := j.ok(op{Do: "open", Path: "/home/u/l"}); d.Data != "f" {
+		t.Errorf("it reads %q", d.Data)
+	}
+	for _, name := range []string{"d", "d/f", "l", "fifo", "src", "src/new"} {
+		var st unix.Stat_t
+		if err := unix.Lstat(private+"/"+name, &st); err != nil || st.Uid != otherUser || st.Gid != otherUser {
+			t.Errorf("%s belongs to %d:%d, %v", name, st.Uid, st.Gid, err)
+		}
+	}
+	// What the user could not read on the host is not read for them.
+	if err := os.WriteFile(private+"/root", []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if d := j.do(op{Do: "open", Path: "/home/u/root"}); d.Errno != unix.EACCES {
+		t.Errorf("a file of root reads %q, %v", d.Data, d.Errno)
+	}
+	j.expect(op{Do: "access", Path: "/home/u/root", Mode: unix.R_OK}, unix.EACCES)
+	j.expect(op{Do: "open", Path: "/etc/shadow"}, unix.ENOENT, "file open-read /etc/shadow ENOENT")
+	if unix.Geteuid() != 0 {
+		t.Error("the test is no longer root")
 	}
 }
 
@@ -308,5 +368,41 @@ func copyFile(t *testing.T, from, to string) {
 	defer out.Close()
 	if _, err := io.Copy(out, in); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// BenchmarkDenied is a stat of a file that is denied, a stat of one that the host does not have, and one through a
+// directory that is walked through.
+func BenchmarkDenied(b *testing.B) {
+	for name, path := range map[string]string{"file": "%s/file", "absent": "%s/none%%d", "through": "%s/d/file"} {
+		b.Run(name, func(b *testing.B) {
+			h := tree(b, "file", "d/file")
+			j := start(b, Config{Grants: []Grant{{h + "/g", true}}})
+			j.events.off.Store(true)
+			path := fmt.Sprintf(path, h)
+			if !strings.Contains(path, "%d") {
+				path += "%.0d"
+			}
+			b.ResetTimer()
+			j.do(op{Do: "flood", Path: path, N: b.N})
+		})
+	}
+}
+
+// BenchmarkStart is what a run waits for: a file system made, and served to the first answer.
+func BenchmarkStart(b *testing.B) {
+	c := Config{
+		Grants: []Grant{{"/usr", true}, {"/etc/passwd", false}, {"/home/u/src/p", true}},
+		Home:   HomeConfig{Path: "/home/u", Private: b.TempDir(), Dirs: []string{".cache", ".config"}},
+		Sink:   &events{},
+	}
+	for b.Loop() {
+		f, err := New(c)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -106,19 +106,18 @@ func (r *raw) Access(_ <-chan struct{}, in *fuse.AccessIn) fuse.Status {
 	if n.kind == nodeHome || r.inUnion(n) {
 		return r.home.access(r.FS, n, in.Mask)
 	}
-	if in.Mask == fuse.F_OK {
-		return fuse.OK
-	}
 	stands := n.kind == nodeThrough || n.kind == nodeHidden // in place of something of the host
-	if !stands && in.Mask&fuse.W_OK == 0 && (n.kind != nodeTree || n.entry.dir() || in.Mask == fuse.R_OK) {
+	if in.Mask == fuse.F_OK || !stands && in.Mask&fuse.W_OK == 0 {
 		return fuse.OK
-	}
-	if n.kind == nodeThrough && in.Mask == fuse.X_OK && r.host.call(in.Pid).Action() != ActionChdir {
-		return fuse.OK // that it can be walked is no secret
 	}
 	action := ActionAccess
-	if in.Mask == fuse.X_OK && r.host.call(in.Pid).Action() == ActionChdir {
-		action = ActionChdir
+	if in.Mask == fuse.X_OK {
+		switch {
+		case r.host.call(in.Pid).Action() == ActionChdir:
+			action = ActionChdir
+		case n.kind == nodeThrough:
+			return fuse.OK // that it can be walked is no secret
+		}
 	}
 	return r.denyNode(&in.InHeader, n, action)
 }

@@ -33,8 +33,6 @@ type entry struct {
 	names    []string // of the children, sorted
 }
 
-func (e *entry) dir() bool { return e.kind == entryAncestor || e.kind == entryGrantDir }
-
 // Tree decides what each name of the jail is. It is pure: it knows what was configured, and is told what the host and
 // the private home have. It is immutable and safe for concurrent use.
 type Tree struct {

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package denyfs
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// rawFor is a file system that is asked directly, without a mount.
+func rawFor(t *testing.T, c Config) (*raw, *events) {
+	t.Helper()
+	sink := &events{}
+	c.Sink = sink
+	if c.HostLstat == nil {
+		c.HostLstat = everything
+	}
+	f, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return &raw{RawFileSystem: fuse.NewDefaultRawFileSystem(), FS: f}, sink
+}
+
+// walk looks names up one below the other, as the kernel does.
+func (r *raw) walk(names ...string) (fuse.EntryOut, fuse.Status) {
+	out := fuse.EntryOut{NodeId: fuse.FUSE_ROOT_ID}
+	for _, name := range names {
+		h := fuse.InHeader{NodeId: out.NodeId}
+		out = fuse.EntryOut{}
+		if status := r.Lookup(nil, &h, name, &out); status != fuse.OK {
+			return out, status
+		}
+	}
+	return out, fuse.OK
+}
+
+func TestTimeouts(t *testing.T) {
+	private := tree(t, "file", "dir/")
+	r, _ := rawFor(t, Config{
+		Grants:   []Grant{{"/usr", true}, {"/etc/passwd", false}, {"/home/u/src/p", true}},
+		Symlinks: map[string]string{"/bin": "usr/bin"},
+		Hidden:   []Hide{{"/usr/x", false}},
+		Home:     HomeConfig{Path: "/home/u", Private: private},
+	})
+	for _, test := range []struct {
+		path        []string
+		mode        uint32
+		entry, attr time.Duration
+	}{
+		{[]string{"root"}, dirMode, time.Hour, time.Hour},
+		{[]string{"root", "etc"}, dirMode, time.Hour, time.Hour},
+		{[]string{"root", "usr"}, dirMode, time.Hour, time.Hour},
+		{[]string{"root", "etc", "passwd"}, fileMode, time.Hour, time.Hour},
+		{[]string{"root", "bin"}, unix.S_IFLNK | 0o777, time.Hour, time.Hour},
+		{[]string{"hidden"}, dirMode, time.Hour, time.Hour},
+		{[]string{"hidden", "0"}, unix.S_IFREG, time.Hour, time.Hour},
+		{[]string{"root", "home", "u", "src"}, unix.S_IFDIR | 0o755, time.Hour, 0},
+		{[]string{"root", "home", "u", "src", "p"}, dirMode, time.Hour, time.Hour},
+		{[]string{"root", "home", "u", "file"}, unix.S_IFREG | 0o644, 0, 0},
+		{[]string{"root", "home", "u", "dir"}, unix.S_IFDIR | 0o755, 0, 0},
+		{[]string{"root", "dhost"}, dirMode, 0, time.Hour},
+	} {
+		out, status := r.walk(test.path...)
+		if status != fuse.OK || out.Mode != test.mode || out.Nlink == 0 || out.Uid != 0 || out.Ino == 0 {
+			t.Errorf("%q: %v, %+v, want mode %o", test.path, status, out.Attr, test.mode)
+		}
+		if out.EntryTimeout() != test.entry || out.AttrTimeout() != test.attr {
+			t.Errorf("%q: timeouts %v and %v, want %v and %v", test.path, out.EntryTimeout(), out.AttrTimeout(), test.entry, test.attr)
+		}
+	}
+	for _, path := range [][]string{{"x"}, {"hidden", "1"}, {"hidden", "x"}, {"root", "file"}} {
+		if out, status := r.walk(path...); status != fuse.ENOENT || out.NodeId != 0 {
+			t.Errorf("%q: %v, node %d", path, status, out.NodeId)
+		}
+	}
+}
+
+// TestUnknownNodes asks about numbers that the kernel was never given, or forgot.
+func TestUnknownNodes(t *testing.T) {
+	r, sink := rawFor(t, Config{Home: HomeConfig{Path: "/home/u", Private: t.TempDir()}})
+	h := fuse.InHeader{NodeId: 1 << 40}
+	var entry fuse.EntryOut
+	var attr fuse.AttrOut
+	var open fuse.OpenOut
+	_, readlink := r.Readlink(nil, &h)
+	for name, status := range map[string]fuse.Status{
+		"lookup":      r.Lookup(nil, &h, "x", &entry),
+		"getattr":     r.GetAttr(nil, &fuse.GetAttrIn{InHeader: h}, &attr),
+		"setattr":     r.SetAttr(nil, &fuse.SetAttrIn{SetAttrInCommon: fuse.SetAttrInCommon{InHeader: h}}, &attr),
+		"readlink":    readlink,
+		"mkdir":       r.Mkdir(nil, &fuse.MkdirIn{InHeader: h}, "x", &entry),
+		"mknod":       r.Mknod(nil, &fuse.MknodIn{InHeader: h}, "x", &entry),
+		"symlink":     r.Symlink(nil, &h, "y", "x", &entry),
+		"link":        r.Link(nil, &fuse.LinkIn{InHeader: h, Oldnodeid: h.NodeId}, "x", &entry),
+		"create":      r.Create(nil, &fuse.CreateIn{InHeader: h}, "x", &fuse.CreateOut{}),
+		"tmpfile":     r.Tmpfile(nil, &fuse.CreateIn{InHeader: h}, &fuse.CreateOut{}),
+		"unlink":      r.Unlink(nil, &h, "x"),
+		"rmdir":       r.Rmdir(nil, &h, "x"),
+		"rename":      r.Rename(nil, &fuse.RenameIn{InHeader: h, Newdir: h.NodeId}, "x", "y"),
+		"open":        r.Open(nil, &fuse.OpenIn{InHeader: h}, &open),
+		"opendir":     r.OpenDir(nil, &fuse.OpenIn{InHeader: h}, &open),
+		"access":      r.Access(nil, &fuse.AccessIn{InHeader: h, Mask: fuse.R_OK}),
+		"setxattr":    r.SetXAttr(nil, &fuse.SetXAttrIn{InHeader: h}, "user.x", nil),
+		"removexattr": r.RemoveXAttr(nil, &h, "user.x"),
+	} {
+		if status != fuse.Status(unix.ESTALE) {
+			t.Errorf("%s of an unknown node: %v", name, status)
+		}
+	}
+	if all := sink.take(); len(all) != 0 {
+		t.Errorf("events %+v", all)
+	}
+}
+
+// TestUnknownHandles uses handles that were never given out, or are of the other kind.
+func TestUnknownHandles(t *testing.T) {
+	r, _ := rawFor(t, Config{Home: HomeConfig{Path: "/home/u", Private: tree(t, "file")}})
+	home, _ := r.walk("root", "home", "u")
+	file, _ := r.walk("root", "home", "u", "file")
+	var dir, open fuse.OpenOut
+	if status := r.OpenDir(nil, &fuse.OpenIn{InHeader: fuse.InHeader{NodeId: home.NodeId}}, &dir); status != fuse.OK {
+		t.Fatal(status)
+	}
+	if status := r.Open(nil, &fuse.OpenIn{InHeader: fuse.InHeader{NodeId: file.NodeId}}, &open); status != fuse.OK {
+		t.Fatal(status)
+	}
+	buf := make([]byte, 64)
+	for _, fh := range []uint64{0, 1 << 40, dir.Fh} {
+		_, read := r.Read(nil, &fuse.ReadIn{Fh: fh, Size: 64}, buf)
+		_, write := r.Write(nil, &fuse.WriteIn{Fh: fh}, buf)
+		for name, status := range map[string]fuse.Status{
+			"read": read, "write": write,
+			"fsync":     r.Fsync(nil, &fuse.FsyncIn{Fh: fh}),
+			"fallocate": r.Fallocate(nil, &fuse.FallocateIn{Fh: fh}),
+			"lseek":     r.Lseek(nil, &fuse.LseekIn{Fh: fh}, &fuse.LseekOut{}),
+		} {
+			if status != fuse.EBADF {
+				t.Errorf("%s of handle %d: %v", name, fh, status)
+			}
+		}
+	}
+	if status := r.FsyncDir(nil, &fuse.FsyncIn{Fh: dir.Fh}); status != fuse.OK {
+		t.Errorf("fsync of a directory: %v", status)
+	}
+	if status := r.ReadDir(nil, &fuse.ReadIn{Fh: open.Fh}, fuse.NewDirEntryList(buf, 0)); status != fuse.EBADF {
+		t.Errorf("listing a file: %v", status)
+	}
+	for _, fh := range []uint64{open.Fh, open.Fh, dir.Fh, 1 << 40} {
+		r.Release(nil, &fuse.ReleaseIn{Fh: fh})
+	}
+	if len(r.files.open) != 0 {
+		t.Errorf("%d handles are open", len(r.files.open))
+	}
+	r.files.limit = 0
+	if status := r.Open(nil, &fuse.OpenIn{InHeader: fuse.InHeader{NodeId: file.NodeId}}, &open); status != fuse.Status(unix.ENFILE) {
+		t.Errorf("one file too many: %v", status)
+	}
+	created := fuse.CreateOut{}
+	if status := r.Create(nil, &fuse.CreateIn{InHeader: fuse.InHeader{NodeId: home.NodeId}}, "file2", &created); status != fuse.EACCES {
+		t.Errorf("creating what the host has: %v", status)
+	}
+}
+
+// TestNoDevices asks for device files, which seccomp denies to begin with.
+func TestNoDevices(t *testing.T) {
+	private := t.TempDir()
+	absent := func(string) (os.FileMode, error) { return 0, os.ErrNotExist }
+	r, sink := rawFor(t, Config{HostLstat: absent, Home: HomeConfig{Path: "/home/u", Private: private}})
+	home, _ := r.walk("root", "home", "u")
+	for _, kind := range []uint32{unix.S_IFCHR, unix.S_IFBLK, 0, unix.S_IFDIR} {
+		in := fuse.MknodIn{InHeader: fuse.InHeader{NodeId: home.NodeId}, Mode: kind | 0o666, Rdev: 0x103}
+		if status := r.Mknod(nil, &in, "dev", &fuse.EntryOut{}); status != fuse.EPERM {
+			t.Errorf("mknod %o: %v", kind, status)
+		}
+	}
+	if all := sink.take(); len(all) != 4 || brief(all[0]) != "file create /home/u/dev EPERM" {
+		t.Errorf("events %+v", all)
+	}
+	if status := r.Ioctl(nil, nil, nil, nil, nil); status != fuse.Status(unix.ENOTTY) {
+		t.Errorf("ioctl: %v", status)
+	}
+	if names, err := os.ReadDir(private); err != nil || len(names) != 0 {
+		t.Errorf("the private home has %v, %v", names, err)
+	}
+}
