@@ -202,7 +202,10 @@ func cmdUnixServer(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func cmdProbe(ts *testscript.TestScript, neg bool, args []string) {
-	data, err := os.ReadFile(suite.base + "/bin/probe")
-	ts.Check(err)
-	ts.Check(os.WriteFile(ts.MkAbs("probe"), data, 0o755))
+	// By another process: a file that this one holds open for writing is busy for every child that is forked meanwhile
+	// (ETXTBSY), until that child executes.
+	out, err := exec.Command("install", "-m", "0755", suite.base+"/bin/probe", ts.MkAbs("probe")).CombinedOutput()
+	if err != nil {
+		ts.Fatalf("install: %v: %s", err, out)
+	}
 }
