@@ -79,6 +79,8 @@ summary() {
     FAILED=1
   fi
   [ "$FAILED" = 0 ] || [ "$failed" -gt 0 ] || failed=1
+  # Last, so that a reader of the end alone knows what to look for.
+  grep -ahE '^ *--- FAIL' "$LOGS"/*.log 2>/dev/null || true
   rm -rf "$LOGS"
   printf '%s passed, %s failed, %s skipped\n' "$passed" "$failed" "$skipped"
   exit "$FAILED"
