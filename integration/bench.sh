@@ -14,8 +14,10 @@ as_root install -m 0755 bin/agentjail "$tmp/bench" "$BASE/bin"
 rm -rf "$tmp"
 
 CLEAN_PATH=$BASE/bin:$CLEAN_PATH
+# The state is beside the working directory: no run may see it.
+as_user mkdir "$BASE/user/project"
 as_bench() { # COMMAND...
-  as_user env BENCH_PEERS="$CACHE/peers" XDG_STATE_HOME="$BASE/user/state" TMPDIR="$BASE/user" \
+  as_user env BENCH_PEERS="$CACHE/peers" XDG_STATE_HOME="$BASE/user/state" TMPDIR="$BASE/user/project" \
     sh -c 'cd "$TMPDIR" && exec "$@"' sh "$@" </dev/null
 }
 
@@ -24,7 +26,7 @@ for what in "$@"; do
   case "$what" in
     memory)
       as_root env -i PATH="$CLEAN_PATH" HOME="$TEST_HOME" XDG_STATE_HOME="$BASE/user/state" \
-        BENCH_USER="$(id -u "$TEST_USER"):$(id -g "$TEST_USER")" sh -c 'cd "$0" && exec bench memory' "$BASE/user"
+        BENCH_USER="$(id -u "$TEST_USER"):$(id -g "$TEST_USER")" sh -c 'cd "$0" && exec bench memory' "$BASE/user/project"
       ;;
     *) as_bench bench "$what" ;;
   esac

@@ -24,6 +24,7 @@ func benchMemory([]string) error {
 		return err
 	}
 	c := exec.Command("agentjail", "run", "--quiet", "--", "sh", "-c", "echo up; exec sleep 300")
+	c.Stderr = os.Stderr
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
 	out, err := c.StdoutPipe()
 	if err != nil {
