@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/runc/libcontainer"
 	// libcontainer's own first steps run before the Go runtime: they enter the namespaces.
 	_ "github.com/opencontainers/runc/libcontainer/nsenter"
+	"golang.org/x/sys/unix"
 
 	"github.com/agentjail/agentjail/sandbox/internal/limits"
 	"github.com/agentjail/agentjail/sandbox/internal/stage"
@@ -37,6 +38,12 @@ func Main(newGateway NewGateway) {
 			return
 		}
 		runtime.LockOSThread()
+		// libcontainer gives the death signal to its first process alone, which has been replaced by clones since (prctl(2):
+		// it is cleared in a child). Without it an init whose supervisor dies waits for ever for the word to go on. A supervisor
+		// that is dead by now is noticed: its end of the pipe is closed.
+		if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+			os.Exit(CodeNotStarted)
+		}
 		libcontainer.Init()
 	case SupervisorArg:
 		// The first thread starts the run's processes, which get a signal when it ends.
