@@ -206,6 +206,9 @@ func tryNetwork() trial {
 		return failed(err)
 	}
 	defer ns.Close()
+	if err := ns.Capture(nil); err != nil {
+		return failed(err)
+	}
 	tcp, _ := ns.Listeners()
 	return trial{Value: len(tcp) - 1}
 }

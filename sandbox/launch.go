@@ -68,6 +68,7 @@ type Run struct {
 
 // Start builds the sandbox of a plan and starts its command. On an error nothing is left running.
 func Start(plan Plan, options Options) (*Run, error) {
+	postponeCollection()
 	r := &Run{options: options, plan: plan, messages: make(chan wire.Message), exited: make(chan error, 1)}
 	if err := r.start(); err != nil {
 		r.abandon(err)
@@ -85,14 +86,15 @@ func (r *Run) start() error {
 	if err := becomeInvoker(r.plan.Identity); err != nil {
 		return r.layered("identity", err)
 	}
-	r.crashed = crashedRuns(r.plan.State)
-	if err := r.open(id); err != nil {
-		return err
-	}
+	// The supervisor's start takes time that what it will be told to build can be made ready in.
 	if err := r.spawn(); err != nil {
 		return err
 	}
 	trace("launcher: supervisor started")
+	r.crashed = crashedRuns(r.plan.State)
+	if err := r.open(id); err != nil {
+		return err
+	}
 	order := buildOrder{ID: r.dir.id, Dir: r.dir.path, Plan: r.plan, TTYs: r.ttys(), Cgroup: r.group != nil}
 	if err := r.conn.Send(msgBuild, order); err != nil {
 		return &SetupError{Layer: "supervisor", Err: err}
@@ -221,7 +223,7 @@ func (r *Run) spawn() error {
 
 // supervisorEnv is what of the caller's environment the supervisor needs: to resolve names as the host does, and to trace.
 func supervisorEnv() []string {
-	var env []string
+	env := []string{} // a nil one would be the caller's whole environment (os/exec)
 	for _, name := range []string{"AGENTJAIL_TRACE", "LOCALDOMAIN", "RES_OPTIONS"} {
 		if v, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+v)

@@ -42,8 +42,15 @@ func treeEntries(plan Plan, hidden string) []rootfs.Entry {
 // The files that the stage finds: its connection, and the program itself, which is not part of the run's tree.
 const stageProgram = "/proc/self/fd/4"
 
-// startJail has libcontainer make the namespaces and start the stage in them.
+// stageEnv is the environment of the stage, not of the command. libcontainer looks the program up along PATH. One thread at a
+// time, and no collection before there is something to collect, are enough for what works for a moment and then waits.
+var stageEnv = []string{"PATH=/", "GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=8MiB"}
+
+// startJail builds the run's tree, and has libcontainer make the namespaces and start the stage in them.
 func (s *supervisor) startJail() error {
+	if err := s.buildTree(); err != nil {
+		return err
+	}
 	config := jailConfig(s.order.Plan, s.root, s.network.Path())
 	jail, err := libcontainer.Create(filepath.Join(s.order.Dir, "mnt", "state"), s.order.ID, config)
 	if err != nil {
@@ -66,7 +73,7 @@ func (s *supervisor) startJail() error {
 	}
 	defer program.Close()
 	process := &libcontainer.Process{
-		Args: []string{stageProgram, stage.Arg}, Env: []string{"PATH=/"}, Cwd: "/", UID: 0, GID: 0, Init: true,
+		Args: []string{stageProgram, stage.Arg}, Env: stageEnv, Cwd: "/", UID: 0, GID: 0, Init: true,
 		Stdin: s.stdio[0], Stdout: s.stdio[1], Stderr: s.stdio[2], ExtraFiles: []*os.File{theirs, program}, LogLevel: "4",
 	}
 	if err := jail.Start(process); err != nil {
@@ -75,10 +82,8 @@ func (s *supervisor) startJail() error {
 	if err := s.place(process); err != nil {
 		return err
 	}
-	if err := jail.Exec(); err != nil {
-		return setupError("namespaces", err)
-	}
-	return nil
+	trace("supervisor: namespaces")
+	return setupErrorOrNil("namespaces", jail.Exec())
 }
 
 // place has the launcher put the run's first process, and so all that it starts, into the run's cgroup.

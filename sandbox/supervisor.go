@@ -41,6 +41,7 @@ type supervisor struct {
 
 // supervise is the main function of process B. It returns the exit code.
 func supervise(newGateway NewGateway) int {
+	postponeCollection()
 	// The signals of the terminal are the launcher's to handle; it tells this process what to pass on.
 	signal.Ignore(unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGHUP, unix.SIGTERM, unix.SIGPIPE)
 	// libcontainer warns of the cgroups that it was not given.
@@ -61,6 +62,10 @@ func supervise(newGateway NewGateway) int {
 }
 
 func (s *supervisor) run(newGateway NewGateway) error {
+	var err error
+	if s.network, err = netns.New(); err != nil {
+		return setupError("network namespace", err)
+	}
 	if err := s.receive(msgBuild, &s.order); err != nil {
 		return err
 	}
@@ -68,17 +73,15 @@ func (s *supervisor) run(newGateway NewGateway) error {
 	if err := s.mountRoot(); err != nil {
 		return err
 	}
+	// The network is captured while libcontainer starts its process: nothing in the namespace runs the command before both
+	// are done, and until then no interface in it is up.
 	network := make(chan error, 1)
 	go func() { network <- s.startNetwork(newGateway) }()
-	tree := s.buildTree()
-	if err := errors.Join(<-network, tree); err != nil {
+	jail := s.startJail()
+	if err := errors.Join(<-network, jail); err != nil {
 		return err
 	}
-	trace("supervisor: network and tree")
-	if err := s.startJail(); err != nil {
-		return err
-	}
-	trace("supervisor: namespaces")
+	trace("supervisor: jail and network")
 	return s.startCommand()
 }
 
@@ -117,25 +120,23 @@ func (s *supervisor) mountRoot() error {
 }
 
 func (s *supervisor) startNetwork(newGateway NewGateway) error {
-	ns, err := netns.New(netns.WithWatch(netns.Watch{Granted: s.order.Plan.hostPorts(), Refused: s.refused}))
-	if err != nil {
+	if err := s.network.Capture(&netns.Watch{Granted: s.order.Plan.hostPorts(), Refused: s.refused}); err != nil {
 		return setupError("network namespace", err)
 	}
-	s.network = ns
 	gateway, err := newGateway(s.order.Plan, s.sink)
 	if err != nil {
 		return setupError("gateway", err)
 	}
 	s.gateway = gateway
-	tcp, udp := ns.Listeners()
-	network := Network{TCP: tcp, Owner: ns.Owner}
+	tcp, udp := s.network.Listeners()
+	network := Network{TCP: tcp, Owner: s.network.Owner}
 	for _, conn := range udp {
 		network.UDP = append(network.UDP, conn)
 	}
 	if err := gateway.Serve(network); err != nil {
 		return setupError("gateway", err)
 	}
-	trace("supervisor: network namespace")
+	trace("supervisor: network captured")
 	return nil
 }
 

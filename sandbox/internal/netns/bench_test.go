@@ -10,6 +10,9 @@ func BenchmarkNew(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
+		if err := n.Capture(nil); err != nil {
+			b.Fatal(err)
+		}
 		n.Close()
 	}
 }

@@ -25,29 +25,39 @@ type Namespace struct {
 	watch *watcher // nil without a Watch
 }
 
-// Option changes what New makes.
-type Option func(*Namespace)
-
-// New makes a network namespace that captures everything. The error is an *Error that names what is missing.
-func New(options ...Option) (*Namespace, error) {
+// New makes a network namespace with nothing in it: no interface is up, so nothing reaches anything, until Capture. The
+// error is an *Error that names what is missing.
+func New() (*Namespace, error) {
 	n := &Namespace{}
-	for _, o := range options {
-		o(n)
-	}
-	if err := inNewNamespace(n.build); err != nil {
-		n.Close()
+	err := onOwnThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fail("network namespace", fixNamespace, fmt.Errorf("unshare: %w", err))
+		}
+		file, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			return fail("network namespace", fixLink, err)
+		}
+		n.file = file
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
 	return n, nil
 }
 
-// inNewNamespace calls f on a thread that is in a new network namespace. Sockets keep the namespace that they were made in.
-func inNewNamespace(f func() error) error {
+// Capture brings the namespace up, with every address captured; with a Watch, where one is given. It is called once, and
+// what fails in it leaves the namespace closed to everything. The error is an *Error that names what is missing.
+func (n *Namespace) Capture(watch *Watch) error {
+	if watch != nil {
+		n.watch = &watcher{Watch: *watch}
+	}
+	// Sockets keep the namespace that they were made in.
 	return onOwnThread(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return fail("network namespace", fixNamespace, fmt.Errorf("unshare: %w", err))
+		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fail("network namespace", fixNamespace, fmt.Errorf("setns: %w", err))
 		}
-		return f()
+		return n.build()
 	})
 }
 
@@ -68,11 +78,6 @@ func onOwnThread(f func() error) error {
 }
 
 func (n *Namespace) build() error {
-	file, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		return fail("network namespace", fixLink, err)
-	}
-	n.file = file
 	ipv6, err := configureLink()
 	if err != nil {
 		return fail("loopback interface", fixLink, err)

@@ -89,14 +89,48 @@ func inUserNamespace(t *testing.T, body func(t *testing.T)) {
 	}
 }
 
-func newNamespace(t *testing.T) *Namespace {
+func newNamespace(t *testing.T) *Namespace { return captured(t, nil) }
+
+func captured(t *testing.T, watch *Watch) *Namespace {
 	t.Helper()
 	n, err := New()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { n.Close() })
+	if err := n.Capture(watch); err != nil {
+		t.Fatal(err)
+	}
 	return n
+}
+
+// Until it is captured, a namespace reaches nothing, itself included.
+func TestClosedUntilCaptured(t *testing.T) {
+	inUserNamespace(t, func(t *testing.T) {
+		n, err := New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.Close()
+		reach := func() (err error) {
+			inside(t, n, func() {
+				var c net.Conn
+				if c, err = net.DialTimeout("tcp4", "127.0.0.1:80", 20*time.Second); err == nil {
+					c.Close()
+				}
+			})
+			return err
+		}
+		if err := reach(); !errors.Is(err, unix.ENETUNREACH) {
+			t.Errorf("before: %v, want ENETUNREACH", err)
+		}
+		if err := n.Capture(nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := reach(); err != nil {
+			t.Errorf("after: %v", err)
+		}
+	})
 }
 
 // inside calls f on a thread that is in the namespace.

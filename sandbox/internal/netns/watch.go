@@ -35,12 +35,8 @@ type Refusal struct {
 	Process       audit.Process  // zero if unknown
 }
 
-// WithWatch adds a Watch. Where the kernel cannot log packets (nfnetlink_log), there is none, and Watching says so.
-func WithWatch(w Watch) Option {
-	return func(n *Namespace) { n.watch = &watcher{Watch: w} }
-}
-
-// Watching tells whether the Watch that was asked for is there. Without it, everything on loopback goes to the listeners.
+// Watching tells whether the Watch that was asked for is there: a kernel that cannot log packets (nfnetlink_log) has none, and
+// everything on loopback goes to the listeners then.
 func (n *Namespace) Watching() bool { return n.watch != nil }
 
 // watcher reads the log of packets (libnetfilter_log's protocol, linux/netfilter/nfnetlink_log.h).

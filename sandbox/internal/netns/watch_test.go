@@ -21,11 +21,7 @@ import (
 func watched(t *testing.T, granted ...uint16) (*Namespace, <-chan Refusal) {
 	t.Helper()
 	refusals := make(chan Refusal, 100)
-	n, err := New(WithWatch(Watch{Granted: granted, Refused: func(r Refusal) { refusals <- r }}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { n.Close() })
+	n := captured(t, &Watch{Granted: granted, Refused: func(r Refusal) { refusals <- r }})
 	if !n.Watching() {
 		if os.Getenv("AGENTJAIL_MUST_WORK") != "" {
 			t.Fatal("packets cannot be logged here")
