@@ -76,6 +76,7 @@ func (s *supervisor) startJail() error {
 		Args: []string{stageProgram, stage.Arg}, Env: stageEnv, Cwd: "/", UID: 0, GID: 0, Init: true,
 		Stdin: s.stdio[0], Stdout: s.stdio[1], Stderr: s.stdio[2], ExtraFiles: []*os.File{theirs, program}, LogLevel: "4",
 	}
+	os.Setenv("GOMAXPROCS", "1") // libcontainer hands it down to its init, which has as little to do as the stage
 	if err := jail.Start(process); err != nil {
 		return setupError("namespaces", err)
 	}

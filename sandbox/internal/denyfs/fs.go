@@ -53,7 +53,6 @@ func New(c Config) (*FS, error) {
 		MaxWrite:             maxWrite,
 		Name:                 "denyfs",
 		Logger:               log.New(io.Discard, "", 0),
-		DisableReadDirPlus:   true,
 		EnableSymlinkCaching: true, // a link that changes is another inode
 		// The kernel then need not ask for security.capability at each write: no file here is set-uid or has any.
 		ExtraCapabilities:    fuse.CAP_HANDLE_KILLPRIV_V2,

@@ -16,7 +16,7 @@ import (
 type listing struct {
 	mu    sync.Mutex
 	fixed []fuse.DirEntry
-	skip  map[string]*entry // names of the private home that a grant lies over
+	skip  map[string]*entry // names that the tree has: those of the private home below them do not show
 	fd    int               // of the private home's directory, -1 without one
 
 	at   uint64 // the offset of the next entry
@@ -70,7 +70,27 @@ func (r *raw) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList
 	if h == nil || h.list == nil {
 		return fuse.EBADF
 	}
-	return fuse.Status(h.list.read(in.Offset, out))
+	return fuse.Status(h.list.read(in.Offset, out.AddDirEntry))
+}
+
+// ReadDirPlus lists an open directory, and answers the lookup of each name that the tree has with it: whoever is about to
+// use many of them need not ask for one after the other. Names of the home are looked up when they are used.
+func (r *raw) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	h := r.files.get(in.Fh)
+	if h == nil || h.list == nil {
+		return fuse.EBADF
+	}
+	return fuse.Status(h.list.read(in.Offset, func(e fuse.DirEntry) bool {
+		answer := out.AddDirLookupEntry(e)
+		if answer == nil {
+			return false
+		}
+		// A zero node is no answer (FUSE_READDIRPLUS in linux/fuse.h).
+		if child := h.list.skip[e.Name]; child != nil && r.entered(r.nodes.entries[child], answer) != fuse.OK {
+			*answer = fuse.EntryOut{}
+		}
+		return true
+	}))
 }
 
 // ReleaseDir closes a directory.
@@ -85,7 +105,8 @@ func (r *raw) FsyncDir(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	return fuse.Status(errnoOf(unix.Fsync(h.list.fd)))
 }
 
-func (l *listing) read(offset uint64, out *fuse.DirEntryList) unix.Errno {
+// read calls add for the entries from an offset on, until it has no room.
+func (l *listing) read(offset uint64, add func(fuse.DirEntry) bool) unix.Errno {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if offset != l.at {
@@ -99,7 +120,7 @@ func (l *listing) read(offset uint64, out *fuse.DirEntryList) unix.Errno {
 			return errnoOf(err)
 		}
 		e.Off = l.at + 1
-		if !out.AddDirEntry(*e) {
+		if !add(*e) {
 			return 0
 		}
 		l.advance()

@@ -263,7 +263,7 @@ func TestListing(t *testing.T) {
 	read := func(offset uint64, size int) (names []string, next uint64) {
 		t.Helper()
 		out := fuse.NewDirEntryList(make([]byte, size), offset)
-		if errno := l.read(offset, out); errno != 0 {
+		if errno := l.read(offset, out.AddDirEntry); errno != 0 {
 			t.Fatal(errno)
 		}
 		entries, err := fuse.ParseDirEntries(out.Bytes())

@@ -189,3 +189,48 @@ func TestNoDevices(t *testing.T) {
 		t.Errorf("the private home has %v, %v", names, err)
 	}
 }
+
+// TestListingAnswersLookups: a listing tells the kernel what it would look up next, for names of the tree alone.
+func TestListingAnswersLookups(t *testing.T) {
+	private := tree(t, "file", "src/")
+	r, sink := rawFor(t, Config{
+		Grants: []Grant{{"/home/u/.cache", true}, {"/home/u/src/p", true}},
+		Home:   HomeConfig{Path: "/home/u", Private: private},
+	})
+	home, _ := r.walk("root", "home", "u")
+	var dir fuse.OpenOut
+	if status := r.OpenDir(nil, &fuse.OpenIn{InHeader: fuse.InHeader{NodeId: home.NodeId}}, &dir); status != fuse.OK {
+		t.Fatal(status)
+	}
+	list := fuse.NewDirEntryList(make([]byte, 4096), 0)
+	if status := r.ReadDirPlus(nil, &fuse.ReadIn{Fh: dir.Fh}, list); status != fuse.OK {
+		t.Fatal(status)
+	}
+	entries, answers, err := fuse.ParseDirLookupEntries(list.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]uint64{}
+	for i, e := range entries {
+		got[e.Name] = answers[i].NodeId
+	}
+	if len(got) != 5 || got["."] != 0 || got[".."] != 0 || got["file"] != 0 {
+		t.Errorf("entries %v; those that the tree has alone are looked up", got)
+	}
+	for _, name := range []string{".cache", "src"} {
+		looked, _ := r.walk("root", "home", "u", name)
+		if got[name] == 0 || got[name] != looked.NodeId {
+			t.Errorf("%s is node %d in the listing, %d in a lookup", name, got[name], looked.NodeId)
+		}
+	}
+	small := fuse.NewDirEntryList(make([]byte, 8), 0)
+	if status := r.ReadDirPlus(nil, &fuse.ReadIn{Fh: dir.Fh}, small); status != fuse.OK || len(small.Bytes()) != 0 {
+		t.Errorf("without room: %v, %d bytes", status, len(small.Bytes()))
+	}
+	if status := r.ReadDirPlus(nil, &fuse.ReadIn{Fh: 1 << 40}, small); status != fuse.EBADF {
+		t.Errorf("no handle: %v", status)
+	}
+	if all := sink.take(); len(all) != 0 {
+		t.Errorf("events %+v", all)
+	}
+}

@@ -99,12 +99,30 @@ type Builder struct {
 
 // Build makes the entries in order.
 func (b *Builder) Build(entries []Entry) error {
+	b.learn(entries)
 	for _, e := range entries {
 		if err := b.mount(e); err != nil {
 			return err
 		}
 	}
 	return b.sealDev(entries)
+}
+
+// manyTargets is from how many mount points in one directory on a listing is cheaper than looking each of them up.
+const manyTargets = 4
+
+// learn lists the directories with many mount points: the kernel gets to know all of a directory by one question to the
+// process that serves the root (FUSE_READDIRPLUS), which it would otherwise ask about each of them. A directory that is itself
+// mounted over is not asked about, and a listing that fails costs time only.
+func (b *Builder) learn(entries []Entry) {
+	mounted, targets := map[string]bool{}, map[string]int{}
+	for _, e := range entries {
+		mounted[e.Target] = true
+		dir := filepath.Dir(e.Target)
+		if targets[dir]++; targets[dir] == manyTargets && !mounted[dir] {
+			os.ReadDir(filepath.Join(b.Root, dir))
+		}
+	}
 }
 
 func (b *Builder) mount(e Entry) error {
