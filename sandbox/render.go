@@ -22,7 +22,7 @@ func (p *Plan) describe() error {
 		"files: every lookup outside the grants is reported; a look below a directory of the private home that is mounted natively (" +
 			strings.Join(p.Home.Dirs, " ") + ") is not",
 		"files: that a directory of a guessed name exists can be told from inside",
-		"files: looks for paths that exist neither here nor on the host are not reported",
+		"files: looks for paths that exist neither here nor on the host are not reported, and for a second after such a look those for the same path are not, whatever the host makes there",
 		"syscalls: a call of a foreign architecture kills the process and is not reported",
 	}
 	return nil

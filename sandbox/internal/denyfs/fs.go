@@ -102,6 +102,9 @@ func (r *raw) String() string { return "denyfs" }
 const (
 	// treeTimeout is how long the kernel may remember what the tree is: that never changes.
 	treeTimeout = time.Hour
+	// absentTimeout is how long it may think that a name exists nowhere: a look at what the host makes meanwhile is neither
+	// reported nor does it find more than before.
+	absentTimeout = time.Second
 
 	dirMode  = unix.S_IFDIR | 0o555
 	fileMode = unix.S_IFREG | 0o444
@@ -163,7 +166,17 @@ func (r *raw) found(cancel <-chan struct{}, tid uint32, q Query, l lookedUp, out
 	case AnswerThrough:
 		return r.entered(r.nodes.walk(q.Path, l.parent, l.name), out)
 	}
-	return fuse.ENOENT
+	if q.Host == HostAbsent {
+		return absent(out)
+	}
+	return fuse.ENOENT // each look at what the host has is asked about, and reported
+}
+
+// absent answers a lookup of what exists nowhere, for a moment: programs look for the same settings again and again. A zero
+// node is ENOENT with a timeout (fuse_lookup_name in fs/fuse/dir.c). Whoever makes the name inside is asked about all the same.
+func absent(out *fuse.EntryOut) fuse.Status {
+	out.SetEntryTimeout(absentTimeout)
+	return fuse.OK
 }
 
 // enter answers a lookup in the two directories that only the supervisor sees.

@@ -234,3 +234,38 @@ func TestListingAnswersLookups(t *testing.T) {
 		t.Errorf("events %+v", all)
 	}
 }
+
+// TestAbsentIsRemembered: only what exists nowhere may be remembered as absent; each look at the host's is a request.
+func TestAbsentIsRemembered(t *testing.T) {
+	private := tree(t, "mine")
+	lstat := func(path string) (os.FileMode, error) {
+		if path == "/home/u/.netrc" || path == "/etc/shadow" {
+			return 0o600, nil
+		}
+		return 0, os.ErrNotExist
+	}
+	r, sink := rawFor(t, Config{
+		HostLstat: lstat, Grants: []Grant{{"/etc/passwd", false}}, Home: HomeConfig{Path: "/home/u", Private: private},
+	})
+	for _, test := range []struct {
+		path   []string
+		status fuse.Status
+		valid  uint64 // seconds
+	}{
+		{[]string{"root", "etc", "ld.so.preload"}, fuse.OK, 1},
+		{[]string{"root", "home", "u", ".gitconfig"}, fuse.OK, 1},
+		{[]string{"root", "etc", "shadow"}, fuse.ENOENT, 0},
+		{[]string{"root", "home", "u", ".netrc"}, fuse.ENOENT, 0},
+	} {
+		out, status := r.walk(test.path...)
+		if status != test.status || out.NodeId != 0 || out.EntryValid != test.valid {
+			t.Errorf("%v: %v, node %d, valid for %d s", test.path, status, out.NodeId, out.EntryValid)
+		}
+	}
+	if out, status := r.walk("root", "home", "u", "mine"); status != fuse.OK || out.NodeId == 0 || out.EntryValid != 0 {
+		t.Errorf("what the private home has: %v, node %d, valid for %d s", status, out.NodeId, out.EntryValid)
+	}
+	if all := sink.take(); len(all) != 2 {
+		t.Errorf("events %+v", all)
+	}
+}
