@@ -105,6 +105,9 @@ const (
 	// absentTimeout is how long it may think that a name exists nowhere: a look at what the host makes meanwhile is neither
 	// reported nor does it find more than before.
 	absentTimeout = time.Second
+	// homeTimeout is how long it may think that a directory of the private home has its name, whatever another run with the
+	// same home does to it. Files are asked for every time: runs may lock each other out by their names.
+	homeTimeout = time.Second
 
 	dirMode  = unix.S_IFDIR | 0o555
 	fileMode = unix.S_IFREG | 0o444
@@ -221,7 +224,10 @@ func (r *raw) entered(n *node, out *fuse.EntryOut) fuse.Status {
 		return fuse.Status(errno)
 	}
 	out.SetAttrTimeout(timeout)
-	if n.kind != nodeThrough && n.kind != nodeHome {
+	switch {
+	case n.kind == nodeHome && n.home.mode == unix.S_IFDIR:
+		out.SetEntryTimeout(homeTimeout)
+	case n.kind != nodeThrough && n.kind != nodeHome:
 		out.SetEntryTimeout(treeTimeout)
 	}
 	return fuse.OK
