@@ -14,7 +14,6 @@ import (
 	"github.com/agentjail/agentjail/sandbox/internal/posture"
 	"github.com/agentjail/agentjail/sandbox/internal/rootfs"
 	"github.com/agentjail/agentjail/sandbox/internal/stage"
-	"github.com/agentjail/agentjail/seccomp"
 )
 
 // treeEntries turns the mounts of a plan into those of package rootfs. Hidden nodes are numbered in the order of the plan,
@@ -110,25 +109,17 @@ func (s *supervisor) place(process *libcontainer.Process) error {
 }
 
 // prepare tells the stage what to run, and gets the listener of its filter.
-func (s *supervisor) prepare() (stage.Ready, seccomp.Policy, error) {
+func (s *supervisor) prepare() (stage.Ready, error) {
 	plan := s.order.Plan
-	policy, err := seccomp.Default(seccomp.Options{Allow: plan.Syscalls})
-	if err != nil {
-		return stage.Ready{}, policy, setupError("filters", err)
-	}
-	program, err := policy.Compile()
-	if err != nil {
-		return stage.Ready{}, policy, setupError("filters", err)
-	}
 	spec := stage.Spec{
 		Argv: plan.Command, Env: plan.Env, Dir: plan.Workdir, UID: plan.Identity.UID, GID: plan.Identity.GID, Umask: plan.Umask,
 		Terminal: s.order.TTYs != [3]bool{}, Landlock: stage.Landlock{Write: writablePlaces(plan)},
 	}
-	for _, in := range program {
+	for _, in := range s.program {
 		spec.Filter = append(spec.Filter, stage.SockFilter(in))
 	}
 	ready, err := s.stage.Prepare(spec)
-	return ready, policy, setupErrorOrNil("filters", err)
+	return ready, setupErrorOrNil("filters", err)
 }
 
 // writablePlaces are the paths inside where Landlock lets the command write; the mounts say the same.

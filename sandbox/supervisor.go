@@ -35,6 +35,8 @@ type supervisor struct {
 	gateway Gateway
 	jail    *libcontainer.Container
 	stage   *stage.Parent
+	filter  seccomp.Policy
+	program seccomp.Program // of filter
 	guard   *seccomp.Supervisor
 	stdio   stdio
 }
@@ -75,10 +77,10 @@ func (s *supervisor) run(newGateway NewGateway) error {
 	}
 	// The network is captured while libcontainer starts its process: nothing in the namespace runs the command before both
 	// are done, and until then no interface in it is up.
-	network := make(chan error, 1)
-	go func() { network <- s.startNetwork(newGateway) }()
+	aside := make(chan error, 1)
+	go func() { aside <- errors.Join(s.startNetwork(newGateway), s.compileFilter()) }()
 	jail := s.startJail()
-	if err := errors.Join(<-network, jail); err != nil {
+	if err := errors.Join(<-aside, jail); err != nil {
 		return err
 	}
 	trace("supervisor: jail and network")
@@ -140,6 +142,13 @@ func (s *supervisor) startNetwork(newGateway NewGateway) error {
 	return nil
 }
 
+func (s *supervisor) compileFilter() (err error) {
+	if s.filter, err = seccomp.Default(seccomp.Options{Allow: s.order.Plan.Syscalls}); err == nil {
+		s.program, err = s.filter.Compile()
+	}
+	return setupErrorOrNil("filters", err)
+}
+
 func (s *supervisor) buildTree() error {
 	mnt := filepath.Join(s.order.Dir, "mnt")
 	builder := rootfs.Builder{Root: s.root, Scratch: filepath.Join(mnt, "files")}
@@ -188,7 +197,7 @@ func (s *supervisor) openTerminal() error {
 // startCommand runs the stage up to the point where the command waits, compares what is with what was planned, and lets
 // the command go when the launcher says that the log is open.
 func (s *supervisor) startCommand() error {
-	ready, filter, err := s.prepare()
+	ready, err := s.prepare()
 	if err != nil {
 		return err
 	}
@@ -200,7 +209,7 @@ func (s *supervisor) startCommand() error {
 		return setupError("posture", fmt.Errorf("the command would not run as planned: %v", report.Differences))
 	}
 	s.guard, err = seccomp.NewSupervisor(seccomp.Config{
-		Policy: filter, Listener: ready.Listener, Init: ready.HostPID, Sink: s.sink, Caller: caller.Of, HostExists: existsOnHost,
+		Policy: s.filter, Listener: ready.Listener, Init: ready.HostPID, Sink: s.sink, Caller: caller.Of, HostExists: existsOnHost,
 	})
 	if err != nil {
 		return setupError("filters", err)
