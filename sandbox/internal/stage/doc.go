@@ -9,8 +9,8 @@
 //	err = p.Go()                           // execve
 //	status, err := p.Wait(onStop)
 //
-// The stage is the program itself, started again with Arg as its first argument and a unix stream socket as file 3: main
-// must call Main then. It forks the command's process with a bare clone(2) into a user namespace of its own, in which the
+// The stage is the program itself, started again with Arg as its first argument and a unix stream socket as file 3. It begins
+// in this package's init function and never gets to main. It forks the command's process with a bare clone(2) into a user namespace of its own, in which the
 // command has the caller's ids and no capability, puts Landlock and the seccomp filter on, hands the filter's listener to
 // the supervisor, and executes the command when the supervisor says so. From then on it reaps, passes signals on and
 // reports, and when the command ends it kills what the command left behind. protocol.go draws the conversation.
@@ -23,5 +23,15 @@
 // says after Go is treated as said by the command: sizes are bounded and values checked.
 package stage
 
-// Arg is the first argument of the process that runs Main.
+import "os"
+
+// Arg is the first argument of a process that is a stage.
 const Arg = "agentjail-stage"
+
+// init is where a stage begins, and ends. Between here and main most of the program's other packages are initialised, which
+// the stage needs none of and which takes longer than all that it does itself.
+func init() {
+	if len(os.Args) > 1 && os.Args[1] == Arg {
+		live()
+	}
+}

@@ -16,9 +16,8 @@ import (
 // socketFD is the file that the supervisor's end of the conversation is inherited as.
 const socketFD = 3
 
-// Main is the life of the stage, and exits with the command's status (128+N for a signal), or with 125. main calls it
-// when the first argument is Arg, before it does anything else.
-func Main() {
+// live is the life of the stage, and exits with the command's status (128+N for a signal), or with 125.
+func live() {
 	runtime.LockOSThread() // on the main thread: it forks, and its death would be the stage's
 	os.Exit(run())
 }
