@@ -60,7 +60,8 @@ type Run struct {
 	group     *limits.Group
 	terminal  *terminal
 	messages  chan wire.Message
-	failed    error // of the connection
+	failed    error       // of the connection
+	broken    *SetupError // a layer that failed while the command ran
 	crashed   []string
 	once      sync.Once
 	recording atomic.Bool // the command may run: lookups are its own from here on

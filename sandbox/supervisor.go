@@ -214,7 +214,7 @@ func (s *supervisor) startCommand() error {
 	if err != nil {
 		return setupError("filters", err)
 	}
-	go s.guard.Serve()
+	go s.serveFilter()
 	if err := s.conn.Send(msgReady, report); err != nil {
 		return err
 	}
@@ -226,6 +226,14 @@ func (s *supervisor) startCommand() error {
 		return err
 	}
 	return s.watch()
+}
+
+// serveFilter answers what the filter asks. Unanswered, the command would wait for ever in its next write: it ends instead.
+func (s *supervisor) serveFilter() {
+	if err := s.guard.Serve(); err != nil {
+		s.conn.Send(msgFailed, asFailure(setupError("filters", err)))
+		s.jail.Signal(unix.SIGKILL)
+	}
 }
 
 // watch lets the command go, passes signals on and waits for the end.

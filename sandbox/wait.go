@@ -4,6 +4,7 @@ package sandbox
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -39,6 +40,9 @@ func (r *Run) Wait() (Result, error) {
 	case reasonSupervisor, reasonLog:
 		result.Code = CodeNotStarted
 	}
+	if r.broken != nil {
+		result.Code = CodeNotStarted
+	}
 	var err error
 	result.Summary, err = r.log.Close(audit.End{Status: result.Code, Reason: reason})
 	if cerr := r.dir.close(); err == nil {
@@ -48,6 +52,9 @@ func (r *Run) Wait() (Result, error) {
 	if err != nil {
 		result.Code = CodeNotStarted
 		return result, r.layered("log", err)
+	}
+	if r.broken != nil {
+		return result, r.broken
 	}
 	return result, nil
 }
@@ -114,6 +121,7 @@ func (r *Run) handle(kind string, decode func(any) error) (endReport, bool) {
 	case msgFailed:
 		var f failure
 		decode(&f)
+		r.broken = &SetupError{Layer: f.Layer, Err: errors.New(f.Err), Fix: f.Fix}
 		r.log.Emit(audit.Event{Class: audit.ClassRun, Action: "run.failed", Decision: audit.Report, Reason: f.Layer + ": " + f.Err})
 	}
 	return endReport{}, false

@@ -8,14 +8,16 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/agentjail/agentjail/internal/audit"
 )
 
-// workers answer notifications at the same time: one slow caller does not hold up another.
-const workers = 4
+// maxWorkers answer notifications at the same time: one slow caller does not hold up another. One waits for the first, and
+// each that finds nobody left to wait starts the next.
+const maxWorkers = 4
 
 // Config is what a Supervisor needs of a run.
 type Config struct {
@@ -40,6 +42,8 @@ type Supervisor struct {
 	connects chan struct{} // a place for each connect that is under way
 	outside  chan func()
 	work     sync.WaitGroup
+	running  atomic.Int32 // workers
+	waiting  atomic.Int32 // of them, for a notification
 	once     sync.Once
 	mu       sync.Mutex // guards failed
 	failed   error
@@ -70,13 +74,20 @@ func NewSupervisor(c Config) (*Supervisor, error) {
 // the run must end.
 func (s *Supervisor) Serve() error {
 	go s.stayOutside()
-	for range workers {
-		s.work.Go(s.serve)
-	}
+	s.spawn()
 	s.work.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.failed
+}
+
+// spawn starts one more worker, up to maxWorkers.
+func (s *Supervisor) spawn() {
+	if s.running.Add(1) > maxWorkers {
+		s.running.Add(-1)
+		return
+	}
+	s.work.Go(s.serve)
 }
 
 // fail keeps the first error of a worker.
@@ -119,7 +130,9 @@ func (s *Supervisor) serve() {
 	}
 	w := &worker{Supervisor: s, path: make([]byte, maxPath)}
 	for {
+		s.waiting.Add(1)
 		ready, err := waitReadable(s.fd, int(s.stop.Fd()))
+		left := s.waiting.Add(-1)
 		if err != nil || !ready {
 			return
 		}
@@ -129,6 +142,9 @@ func (s *Supervisor) serve() {
 			continue // its caller was killed
 		case err != nil:
 			return
+		}
+		if left == 0 {
+			s.spawn()
 		}
 		w.decide(&n)
 	}
