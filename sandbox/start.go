@@ -45,11 +45,8 @@ const stageProgram = "/proc/self/fd/4"
 // time, and no collection before there is something to collect, are enough for what works for a moment and then waits.
 var stageEnv = []string{"PATH=/", "GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=8MiB"}
 
-// startJail builds the run's tree, and has libcontainer make the namespaces and start the stage in them.
+// startJail has libcontainer make the namespaces and start the stage in them.
 func (s *supervisor) startJail() error {
-	if err := s.buildTree(); err != nil {
-		return err
-	}
 	config := jailConfig(s.order.Plan, s.root, s.network.Path())
 	jail, err := libcontainer.Create(filepath.Join(s.order.Dir, "mnt", "state"), s.order.ID, config)
 	if err != nil {
@@ -71,15 +68,15 @@ func (s *supervisor) startJail() error {
 		return setupError("stage", err)
 	}
 	defer program.Close()
-	process := &libcontainer.Process{
+	s.process = &libcontainer.Process{
 		Args: []string{stageProgram, stage.Arg}, Env: stageEnv, Cwd: "/", UID: 0, GID: 0, Init: true,
 		Stdin: s.stdio[0], Stdout: s.stdio[1], Stderr: s.stdio[2], ExtraFiles: []*os.File{theirs, program}, LogLevel: "4",
 	}
 	os.Setenv("GOMAXPROCS", "1") // libcontainer hands it down to its init, which has as little to do as the stage
-	if err := jail.Start(process); err != nil {
+	if err := jail.Start(s.process); err != nil {
 		return setupError("namespaces", err)
 	}
-	if err := s.place(process); err != nil {
+	if err := s.place(); err != nil {
 		return err
 	}
 	trace("supervisor: namespaces")
@@ -87,11 +84,11 @@ func (s *supervisor) startJail() error {
 }
 
 // place has the launcher put the run's first process, and so all that it starts, into the run's cgroup.
-func (s *supervisor) place(process *libcontainer.Process) error {
+func (s *supervisor) place() error {
 	if !s.order.Cgroup {
 		return nil
 	}
-	pid, err := process.Pid()
+	pid, err := s.process.Pid()
 	if err != nil {
 		return setupError("limits", err)
 	}

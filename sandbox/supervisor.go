@@ -34,6 +34,7 @@ type supervisor struct {
 	network *netns.Namespace
 	gateway Gateway
 	jail    *libcontainer.Container
+	process *libcontainer.Process // pid 1 of the run: libcontainer's init, then the stage
 	stage   *stage.Parent
 	filter  seccomp.Policy
 	program seccomp.Program // of filter
@@ -73,6 +74,9 @@ func (s *supervisor) run(newGateway NewGateway) error {
 	}
 	trace("supervisor: order received")
 	if err := s.mountRoot(); err != nil {
+		return err
+	}
+	if err := s.buildTree(); err != nil {
 		return err
 	}
 	// The network is captured while libcontainer starts its process: nothing in the namespace runs the command before both
@@ -254,6 +258,9 @@ func (s *supervisor) watch() error {
 		end = endReport{Code: status.ExitCode()}
 	}
 	trace("supervisor: command ended")
+	s.process.Signal(unix.SIGKILL)
+	s.process.Wait() // its pid namespace is empty then
+	s.jail = nil     // what libcontainer keeps lies in a tmpfs of this mount namespace
 	s.teardown()
 	trace("supervisor: torn down")
 	s.sink.flush()
