@@ -22,7 +22,7 @@ const (
 	hostSlots   = 16
 	hostWait    = 5 * time.Second
 	callerSlots = 16
-	callerWait  = 100 * time.Millisecond
+	callerWait  = 500 * time.Millisecond
 	// interruptGrace is how long an interrupted question goes on, so that a signal that nobody dies of does not make
 	// calls fail that never failed with EINTR before.
 	interruptGrace = 100 * time.Millisecond
