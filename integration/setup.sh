@@ -7,7 +7,7 @@ set -euo pipefail
 
 # Program and Debian package of each tool that a test calls.
 TOOLS="gcc:gcc git:git curl:curl python3:python3 ip:iproute2 ps:procps sysctl:procps npm:npm node:nodejs unshare:util-linux
-  useradd:passwd flock:util-linux bash:bash"
+  useradd:passwd sudo:sudo flock:util-linux bash:bash"
 PEERS="bwrap:bubblewrap runc:runc firejail:firejail rg:ripgrep socat:socat"
 
 install_missing() { # PROGRAM:PACKAGE...

@@ -77,12 +77,14 @@ func (f doctorFacts) restricted() bool {
 
 func fixFuse(f doctorFacts, t trial) string {
 	switch {
+	case t.Fix != "":
+		return t.Fix
 	case t.Errno == unix.ENOENT && f.Container != "":
 		return f.inContainer()
 	case t.Errno == unix.ENOENT || t.Errno == unix.ENODEV || t.Errno == unix.ENXIO:
 		return fixAbsent
 	case t.Errno == unix.EACCES && f.FuseMode != "" && f.FuseMode != "0666":
-		return "sudo chmod 0666 /dev/fuse\n" +
+		return "start runs with sudo, which opens it for them, or open it to everybody:\nsudo chmod 0666 /dev/fuse\n" +
 			`echo 'KERNEL=="fuse", MODE="0666"' | sudo tee /etc/udev/rules.d/99-fuse.rules   # to keep it`
 	}
 	return fixPrivilege(f, t)

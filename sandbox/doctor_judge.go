@@ -82,7 +82,10 @@ func checkMounts(f doctorFacts) DoctorCheck {
 }
 
 func checkFiles(f doctorFacts) DoctorCheck {
-	c, _ := f.needed("files", "a FUSE root, which reports what is denied", trialFuse, fixFuse)
+	c, t := f.needed("files", "a FUSE root, which reports what is denied", trialFuse, fixFuse)
+	if c.Status == DoctorOK {
+		c.Detail = t.Text
+	}
 	return c
 }
 

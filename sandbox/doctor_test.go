@@ -100,6 +100,10 @@ var doctorHosts = map[string]doctorFacts{
 		f.Trials[trialLimits] = trial{Error: "the bus is gone\nand so is systemd", Fix: "one line\nand another"}
 		f.Trials[trialState] = trial{Error: "/srv: permission denied", Errno: unix.EACCES, Text: "/srv/agentjail"}
 	}),
+	"sudo-closed": goodHost().with(func(f *doctorFacts) {
+		f.FuseMode = "0600"
+		f.Trials[trialFuse] = failed(&closedError{1000, unix.EACCES, unix.EPERM})
+	}),
 	"old-but-works": goodHost().with(func(f *doctorFacts) {
 		f.Release, f.UID = "5.15.0-generic", 0
 		f.Trials[trialNetwork] = trial{}
@@ -189,6 +193,9 @@ func TestDoctorFixes(t *testing.T) {
 		"the package knows":         {fixPrivilege(good, trial{Errno: unix.ENOENT, Fix: "modprobe x"}), "modprobe x"},
 		"fuse module":               {fixFuse(good, trial{Errno: unix.ENODEV}), "modprobe fuse"},
 		"fuse permission":           {fixFuse(good.with(func(f *doctorFacts) { f.FuseMode = "0600" }), trial{Errno: unix.EACCES}), "chmod 0666"},
+		"fuse permission of root":   {fixFuse(good, failed(&closedError{1000, unix.EACCES, unix.EPERM})), "CAP_MKNOD"},
+		"fuse permission of all":    {fixFuse(good.with(func(f *doctorFacts) { f.FuseMode = "0600" }), trial{Errno: unix.EACCES}), "with sudo"},
+		"fuse in a device cgroup":   {fixFuse(good.with(func(f *doctorFacts) { f.Container = "docker" }), trial{Errno: unix.EPERM}), "--device /dev/fuse"},
 		"proc is covered":           {fixProc(good, trial{Errno: unix.EPERM}), "mountinfo"},
 		"landlock off":              {fixLandlock(good, trial{Errno: unix.EOPNOTSUPP}), "lsm=landlock,lockdown"},
 		"second listener":           {fixFilter(good, trial{Errno: unix.EBUSY}), "outside"},
@@ -260,7 +267,7 @@ func TestDoctorSeesWhatIsTakenAway(t *testing.T) {
 }
 
 func TestDoctorWordByHand(t *testing.T) {
-	for _, args := range [][]string{{DoctorArg}, {DoctorArg, "command", "1", "1"}, {DoctorArg, "x", "y", "z", "0"}} {
+	for _, args := range [][]string{{DoctorArg}, {DoctorArg, "command", "1", "1", "1"}, {DoctorArg, "x", "y", "z", "0", "0"}} {
 		cmd := exec.Command("/proc/self/exe", args...)
 		out, err := cmd.CombinedOutput()
 		if cmd.ProcessState.ExitCode() != CodeNotStarted || !strings.Contains(string(out), "own use") {

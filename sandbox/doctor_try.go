@@ -29,7 +29,7 @@ const DoctorArg = "agentjail-doctor"
 // The doctor's processes follow those of a run, so that what works for them works there. Each tries what its counterpart
 // does and writes the outcomes to file 3, one JSON object a line; the first one reads them.
 //
-//	caller ─ user (after sudo: becomes the caller of sudo) ─ supervisor (user and mount namespace: mounts, FUSE, network)
+//	caller ─ user (under sudo: becomes the caller of sudo) ─ supervisor (user and mount namespace: mounts, FUSE, network)
 //	       ─ init (all other namespaces, /proc) ─ command (nested user namespace: filter, Landlock)
 const (
 	roleUser       = "user"
@@ -40,6 +40,7 @@ const (
 
 const (
 	outcomeFD   = 3
+	nodeFD      = 4                // of the supervisor under sudo, where it needs one: see invoker
 	doctorTime  = 20 * time.Second // for all of them
 	maxOutcomes = 100
 )
@@ -66,15 +67,11 @@ func tryNamespaces(id Identity) map[string]trial {
 	done := make(chan error, 1)
 	go func() {
 		defer w.Close()
-		if id.UID != os.Getuid() {
-			who := &syscall.Credential{Uid: uint32(id.UID), Gid: uint32(id.GID)}
-			for _, gid := range groupsOf(id) {
-				who.Groups = append(who.Groups, uint32(gid))
-			}
-			done <- startTrial(ctx, w, roleUser, id, &syscall.SysProcAttr{Credential: who})
+		if forInvoker(id) {
+			done <- startTrial(ctx, []*os.File{w}, roleUser, id, &syscall.SysProcAttr{})
 			return
 		}
-		trySupervisor(ctx, w, id)
+		trySupervisor(ctx, w, id, nil)
 		done <- nil
 	}()
 	lines := bufio.NewScanner(r)
@@ -90,15 +87,15 @@ func tryNamespaces(id Identity) map[string]trial {
 	return trials
 }
 
-// startTrial runs one of the doctor's processes to its end.
-func startTrial(ctx context.Context, w *os.File, role string, id Identity, attr *syscall.SysProcAttr) error {
+// startTrial runs one of the doctor's processes to its end. The first of its files is the one for outcomes.
+func startTrial(ctx context.Context, files []*os.File, role string, id Identity, attr *syscall.SysProcAttr) error {
 	// The death signal comes when the thread that forked ends (prctl(2), PR_SET_PDEATHSIG).
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Args = []string{"agentjail", DoctorArg, role, strconv.Itoa(id.UID), strconv.Itoa(id.GID)}
+	cmd.Args = []string{"agentjail", DoctorArg, role, strconv.Itoa(id.UID), strconv.Itoa(id.GID), strconv.Itoa(len(files))}
 	cmd.Env = []string{}
-	cmd.ExtraFiles = []*os.File{w}
+	cmd.ExtraFiles = files
 	attr.Pdeathsig = unix.SIGKILL
 	cmd.SysProcAttr = attr
 	return cmd.Run()
@@ -115,7 +112,7 @@ func tell(w *os.File, name string, t trial) {
 func DoctorChild() {
 	w := os.NewFile(outcomeFD, "outcomes")
 	var st unix.Stat_t
-	if len(os.Args) != 5 || unix.Fstat(outcomeFD, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
+	if len(os.Args) != 6 || unix.Fstat(outcomeFD, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
 		fmt.Fprintln(os.Stderr, "agentjail: this word is for agentjail's own use")
 		os.Exit(CodeNotStarted)
 	}
@@ -129,9 +126,13 @@ func DoctorChild() {
 	}
 	switch os.Args[2] {
 	case roleUser:
-		trySupervisor(ctx, w, id)
+		asUser(ctx, w, id)
 	case roleSupervisor:
-		asSupervisor(ctx, w, id)
+		var node *os.File
+		if os.Args[5] == "2" {
+			node = os.NewFile(nodeFD, "fuse node")
+		}
+		asSupervisor(ctx, w, id, node)
 	case roleInit:
 		asInit(ctx, w, id)
 	case roleCommand:
@@ -140,9 +141,26 @@ func DoctorChild() {
 	os.Exit(0)
 }
 
+// asUser becomes the user who called sudo, as Start does.
+func asUser(ctx context.Context, w *os.File, id Identity) {
+	i, err := becomeInvoker(id)
+	if err != nil {
+		tell(w, trialUser, failed(err))
+		return
+	}
+	// A change of ids clears the death signal (prctl(2)).
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		os.Exit(CodeNotStarted)
+	}
+	trySupervisor(ctx, w, id, i.files())
+	if i.closed != nil {
+		tell(w, trialFuse, failed(i.closed))
+	}
+}
+
 // trySupervisor makes the first user namespace, as Start does.
-func trySupervisor(ctx context.Context, w *os.File, id Identity) {
-	err := startTrial(ctx, w, roleSupervisor, id, &syscall.SysProcAttr{
+func trySupervisor(ctx context.Context, w *os.File, id Identity, files []*os.File) {
+	err := startTrial(ctx, append([]*os.File{w}, files...), roleSupervisor, id, &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: id.UID, Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: id.GID, Size: 1}},
@@ -150,18 +168,22 @@ func trySupervisor(ctx context.Context, w *os.File, id Identity) {
 	tell(w, trialUser, failed(err))
 }
 
-func asSupervisor(ctx context.Context, w *os.File, id Identity) {
+func asSupervisor(ctx context.Context, w *os.File, id Identity, node *os.File) {
 	dir, err := tryMounts()
 	tell(w, trialMounts, failed(err))
 	if err == nil {
-		dev, err := rootfs.MountFUSE(dir)
+		dev, err := rootfs.MountFUSE(dir, node)
 		if err == nil {
 			dev.Close()
 		}
-		tell(w, trialFuse, failed(err))
+		t := failed(err)
+		if node != nil {
+			t.Text = fmt.Sprintf("/dev/fuse is closed to uid %d; under sudo, a run opens it by a device node of its own", id.UID)
+		}
+		tell(w, trialFuse, t)
 	}
 	tell(w, trialNetwork, tryNetwork())
-	err = startTrial(ctx, w, roleInit, id, &syscall.SysProcAttr{
+	err = startTrial(ctx, []*os.File{w}, roleInit, id, &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS |
 			unix.CLONE_NEWCGROUP,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}},
@@ -223,7 +245,7 @@ func asInit(ctx context.Context, w *os.File, id Identity) {
 	if err != nil {
 		return
 	}
-	err = startTrial(ctx, w, roleCommand, id, &syscall.SysProcAttr{
+	err = startTrial(ctx, []*os.File{w}, roleCommand, id, &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: id.UID, HostID: 0, Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: id.GID, HostID: 0, Size: 1}},

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // fixFor says what a user can do about a layer that could not be built; `agentjail doctor` says more.
@@ -19,10 +21,13 @@ func fixFor(layer string, err error) string {
 	case "user namespace":
 		return userNamespaceFix()
 	case "file system root":
-		if errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			return "load the fuse module, or pass --device /dev/fuse to the container"
+		case errors.Is(err, unix.EACCES):
+			return "open it to its users: chmod 0666 /dev/fuse; or start agentjail with sudo"
 		}
-		return "make /dev/fuse accessible: chmod 0666 /dev/fuse, or pass --device /dev/fuse to the container"
+		return "a container needs --device /dev/fuse; agentjail doctor says more"
 	case "log":
 		return "make room or choose another place with XDG_STATE_HOME"
 	default:

@@ -59,6 +59,7 @@ type Run struct {
 	files     *denyfs.FS
 	group     *limits.Group
 	terminal  *terminal
+	invoker   invoker
 	messages  chan wire.Message
 	failed    error       // of the connection
 	broken    *SetupError // a layer that failed while the command ran
@@ -84,8 +85,8 @@ func (r *Run) start() error {
 	if err := r.limit(id); err != nil {
 		return err
 	}
-	if err := becomeInvoker(r.plan.Identity); err != nil {
-		return r.layered("identity", err)
+	if err := r.becomeInvoker(); err != nil {
+		return err
 	}
 	// The supervisor's start takes time that what it will be told to build can be made ready in.
 	if err := r.spawn(); err != nil {
@@ -97,7 +98,9 @@ func (r *Run) start() error {
 		return err
 	}
 	order := buildOrder{ID: r.dir.id, Dir: r.dir.path, Plan: r.plan, TTYs: r.ttys(), Cgroup: r.group != nil}
-	if err := r.conn.Send(msgBuild, order); err != nil {
+	err := r.conn.Send(msgBuild, order, r.invoker.files()...)
+	r.invoker.close()
+	if err != nil {
 		return &SetupError{Layer: "supervisor", Err: err}
 	}
 	opened := make(chan error, 1)
@@ -128,13 +131,22 @@ func (r *Run) limit(id string) error {
 	}
 	group, err := limits.Create(limits.Spec{
 		Memory: l.Memory, Pids: l.Pids, CPUs: l.CPUs, Run: id,
-		Leaving: unix.Getuid() == 0 && r.plan.Identity.UID != 0, // see becomeInvoker
+		Leaving: forInvoker(r.plan.Identity), // see becomeInvoker
 	})
 	if err != nil {
 		return r.layered("limits", err)
 	}
 	r.group = group
 	return nil
+}
+
+// becomeInvoker leaves root, where this process is that for the user who called sudo.
+func (r *Run) becomeInvoker() error {
+	var err error
+	if r.invoker, err = becomeInvoker(r.plan.Identity); err != nil {
+		return r.layered("identity", err)
+	}
+	return r.layered("file system root", r.invoker.closed)
 }
 
 // open makes what outlives the supervisor: the run's directory, its log, and its private home.

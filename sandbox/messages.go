@@ -10,7 +10,7 @@ import (
 
 // The messages between launcher (A) and supervisor (B); docs/protocol.md draws them.
 //
-//	A -> B  build     the plan, and where the run's files are
+//	A -> B  build     the plan, and where the run's files are; + a device node of FUSE, where sudo has to open it for the user
 //	B -> A  fuse      + the device: A serves the run's root from here on
 //	B -> A  terminal  + the master of the run's pty, where there is one
 //	B -> A  place     the pid of the run's first process: A puts it into the cgroup

@@ -30,7 +30,8 @@ type supervisor struct {
 	conn    *wire.Conn
 	sink    *forwarder
 	order   buildOrder
-	root    string // of the run's tree, in this mount namespace
+	fuse    *os.File // see invoker; nil: the host's device
+	root    string   // of the run's tree, in this mount namespace
 	network *netns.Namespace
 	gateway Gateway
 	jail    *libcontainer.Container
@@ -69,7 +70,7 @@ func (s *supervisor) run(newGateway NewGateway) error {
 	if s.network, err = netns.New(); err != nil {
 		return setupError("network namespace", err)
 	}
-	if err := s.receive(msgBuild, &s.order); err != nil {
+	if err := s.receiveOrder(); err != nil {
 		return err
 	}
 	trace("supervisor: order received")
@@ -91,19 +92,34 @@ func (s *supervisor) run(newGateway NewGateway) error {
 	return s.startCommand()
 }
 
-// receive waits for one message of a kind.
-func (s *supervisor) receive(kind string, body any) error {
+// expect waits for one message of a kind.
+func (s *supervisor) expect(kind string) (wire.Message, error) {
 	m, err := s.conn.Recv()
+	if err == nil && m.Kind != kind {
+		m.Close()
+		err = fmt.Errorf("a %q message came where %q was expected", m.Kind, kind)
+	}
+	return m, err
+}
+
+// receive waits for one message of a kind that brings no file.
+func (s *supervisor) receive(kind string, body any) error {
+	m, err := s.expect(kind)
+	if err != nil || body == nil {
+		return err
+	}
+	return m.Decode(body)
+}
+
+func (s *supervisor) receiveOrder() error {
+	m, err := s.expect(msgBuild)
 	if err != nil {
 		return err
 	}
-	if m.Kind != kind {
-		return fmt.Errorf("a %q message came where %q was expected", m.Kind, kind)
+	if len(m.Files) > 0 {
+		s.fuse = m.Files[0]
 	}
-	if body == nil {
-		return nil
-	}
-	return m.Decode(body)
+	return m.Decode(&s.order)
 }
 
 // mountRoot mounts the FUSE file system that the launcher serves. This process keeps no copy of its device: when the
@@ -116,7 +132,10 @@ func (s *supervisor) mountRoot() error {
 	if err := rootfs.Scratch(mnt, "fuse", "files", "state"); err != nil {
 		return setupError("mounts", err)
 	}
-	dev, err := rootfs.MountFUSE(filepath.Join(mnt, "fuse"))
+	dev, err := rootfs.MountFUSE(filepath.Join(mnt, "fuse"), s.fuse)
+	if s.fuse != nil {
+		s.fuse.Close()
+	}
 	if err != nil {
 		return setupError("file system root", err)
 	}

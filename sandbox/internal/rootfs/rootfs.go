@@ -54,21 +54,6 @@ type Error struct {
 func (e *Error) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.Path, e.Err) }
 func (e *Error) Unwrap() error { return e.Err }
 
-// MountFUSE mounts a FUSE file system at dir and returns its device. The device must be opened by a process of the
-// user namespace that mounts it (fuse_fill_super in fs/fuse/inode.c).
-func MountFUSE(dir string) (*os.File, error) {
-	dev, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
-	if err != nil {
-		return nil, &Error{"open", "/dev/fuse", unwrap(err)}
-	}
-	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", dev.Fd())
-	if err := unix.Mount("agentjail", dir, "fuse", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
-		dev.Close()
-		return nil, &Error{"mount a FUSE file system at", dir, err}
-	}
-	return dev, nil
-}
-
 // Private makes every mount of this namespace private, so that nothing done here shows on the host.
 func Private() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
@@ -272,12 +257,4 @@ func ReadOnly(path string) error {
 		return &Error{"make read-only", path, err}
 	}
 	return nil
-}
-
-func unwrap(err error) error {
-	var p *os.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
 }
