@@ -121,7 +121,7 @@ func Sudo() (uid, gid int, ok bool) {
 	}
 	uid, err1 := strconv.Atoi(os.Getenv("SUDO_UID"))
 	gid, err2 := strconv.Atoi(os.Getenv("SUDO_GID"))
-	return uid, gid, err1 == nil && err2 == nil && uid > 0 && gid > 0
+	return uid, gid, err1 == nil && err2 == nil && uid > 0 && gid >= 0
 }
 
 // hostFiles is the real file system.
