@@ -88,6 +88,9 @@ func (r *Run) start() error {
 	if err := r.becomeInvoker(); err != nil {
 		return err
 	}
+	if err := checkReach(r.plan); err != nil {
+		return err
+	}
 	// The supervisor's start takes time that what it will be told to build can be made ready in.
 	if err := r.spawn(); err != nil {
 		return err
