@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"io/fs"
 	"path/filepath"
 	"strings"
 )
@@ -18,10 +19,11 @@ func (c *compiler) commandFiles(command []string) error {
 	return c.program(path, 0)
 }
 
-// program grants one executable and, for a script, its interpreter.
+// program grants one executable and, for a script, its interpreter. What cannot be executed is not granted: a link in the
+// working directory could lead to any file.
 func (c *compiler) program(path string, depth int) error {
 	target, info, err := c.resolve(path)
-	if err != nil || !info.Mode().IsRegular() {
+	if err != nil || !isExecutable(info) {
 		return nil
 	}
 	if c.covering(target) == nil {
@@ -36,10 +38,27 @@ func (c *compiler) program(path string, depth int) error {
 	if depth > 0 {
 		return nil // an interpreter is a program, not another script
 	}
-	if interpreter := c.interpreter(target); interpreter != "" {
-		return c.program(interpreter, depth+1)
+	interpreter := c.interpreter(target)
+	if interpreter == "" || c.isCommands(target) && !c.onPath(interpreter) {
+		return nil
 	}
-	return nil
+	return c.program(interpreter, depth+1)
+}
+
+func isExecutable(info fs.FileInfo) bool { return info.Mode().IsRegular() && info.Mode()&0o111 != 0 }
+
+// isCommands tells whether the command, or that of an earlier run, can have written what a canonical path names: the first line
+// of a script there must not widen a run.
+func (c *compiler) isCommands(path string) bool {
+	m := c.covering(path)
+	return within(c.dir, path) || m != nil && m.Writable
+}
+
+// onPath tells whether a program is the one that the caller's PATH has under its name.
+func (c *compiler) onPath(program string) bool {
+	found, _, err := c.canonical(c.lookPath(filepath.Base(program)))
+	target, _, err2 := c.canonical(program)
+	return err == nil && err2 == nil && found == target
 }
 
 // packageRoot is the outermost node_modules directory that holds a program, "" if none does: npm puts an agent's
@@ -73,8 +92,8 @@ func (c *compiler) interpreter(path string) string {
 	return ""
 }
 
-// lookPath finds an executable as execvp(3) would, in absolute directories of PATH only: the working directory is the
-// agent's, and what lies there must never be chosen by a bare name.
+// lookPath finds an executable as execvp(3) would, in absolute directories of PATH outside of the working directory only:
+// what lies there is the agent's, and must never be chosen by a bare name.
 func (c *compiler) lookPath(name string) string {
 	if strings.Contains(name, "/") {
 		return c.expand(name)
@@ -83,9 +102,11 @@ func (c *compiler) lookPath(name string) string {
 		if !filepath.IsAbs(dir) {
 			continue
 		}
+		if real, _, err := c.canonical(dir); err != nil || within(c.dir, real) {
+			continue
+		}
 		full := filepath.Join(dir, name)
-		if _, info, err := (&compiler{host: c.host, symlinks: map[string]string{}}).resolve(full); err == nil &&
-			info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+		if _, info, err := c.canonical(full); err == nil && isExecutable(info) {
 			return full
 		}
 	}
@@ -102,30 +123,37 @@ func (c *compiler) variable(name string) string {
 }
 
 // worktree grants the repository that a git worktree belongs to. The `.git` file lies in the working directory, where an
-// earlier run could have written it, so it is believed only if the repository points back: `gitdir` there is written by
-// `git worktree add` on the host (gitrepository-layout(5)).
+// earlier run could have written it, so it is believed only if the repository points back: `gitdir` is written by
+// `git worktree add` on the host (gitrepository-layout(5)). That file is the repository's word only where it lies in the
+// repository's own `worktrees`, which no link and no `commondir` of the command's can make of another place.
 func (c *compiler) worktree() error {
 	gitfile := filepath.Join(c.dir, ".git")
 	info, err := c.host.Files.Lstat(gitfile)
 	if err != nil || !info.Mode().IsRegular() {
 		return nil
 	}
-	admin, ok := strings.CutPrefix(c.firstLine(gitfile), "gitdir: ")
-	if !ok || !filepath.IsAbs(admin) || c.firstLine(filepath.Join(admin, "gitdir")) != gitfile {
+	written, ok := strings.CutPrefix(c.firstLine(gitfile), "gitdir: ")
+	if !ok || !filepath.IsAbs(written) {
 		return nil
 	}
-	common := filepath.Join(admin, c.firstLine(filepath.Join(admin, "commondir")))
+	admin, _, err := c.canonical(written)
+	if err != nil || filepath.Base(filepath.Dir(admin)) != "worktrees" || c.firstLine(filepath.Join(admin, "gitdir")) != gitfile {
+		return nil
+	}
+	common := filepath.Dir(filepath.Dir(admin))
+	if filepath.Join(admin, c.firstLine(filepath.Join(admin, "commondir"))) != common {
+		return nil
+	}
 	for _, name := range []string{"HEAD", "objects", "refs"} {
 		if _, err := c.host.Files.Lstat(filepath.Join(common, name)); err != nil {
 			return nil
 		}
 	}
-	dir, _, err := c.resolve(common)
-	if err != nil {
-		return requestErrorf("git worktree: %q: %v", common, reason(err))
+	if _, _, err := c.resolve(written); err != nil { // its links are part of the run's tree
+		return requestErrorf("git worktree: %q: %v", written, reason(err))
 	}
 	writable := c.policy.Files().Workdir == "rw"
-	return c.add(Mount{Kind: Bind, Target: dir, Source: dir, Dir: true, Writable: writable, Origin: "git worktree"})
+	return c.add(Mount{Kind: Bind, Target: common, Source: common, Dir: true, Writable: writable, Origin: "git worktree"})
 }
 
 func (c *compiler) firstLine(path string) string {

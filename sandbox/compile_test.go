@@ -19,7 +19,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// fakeFiles is a host's file system: a path ending in / is a directory, "-> x" a link, anything else the content of a file.
+// fakeFiles is a host's file system: a path ending in / is a directory, "-> x" a link, "data" a file that is no
+// program, anything else the content of a file.
 type fakeFiles map[string]string
 
 type fakeInfo struct {
@@ -41,6 +42,8 @@ func (f fakeFiles) Lstat(path string) (fs.FileInfo, error) {
 			mode = fs.ModeSymlink
 		} else if v == "socket" {
 			mode = fs.ModeSocket
+		} else if v == "data" {
+			mode = 0o600
 		}
 		return fakeInfo{filepath.Base(path), mode}, nil
 	}
@@ -239,6 +242,86 @@ func TestWorktree(t *testing.T) {
 		if m, ok := plan.mount("/home/ann/src/main/.git"); ok != want || want && !m.Writable {
 			t.Errorf("pointing back to %q: granted %v", back, ok)
 		}
+	}
+}
+
+// The admin directory of a worktree that is believed lies in its repository: nothing in the working directory can name another.
+func TestWorktreeForged(t *testing.T) {
+	for name, admin := range map[string]string{
+		"a directory of the command's":       "/home/ann/src/app/fake",
+		"one that is called worktrees":       "/home/ann/src/app/worktrees/x",
+		"a link to the repository, and back": "/home/ann/src/app/repo/worktrees/../../worktrees/x",
+	} {
+		host := fakeHost()
+		files := host.Files.(fakeFiles)
+		files["/home/ann/src/app/.git"] = "gitdir: " + admin + "\n"
+		files["/home/ann/src/app/repo"] = "-> ../main/.git"
+		for _, f := range []string{"HEAD", "objects/x", "refs/x"} {
+			files["/home/ann/src/main/.git/"+f] = ""
+		}
+		for _, dir := range []string{"/home/ann/src/app/fake", "/home/ann/src/app/worktrees/x", "/home/ann/src/worktrees/x"} {
+			files[dir+"/gitdir"] = "/home/ann/src/app/.git\n"
+			files[dir+"/commondir"] = "../../../main/.git\n"
+		}
+		files["/home/ann/src/app/fake/commondir"] = "../../main/.git\n"
+		plan, err := Compile(base(t), host, []string{"true"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range plan.Mounts {
+			if m.Origin == "git worktree" {
+				t.Errorf("%s: granted %+v", name, m)
+			}
+		}
+	}
+}
+
+// The first line of a script that the command can have written grants nothing but a program of the caller's PATH.
+func TestScriptOfTheWorkdir(t *testing.T) {
+	for line, want := range map[string]string{
+		"#!/home/ann/.ssh/id":                            "",
+		"#!/usr/bin/env /home/ann/.ssh/id":               "",
+		"#!/usr/bin/env -S -u /home/ann/.ssh/id /bin/sh": "",
+		"#!/home/ann/src/app/evil/env /home/ann/.ssh/id": "",
+		"#!/home/ann/src/app/link":                       "",
+		"#!/usr/bin/env agent":                           "",
+		"#!/usr/bin/env node":                            "/home/ann/.nvm/bin/node",
+		"#!/home/ann/.nvm/bin/node":                      "/home/ann/.nvm/bin/node",
+	} {
+		host := fakeHost()
+		host.Environ[0] = "PATH=/home/ann/src/app/bin:/home/ann/.nvm/bin:/usr/bin"
+		files := host.Files.(fakeFiles)
+		files["/home/ann/src/app/run.sh"] = line + "\n"
+		files["/home/ann/src/app/link"] = "-> /home/ann/.ssh/id"
+		files["/home/ann/src/app/bin/agent"] = "-> /home/ann/.ssh/id"
+		delete(files, "/home/ann/.nvm/bin/agent")
+		plan, err := Compile(base(t), host, []string{"./run.sh"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, m := range plan.Mounts {
+			if m.Origin == "command" {
+				got += m.Target
+			}
+		}
+		if got != want {
+			t.Errorf("%s: granted %q, want %q", line, got, want)
+		}
+	}
+}
+
+// A command that is a link to what cannot be executed grants nothing.
+func TestCommandNotExecutable(t *testing.T) {
+	host := fakeHost()
+	host.Files.(fakeFiles)["/home/ann/src/app/run"] = "-> /home/ann/.ssh/id"
+	host.Files.(fakeFiles)["/home/ann/.ssh/id"] = "data"
+	plan, err := Compile(base(t), host, []string{"./run"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, ok := plan.mount("/home/ann/.ssh/id"); ok {
+		t.Errorf("granted %+v", m)
 	}
 }
 

@@ -58,6 +58,14 @@ func (c *compiler) resolve(path string) (string, fs.FileInfo, error) {
 	return current, info, nil
 }
 
+// canonical resolves a path and leaves the run's tree as it is.
+func (c *compiler) canonical(path string) (string, fs.FileInfo, error) {
+	if path == "" {
+		return "", nil, fs.ErrNotExist
+	}
+	return (&compiler{host: c.host, symlinks: map[string]string{}}).resolve(path)
+}
+
 // link makes a symbolic link of the host part of the run's tree.
 func (c *compiler) link(at, to string) {
 	if c.covering(at) == nil && !isKernelPath(at) {
