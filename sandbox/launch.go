@@ -81,6 +81,9 @@ func Start(plan Plan, options Options) (*Run, error) {
 
 func (r *Run) start() error {
 	trace("launcher: start")
+	if err := checkStdio(r.options); err != nil {
+		return err
+	}
 	id := ulid.Make().String()
 	if err := r.limit(id); err != nil {
 		return err

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// checkStdio refuses standard files that are a way out. The command inherits them as they are, from the host's namespaces:
+// below a directory it could open everything, and a socket of the host's network could be connected anew, or send to anybody,
+// where no gateway sees it. Connected unix streams, which programs make where a pipe would do, reach their other end alone.
+func checkStdio(o Options) error {
+	for i, f := range []*os.File{o.Stdin, o.Stdout, o.Stderr} {
+		if f == nil {
+			continue
+		}
+		name := []string{"standard input", "standard output", "standard error"}[i]
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+			return requestErrorf("%s: %v", name, err)
+		}
+		switch st.Mode & unix.S_IFMT {
+		case unix.S_IFREG, unix.S_IFIFO, unix.S_IFCHR, unix.S_IFBLK:
+		case unix.S_IFDIR:
+			return requestErrorf("%s is a directory, through which the command could open all that the host has; use a file or a pipe", name)
+		case unix.S_IFSOCK:
+			if !isPipeLike(int(f.Fd())) {
+				return requestErrorf("%s is a socket of the host, with which the command could pass the network's rules by; put a pipe between, such as cat", name)
+			}
+		default:
+			return requestErrorf("%s is neither a file nor a pipe nor a terminal", name)
+		}
+	}
+	return nil
+}
+
+// isPipeLike tells whether a socket is a connected unix stream: neither connect(2) nor an address of sendto(2) moves it
+// elsewhere (unix(7)).
+func isPipeLike(fd int) bool {
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	kind, err2 := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	_, err3 := unix.Getpeername(fd)
+	return err == nil && err2 == nil && err3 == nil && domain == unix.AF_UNIX && (kind == unix.SOCK_STREAM || kind == unix.SOCK_SEQPACKET)
+}
