@@ -20,21 +20,24 @@ const (
 	typeMask       = 0xf        // SOCK_NONBLOCK and SOCK_CLOEXEC left out (socket(2))
 	setIDBits      = 0o6000     // S_ISUID and S_ISGID
 	writeFlags     = unix.O_WRONLY | unix.O_RDWR | unix.O_CREAT | unix.O_TRUNC
-	prSetPtracer   = 0x59616d61 // Yama
+	makeFlags      = unix.O_CREAT | unix.O_TMPFILE&^unix.O_DIRECTORY // with these open(2) has a mode
+	prSetPtracer   = 0x59616d61                                      // Yama
 )
 
 // argumentRules are the calls whose verdict depends on an argument.
 func argumentRules() map[string]rule {
 	write := Verdict{Kind: Write}
-	opens := func(flags int) rule { return orElse(allowed, when(write, hasBits(flags, writeFlags))) }
+	opens := func(flags, mode int) rule {
+		return orElse(allowed, when(refused, hasBits(flags, makeFlags), hasBits(mode, setIDBits)), when(write, hasBits(flags, writeFlags)))
+	}
 	modes := func(mode int) rule { return orElse(write, when(refused, hasBits(mode, setIDBits))) }
 	nodes := func(mode int) rule {
 		regular := test{Arg: mode, Mask: unix.S_IFMT, In: []uint32{0, unix.S_IFREG, unix.S_IFIFO, unix.S_IFSOCK}, Not: true}
 		return orElse(write, when(refused, regular), when(refused, hasBits(mode, setIDBits)))
 	}
 	return map[string]rule{
-		"open":       opens(1),
-		"openat":     opens(2),
+		"open":       opens(1, 2),
+		"openat":     opens(2, 3),
 		"chmod":      modes(1),
 		"fchmod":     modes(1),
 		"fchmodat":   modes(2),

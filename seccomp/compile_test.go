@@ -246,6 +246,10 @@ func TestVerdicts(t *testing.T) {
 		{"openat", [6]uint64{0, 0, unix.O_RDONLY | unix.O_CLOEXEC | unix.O_DIRECTORY}, Allow},
 		{"openat", [6]uint64{0, 0, unix.O_WRONLY}, Write},
 		{"openat", [6]uint64{0, 0, unix.O_RDONLY | unix.O_CREAT}, Write},
+		{"openat", [6]uint64{0, 0, unix.O_WRONLY | unix.O_CREAT, 0o755}, Write},
+		{"openat", [6]uint64{0, 0, unix.O_WRONLY | unix.O_CREAT, 0o4755}, Deny},
+		{"openat", [6]uint64{0, 0, unix.O_RDWR | unix.O_TMPFILE, 0o2755}, Deny},
+		{"openat", [6]uint64{0, 0, unix.O_RDONLY | unix.O_DIRECTORY, 0o4755}, Allow}, // there is no mode without a file to make
 		{"fchmodat", [6]uint64{0, 0, 0o755}, Write},
 		{"fchmodat", [6]uint64{0, 0, 0o4755}, Deny},
 		{"mknodat", [6]uint64{0, 0, unix.S_IFIFO | 0o644}, Write},
