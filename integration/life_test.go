@@ -94,6 +94,22 @@ func TestSignals(t *testing.T) {
 			}
 		})
 	}
+	// nohup(1), and a shell's background jobs: what the caller ignores is not passed on.
+	for name, signal := range map[string]syscall.Signal{"INT": syscall.SIGINT, "HUP": syscall.SIGHUP} {
+		t.Run("ignored "+name, func(t *testing.T) {
+			p := newPlace(t)
+			script := fmt.Sprintf("trap '' %s; exec agentjail run --quiet -- sh -c 'touch ready; while ! [ -e end ]; do sleep 0.1; done; exit 7'", name)
+			c, out := start(t, p, "sh", "-c", script)
+			eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
+			c.Process.Signal(signal)
+			time.Sleep(200 * time.Millisecond) // a signal that is passed on would end the command by then
+			os.WriteFile(p.project+"/end", nil, 0o666)
+			c.Wait()
+			if code := c.ProcessState.ExitCode(); code != 7 {
+				t.Errorf("exit %d, output %q", code, out.String())
+			}
+		})
+	}
 	t.Run("not caught", func(t *testing.T) {
 		p := newPlace(t)
 		c, out := start(t, p, "agentjail", "run", "--quiet", "--", "sh", "-c", "touch ready; exec sleep 300")

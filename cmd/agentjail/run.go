@@ -185,8 +185,7 @@ func runPlan(plan sandbox.Plan, copies []string, p printer) error {
 	if err != nil {
 		return err
 	}
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
+	signals := passedOn()
 	go func() {
 		for s := range signals {
 			if n, ok := s.(unix.Signal); ok {
@@ -206,6 +205,18 @@ func runPlan(plan sandbox.Plan, copies []string, p printer) error {
 		return cli.Exit("", result.Code)
 	}
 	return nil
+}
+
+// passedOn are the signals that this process gets for the command. One that the caller has ignored stays so, as the command
+// alone would have inherited it: nohup(1), and a shell's background jobs.
+func passedOn() <-chan os.Signal {
+	signals := make(chan os.Signal, 16)
+	for _, s := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2} {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
+	}
+	return signals
 }
 
 // stopSelf stops this process as Ctrl-Z would have, and returns when the shell continues it.
