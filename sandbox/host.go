@@ -56,12 +56,21 @@ func Probe(r Request) (Host, error) {
 }
 
 // StateDir is agentjail's directory below XDG_STATE_HOME, or below the home where that is not set
-// (XDG Base Directory Specification 0.8).
+// (XDG Base Directory Specification 0.8). Links on the way to it are resolved: grants are compared with it, and nothing is
+// mounted through a link.
 func StateDir(home string) string {
-	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "agentjail")
+	dir := filepath.Join(home, ".local/state/agentjail")
+	if state := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(state) {
+		dir = filepath.Join(state, "agentjail")
 	}
-	return filepath.Join(home, ".local/state/agentjail")
+	for rest, at := "", dir; ; rest, at = filepath.Join(filepath.Base(at), rest), filepath.Dir(at) {
+		if real, err := filepath.EvalSymlinks(at); err == nil {
+			return filepath.Join(real, rest)
+		}
+		if at == filepath.Dir(at) {
+			return dir
+		}
+	}
 }
 
 func requestedWorkdir(asked string) (string, error) {

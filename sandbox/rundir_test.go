@@ -73,3 +73,30 @@ func TestRemoveTree(t *testing.T) {
 		t.Errorf("the target of a link was touched: %v", err)
 	}
 }
+
+// The state directory may lie behind links, before and after it is made.
+func TestStateDirLinked(t *testing.T) {
+	real, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(real, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, made := range []bool{false, true} {
+		if made {
+			if err := os.MkdirAll(filepath.Join(real, "state/agentjail"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Setenv("XDG_STATE_HOME", filepath.Join(link, "state"))
+		if got, want := StateDir("/home/ann"), filepath.Join(real, "state/agentjail"); got != want {
+			t.Errorf("made %v: %q, want %q", made, got, want)
+		}
+		t.Setenv("XDG_STATE_HOME", "")
+		if got, want := StateDir(link), filepath.Join(real, ".local/state/agentjail"); got != want {
+			t.Errorf("made %v: %q, want %q", made, got, want)
+		}
+	}
+}
