@@ -8,6 +8,8 @@
 // denial stands beside the same action where it is allowed: a denial that passes because a tool was missing proves nothing.
 // The helper of the scripts that speaks to the kernel is integration/probe.
 //
+// Every line of every log that a test looks at is compared with docs/events.schema.json, and with the lines around it.
+//
 // The names and public addresses of network tests exist in a network namespace that test.sh makes; see lib.sh. Run by hand
 // with go test, the package skips: it needs that set-up.
 //
@@ -17,12 +19,12 @@
 // Commands for scripts, besides those of testscript:
 //
 //	exits CODE COMMAND...          run a command that must end with exactly this code
-//	denied [-n N] [-errno E] [-severity S] [-exe PATTERN] CLASS ACTION TARGET
+//	denied [-n N] [-errno E] [-severity S] [-exe PATTERN] [-reason PATTERN] [-detail PATTERN] CLASS ACTION TARGET
 //	                               the newest run's log holds such an event; each word is an anchored regular expression.
 //	                               -n asks for exactly N attempts
 //	allowed ..., event ...         the same for allowed accesses, and for any decision
 //	log                            set $LOG to the newest run's log, $RUN to its id
-//	sound                          the newest run's log is complete: sequence, first and last event
+//	sound                          the newest run's log is complete: its last event fits those before it
 //	snapshot DIR, unchanged DIR    remember a tree of the host, compare it with what was remembered
 //	seen TEXT, resolved NAME       a server of the test got this text, was asked for this name
 //	trust                          write the test's certificate authority to ca.pem

@@ -3,7 +3,8 @@
 package integration
 
 import (
-	"bufio"
+	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -11,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -36,6 +38,8 @@ type event struct {
 	Prov     string          `json:"provenance"`
 	Detail   json.RawMessage `json:"detail"`
 	Prev     string          `json:"prev"`
+
+	hash string // of the line, which the next one must name
 }
 
 func (e event) String() string {
@@ -64,25 +68,40 @@ func newestLog(state string) (path, run string, err error) {
 }
 
 func readLog(path string) ([]event, error) {
-	f, err := os.Open(path)
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	events, err := parseLog(data)
+	if err == nil {
+		err = linked(events)
+	}
+	return events, err
+}
+
+// parseLog reads the lines of a log. Each must be whole, printable ASCII, and as the published schema says.
+func parseLog(data []byte) ([]event, error) {
 	var events []event
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
+	for line := range bytes.Lines(data) {
+		text, whole := bytes.CutSuffix(line, []byte("\n"))
+		number := len(events) + 1
+		if i := slices.IndexFunc(text, func(b byte) bool { return b < ' ' || b > '~' }); i >= 0 {
+			return nil, fmt.Errorf("line %d holds byte %#x", number, text[i])
+		}
 		var e event
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			return nil, fmt.Errorf("line %d: %w: %q", len(events)+1, err, lines.Text())
+		if err := json.Unmarshal(text, &e); err != nil {
+			return nil, fmt.Errorf("line %d: %w: %q", number, err, text)
 		}
-		if i := slices.IndexFunc(lines.Bytes(), func(b byte) bool { return b < ' ' || b > '~' }); i >= 0 {
-			return nil, fmt.Errorf("line %d holds byte %#x", len(events)+1, lines.Bytes()[i])
+		if err := checkSchema(text); err != nil {
+			return nil, fmt.Errorf("line %d: %w: %s", number, err, text)
 		}
+		if !whole {
+			return nil, fmt.Errorf("line %d has no end", number)
+		}
+		e.hash = fmt.Sprintf("%x", sha256.Sum256(text))
 		events = append(events, e)
 	}
-	return events, lines.Err()
+	return events, nil
 }
 
 // newestEvents are the events of the newest run.
@@ -94,30 +113,69 @@ func newestEvents(state string) ([]event, error) {
 	return readLog(path)
 }
 
-// sound checks what every log of a run that ended must be: numbered without a gap, of one run, with a first and a last event.
-func sound(events []event) error {
+// linked checks what every log must be, ended or not: numbered without a gap, of one run, chained, with a first event, and
+// with a process for every denial that one process made.
+func linked(events []event) error {
+	prev := strings.Repeat("0", 2*sha256.Size)
 	for i, e := range events {
-		if e.Seq != uint64(i)+1 {
+		switch {
+		case (i == 0) != (e.Class == "run" && e.Action == "run.start"):
+			return fmt.Errorf("line %d is %v", i+1, e)
+		case e.Seq != uint64(i)+1:
 			return fmt.Errorf("line %d has sequence %d", i+1, e.Seq)
-		}
-		if e.Run != events[0].Run {
+		case e.Run != events[0].Run:
 			return fmt.Errorf("line %d is of run %s", i+1, e.Run)
+		case e.Prev != prev:
+			return fmt.Errorf("line %d names %s as the hash of the line before, which is %s", i+1, e.Prev, prev)
+		case unattributed(e):
+			return fmt.Errorf("line %d does not say who: %v", i+1, e)
 		}
-	}
-	if len(events) < 2 || events[0].Class != "run" || events[0].Action != "run.start" {
-		return errors.New("the first event is not run start")
-	}
-	if last := events[len(events)-1]; last.Class != "run" || last.Action != "run.end" {
-		return fmt.Errorf("the last event is not run end: %v", last)
+		prev = e.hash
 	}
 	return nil
 }
 
+// sound checks the last event of a run that ended against those before it.
+func sound(events []event) error {
+	if len(events) == 0 {
+		return errors.New("the log is empty")
+	}
+	before, last := events[:len(events)-1], events[len(events)-1]
+	if last.Class != "run" || last.Action != "run.end" {
+		return fmt.Errorf("the last event is not run end: %v", last)
+	}
+	var end struct {
+		Counts map[string]map[string]int
+		Head   string
+	}
+	if err := json.Unmarshal(last.Detail, &end); err != nil {
+		return err
+	}
+	counts := map[string]map[string]int{}
+	for _, e := range before {
+		if counts[e.Class] == nil {
+			counts[e.Class] = map[string]int{}
+		}
+		counts[e.Class][e.Decision] += e.attempts()
+	}
+	if !reflect.DeepEqual(end.Counts, counts) || end.Head != last.Prev {
+		return fmt.Errorf("run end says %v and head %s; the lines before it are %v with head %s", end.Counts, end.Head, counts, last.Prev)
+	}
+	return nil
+}
+
+// unattributed tells whether an event lacks the process that it must name. A line that stands for many accesses may be of
+// several processes; what the gateway sees may come from one that is gone.
+func unattributed(e event) bool {
+	ofProcess := e.Class == "file" || e.Class == "exec" || e.Class == "unix" || e.Class == "syscall"
+	return ofProcess && e.Count == 0 && (e.PID == 0 || e.Exe == "" || len(e.Argv) == 0)
+}
+
 // query is a pattern of events, made of the words of a script line.
 type query struct {
-	attempts                                            int // -1: any number but none
-	decision                                            string
-	class, action, target, errno, severity, exe, reason *regexp.Regexp
+	attempts                                                    int // -1: any number but none
+	decision                                                    string
+	class, action, target, errno, severity, exe, reason, detail *regexp.Regexp
 }
 
 func parseQuery(decision string, args []string) (query, error) {
@@ -125,7 +183,7 @@ func parseQuery(decision string, args []string) (query, error) {
 	flags := flag.NewFlagSet("query", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.IntVar(&q.attempts, "n", -1, "")
-	patterns := map[string]**regexp.Regexp{"errno": &q.errno, "severity": &q.severity, "exe": &q.exe, "reason": &q.reason}
+	patterns := map[string]**regexp.Regexp{"errno": &q.errno, "severity": &q.severity, "exe": &q.exe, "reason": &q.reason, "detail": &q.detail}
 	words := map[string]*string{}
 	for name := range patterns {
 		words[name] = flags.String(name, "", "")
@@ -134,7 +192,7 @@ func parseQuery(decision string, args []string) (query, error) {
 		return q, err
 	}
 	if flags.NArg() < 1 || flags.NArg() > 3 {
-		return q, errors.New("usage: [-n N] [-errno E] [-severity S] [-exe PATTERN] [-reason PATTERN] CLASS [ACTION [TARGET]]")
+		return q, errors.New("usage: [-n N] [-errno E] [-severity S] [-exe PATTERN] [-reason PATTERN] [-detail PATTERN] CLASS [ACTION [TARGET]]")
 	}
 	for i, to := range []**regexp.Regexp{&q.class, &q.action, &q.target} {
 		patterns[[]string{"class", "action", "target"}[i]] = to
@@ -163,7 +221,7 @@ func (q query) matches(e event) bool {
 		text string
 	}{
 		{q.class, e.Class}, {q.action, e.Action}, {q.target, e.Target}, {q.errno, e.Errno},
-		{q.severity, e.Severity}, {q.exe, e.Exe}, {q.reason, e.Reason},
+		{q.severity, e.Severity}, {q.exe, e.Exe}, {q.reason, e.Reason}, {q.detail, string(e.Detail)},
 	} {
 		if p.re != nil && !p.re.MatchString(p.text) {
 			return false

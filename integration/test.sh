@@ -50,6 +50,7 @@ integration() { # [REGEXP]
   CGO_ENABLED=0 go build -o "$tmp/probe" ./integration/probe
   go test -c -o "$tmp/integration.test" ./integration
   as_root install -m 0755 bin/agentjail "$tmp/probe" "$tmp/integration.test" "$BASE/bin"
+  as_root install -m 0644 docs/events.schema.json "$BASE"
   as_root cp -r integration/testdata "$BASE/testdata"
   as_root chmod -R a+rX "$BASE/testdata"
   rm -rf "$tmp"
