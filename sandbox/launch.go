@@ -120,6 +120,10 @@ func (r *Run) start() error {
 		Process: audit.Process{PID: ready.PID}, Detail: detail(map[string]any{"posture": ready.Posture, "coverage": ready.Coverage}),
 	})
 	r.reportWithheld()
+	// No command runs without its posture on record.
+	if err := r.log.Flush(); err != nil {
+		return r.layered("log", err)
+	}
 	r.recording.Store(true)
 	if err := r.conn.Send(msgGo, nil); err != nil {
 		return &SetupError{Layer: "supervisor", Err: err}

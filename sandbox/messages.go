@@ -16,7 +16,7 @@ import (
 //	B -> A  place     the pid of the run's first process: A puts it into the cgroup
 //	A -> B  placed
 //	B -> A  ready     the command's pid and its posture; the command is waiting
-//	A -> B  go        the log is open, run.start is in it
+//	A -> B  go        run.start and the posture are in the log
 //	B -> A  started
 //	B -> A  event     an event for the log; dropped: how many did not fit
 //	A -> B  signal    for the command; continue: after a stop

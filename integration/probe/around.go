@@ -141,26 +141,6 @@ func hold(args []string) error {
 	return execute(command)
 }
 
-// userns0 is a host that allows no user namespace: /proc/sys/user/max_user_namespaces counts per namespace (namespaces(7)).
-func userns0(args []string) error {
-	_, command, err := afterDashes(args)
-	if err != nil {
-		return err
-	}
-	if os.Getenv("PROBE_STAGE") == "" {
-		c := exec.Command("/proc/self/exe", os.Args[1:]...)
-		c.Env = append(os.Environ(), "PROBE_STAGE=1")
-		c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
-		c.SysProcAttr = ownUser()
-		return exitLike(c.Run())
-	}
-	if err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0); err != nil {
-		return err
-	}
-	os.Unsetenv("PROBE_STAGE")
-	return execute(command)
-}
-
 // forks makes children that do nothing until the parent's end, and says how many there were before the kernel refused.
 func forks(args []string) error {
 	n, err := strconv.Atoi(strings.Join(args, ""))

@@ -93,6 +93,29 @@ func TestStartOnABadDisk(t *testing.T) {
 	}
 }
 
+// TestFlush: after it an event is in the file, or the caller knows that it is not.
+func TestFlush(t *testing.T) {
+	r, path := started(t)
+	r.Emit(denied(ClassFile, "/flushed"))
+	if err := r.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if report, err := Verify(mustOpen(t, path)); err != nil || report.Events != 2 {
+		t.Errorf("the log has %d lines after Flush (%v)", report.Events, err)
+	}
+	closed(t, r, path)
+
+	r, _ = onBadDisk(t, 0, badDisk{left: 500, err: unix.ENOSPC})
+	if err := r.Start(nil); err != nil {
+		t.Fatal(err)
+	}
+	r.Emit(denied(ClassFile, "/"+strings.Repeat("x", 500)))
+	if err := r.Flush(); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("Flush returned %v", err)
+	}
+	r.Close(End{})
+}
+
 // TestSyncFails: the disk's word counts, once the run is long enough to ask for it.
 func TestSyncFails(t *testing.T) {
 	r, _ := onBadDisk(t, 0, badDisk{left: 1 << 20, sync: unix.EIO})

@@ -48,6 +48,7 @@ type Recorder struct {
 	closeErr  error
 
 	wake    chan struct{} // events wait
+	flushes chan chan struct{}
 	closing chan End
 	done    chan struct{} // the writer has ended
 	failed  chan struct{} // closed with the first write error
@@ -80,7 +81,8 @@ func Open(o Options) (*Recorder, error) {
 	r := &Recorder{
 		run: o.Run, opened: time.Now(), folder: newFolder(), chain: newChain(o.Run), head: firstPrev,
 		dropped: make(map[Class]uint64),
-		wake:    make(chan struct{}, 1), closing: make(chan End), done: make(chan struct{}), failed: make(chan struct{}),
+		wake:    make(chan struct{}, 1), flushes: make(chan chan struct{}), closing: make(chan End),
+		done: make(chan struct{}), failed: make(chan struct{}),
 	}
 	log, err := createLog(o.Path)
 	if err != nil {
@@ -191,6 +193,15 @@ func writable(t time.Time) bool {
 	return year >= 1970 && year <= 9999
 }
 
+// Flush returns when the kernel has every event that Emit queued before, or the error that keeps it from having them. It is
+// called between Start and Close.
+func (r *Recorder) Flush() error {
+	flushed := make(chan struct{})
+	r.flushes <- flushed
+	<-flushed
+	return r.Err()
+}
+
 // Failed is closed when the log, or a copy of it, can no longer be written. Err then says why.
 func (r *Recorder) Failed() <-chan struct{} { return r.failed }
 
@@ -221,6 +232,9 @@ func (r *Recorder) writer() {
 		select {
 		case <-r.wake:
 			r.drain(false)
+		case flushed := <-r.flushes:
+			r.drain(false)
+			close(flushed)
 		case <-tick.C:
 			r.drain(true)
 			r.sync()
