@@ -85,17 +85,12 @@ func (r *Run) start() error {
 		return err
 	}
 	id := ulid.Make().String()
-	if err := r.limit(id); err != nil {
-		return err
-	}
+	limited := r.limit(id)
 	if err := r.becomeInvoker(); err != nil {
 		return err
 	}
-	if err := checkReach(r.plan); err != nil {
-		return err
-	}
-	// The supervisor's start takes time that what it will be told to build can be made ready in.
-	if err := r.spawn(); err != nil {
+	if err := r.begin(limited); err != nil {
+		r.openLog(id) // for the refusal; where it fails as well, the first error is the one to print
 		return err
 	}
 	trace("launcher: supervisor started")
@@ -151,34 +146,50 @@ func (r *Run) limit(id string) error {
 }
 
 // becomeInvoker leaves root, where this process is that for the user who called sudo.
-func (r *Run) becomeInvoker() error {
-	var err error
-	if r.invoker, err = becomeInvoker(r.plan.Identity); err != nil {
-		return r.layered("identity", err)
+func (r *Run) becomeInvoker() (err error) {
+	r.invoker, err = becomeInvoker(r.plan.Identity)
+	return r.layered("identity", err)
+}
+
+// begin starts the supervisor, where nothing that is known by now keeps the run from starting. That takes time in which what the
+// supervisor will be told to build can be made ready.
+func (r *Run) begin(limited error) error {
+	if limited != nil {
+		return limited
 	}
-	return r.layered("file system root", r.invoker.closed)
+	if r.invoker.closed != nil {
+		return r.layered("file system root", r.invoker.closed)
+	}
+	if err := checkReach(r.plan); err != nil {
+		return err
+	}
+	return r.spawn()
 }
 
 // open makes what outlives the supervisor: the run's directory, its log, and its private home.
 func (r *Run) open(id string) error {
+	if err := r.openLog(id); err != nil {
+		return err
+	}
+	if r.plan.Home.Ephemeral {
+		r.plan = r.plan.withHome(r.dir.home())
+	}
+	if err := r.furnish(); err != nil {
+		return r.layered("private home", err)
+	}
+	files, err := denyfs.New(denyfsConfig(r.plan, r.log, r.isOurs))
+	r.files = files
+	return r.layered("file system root", err)
+}
+
+func (r *Run) openLog(id string) error {
 	dir, err := newRunDir(r.plan.State, id)
 	if err != nil {
 		return r.layered("log", err)
 	}
 	r.dir = dir
-	if r.log, err = audit.Open(audit.Options{Path: dir.log(), Copies: r.options.Copies, Run: dir.id}); err != nil {
-		return r.layered("log", err)
-	}
-	if r.plan.Home.Ephemeral {
-		r.plan = r.plan.withHome(dir.home())
-	}
-	if err := r.furnish(); err != nil {
-		return r.layered("private home", err)
-	}
-	if r.files, err = denyfs.New(denyfsConfig(r.plan, r.log, r.isOurs)); err != nil {
-		return r.layered("file system root", err)
-	}
-	return nil
+	r.log, err = audit.Open(audit.Options{Path: dir.log(), Copies: r.options.Copies, Run: dir.id})
+	return r.layered("log", err)
 }
 
 // furnish makes the directories of the private home that are mounted, and those that the real home has under a name which
@@ -359,6 +370,7 @@ func (r *Run) abandon(cause error) {
 	}
 	r.stop()
 	if r.log != nil {
+		r.log.Start(r.startDetail()) // where the refusal came before it
 		r.log.Emit(audit.Event{Class: audit.ClassRun, Action: "run.refused", Decision: audit.Deny, Reason: cause.Error()})
 		r.log.Close(audit.End{Status: 125, Reason: "not started"})
 	}
