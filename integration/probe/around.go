@@ -22,7 +22,7 @@ import (
 const newNamespaces = 0x7E020000
 
 // filter takes system calls away from a command, as an older kernel or a stricter container would. The name "namespaces"
-// stands for every way of making one.
+// stands for every way of making one, "listener" for seccomp(2) with the flag of Linux 5.0 alone.
 func filter(args []string) error {
 	before, command, err := afterDashes(args)
 	if err != nil || len(before) != 1 {
@@ -35,8 +35,12 @@ func filter(args []string) error {
 		if errno == 0 {
 			return fmt.Errorf("%s: unknown errno %q", name, word)
 		}
-		if name == "namespaces" {
+		switch name {
+		case "namespaces":
 			program = append(program, refuseNamespaces(errno)...)
+			continue
+		case "listener":
+			program = append(program, refuseFlag(unix.SYS_SECCOMP, 1, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, errno)...)
 			continue
 		}
 		nr, err := number(name)
@@ -70,13 +74,18 @@ func refuse(nr uintptr, errno uint32) []bpf.Instruction {
 
 func refuseNamespaces(errno uint32) []bpf.Instruction {
 	program := append(refuse(unix.SYS_UNSHARE, errno), refuse(unix.SYS_CLONE3, uint32(unix.ENOSYS))...)
-	return append(program,
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.SYS_CLONE, SkipTrue: 4},
-		bpf.LoadAbsolute{Off: 16, Size: 4}, // the low half of the first argument
-		bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: newNamespaces, SkipTrue: 1},
+	return append(program, refuseFlag(unix.SYS_CLONE, 0, newNamespaces, errno)...)
+}
+
+// refuseFlag refuses a call if an argument has one of some bits.
+func refuseFlag(nr uintptr, argument, bits, errno uint32) []bpf.Instruction {
+	return []bpf.Instruction{
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(nr), SkipTrue: 4},
+		bpf.LoadAbsolute{Off: 16 + 8*argument, Size: 4}, // the low half, on machines that begin with it
+		bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: bits, SkipTrue: 1},
 		bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | errno},
 		bpf.LoadAbsolute{Off: 0, Size: 4},
-	)
+	}
 }
 
 func install(program []bpf.Instruction) error {

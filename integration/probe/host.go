@@ -47,8 +47,7 @@ func userns0(args []string) error {
 	return execute(command)
 }
 
-// disk gives a command a small file system at a directory, of which only some bytes are left. The command is the caller
-// again, without any privilege of its own: those of an ordinary user end with the exec (capabilities(7)).
+// disk gives a command a small file system at a directory, of which only some bytes are left.
 func disk(args []string) error {
 	before, command, err := afterDashes(args)
 	if err != nil {
@@ -62,6 +61,31 @@ func disk(args []string) error {
 	if flags.NArg() != 1 {
 		return errors.New("which directory?")
 	}
+	return mounting(command, func() error { return fullTmpfs(flags.Arg(0), *free) })
+}
+
+// cover puts an empty file that nobody may open over a file, for a command alone.
+func cover(args []string) error {
+	before, command, err := afterDashes(args)
+	if err != nil || len(before) != 1 {
+		return errors.New("usage: cover FILE -- COMMAND")
+	}
+	return mounting(command, func() error {
+		empty, err := os.CreateTemp("", "cover")
+		if err != nil {
+			return err
+		}
+		defer os.Remove(empty.Name())
+		if err := empty.Chmod(0); err != nil {
+			return err
+		}
+		return unix.Mount(empty.Name(), before[0], "", unix.MS_BIND, "")
+	})
+}
+
+// mounting runs a command in a mount namespace, as the caller again and without any privilege of its own: those of an
+// ordinary user end with the exec (capabilities(7)).
+func mounting(command []string, mount func() error) error {
 	if !isAgain() {
 		attr := &syscall.SysProcAttr{}
 		if os.Getuid() != 0 {
@@ -71,7 +95,10 @@ func disk(args []string) error {
 		attr.Cloneflags |= unix.CLONE_NEWNS
 		return again(attr)
 	}
-	if err := fullTmpfs(flags.Arg(0), *free); err != nil {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("private mounts: %w", err)
+	}
+	if err := mount(); err != nil {
 		return err
 	}
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
@@ -82,9 +109,6 @@ func disk(args []string) error {
 
 // fullTmpfs mounts a file system of 1 MiB and the free bytes, and fills the 1 MiB.
 func fullTmpfs(dir string, free int64) error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("private mounts: %w", err)
-	}
 	const full = 1 << 20
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0755", full+free)); err != nil {
 		return fmt.Errorf("tmpfs: %w", err)
