@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -27,6 +28,7 @@ func runCommand() *cli.Command {
 		Description: "The command sees the working directory and the system's programs, and reaches the hosts of its profile.\n" +
 			"Exit codes: the command's own; 128+N for signal N; 124 when the deadline ended it; 125 when agentjail could not\n" +
 			"or would not start it; 126 and 127 as a shell would.",
+		HideHelpCommand: true, // "help" and "h" may be commands to run
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "profile", Usage: "policy `NAME`; chosen by the command's name otherwise"},
 			&cli.StringFlag{Name: "policy", Usage: "policy `FILE`, on top of the profile"},
@@ -51,6 +53,9 @@ func runCommand() *cli.Command {
 
 func runAction(c *cli.Context) error {
 	command := c.Args().Slice()
+	if len(command) == 0 || command[0] == "" {
+		return errors.New("which command? agentjail run [flags] [--] COMMAND [ARG...]")
+	}
 	host, err := sandbox.Probe(sandbox.Request{Workdir: c.String("workdir")})
 	if err != nil {
 		return err
@@ -77,7 +82,7 @@ func runAction(c *cli.Context) error {
 // policyFrom layers the profile, the policy file and the flags.
 func policyFrom(c *cli.Context, command []string) (profiles.Policy, error) {
 	name := c.String("profile")
-	if name == "" && len(command) > 0 {
+	if name == "" {
 		name = profiles.ForCommand(command[0])
 	}
 	policy, err := profiles.Named(name)
