@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -203,37 +204,132 @@ func TestO06Killed(t *testing.T) {
 	if code != 0 || !strings.Contains(stderr, "ended without") {
 		t.Errorf("the run after a crash: exit %d, stderr %q: it must work, and report the crash", code, stderr)
 	}
+	checkCrash(t, p)
 }
 
-// TestO06Supervisor: the death of the supervisor ends the run with an event, not with a hang.
-func TestO06Supervisor(t *testing.T) {
-	t.Parallel()
+// checkCrash checks what the log of the newest run says of a run that was killed, and what verify says of that one's own.
+func checkCrash(t *testing.T, p place) {
+	t.Helper()
+	events, err := newestEvents(p.state)
+	if err == nil {
+		err = sound(events)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(events, func(e event) bool { return e.Action == "run.crashed" })
+	if i < 0 {
+		t.Fatalf("no crash is on record:\n%s", listing(events))
+	}
+	crashed := events[i].Target
+	if stdout, stderr, code := p.run(t, "agentjail", "verify", crashed); code != 3 || !strings.Contains(stdout, crashed) {
+		t.Errorf("verify of the killed run %s: exit %d, %q %q", crashed, code, stdout, stderr)
+	}
+	p.must(t, "agentjail", "run", "--quiet", "--", "true")
+	if events, err = newestEvents(p.state); err != nil {
+		t.Fatal(err)
+	}
+	if i := slices.IndexFunc(events, func(e event) bool { return e.Action == "run.crashed" }); i >= 0 {
+		t.Errorf("reported again: %v", events[i])
+	}
+}
+
+// TestA07Before: a gateway that dies before the command is executed means no command. It is a part of the supervisor.
+func TestA07Before(t *testing.T) {
 	p := newPlace(t)
-	c, out := start(t, p, "agentjail", "run", "--", "sh", "-c", "touch ready; sleep 300")
-	eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
-	for _, pid := range childrenOf(t, c.Process.Pid) {
-		syscall.Kill(pid, syscall.SIGKILL)
+	refused := 0
+	for i := range 8 {
+		os.Remove(p.project + "/started")
+		c, out := start(t, p, "agentjail", "run", "--quiet", "--allow-net", "allowed.test", "--", "sh", "-c", "touch started; sleep 300")
+		eventually(t, "there is a supervisor", func() bool { return len(children(c.Process.Pid)) > 0 })
+		time.Sleep(time.Duration(i*i) * time.Millisecond)
+		for _, pid := range children(c.Process.Pid) {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+		c.Wait()
+		if code := c.ProcessState.ExitCode(); code != 125 {
+			t.Fatalf("exit %d, output %q", code, out.String())
+		}
+		events, err := newestEvents(p.state)
+		if err == nil {
+			err = sound(events)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := events[len(events)-2]; last.Action == "run.refused" {
+			refused++
+			if exists(p.project + "/started") {
+				t.Errorf("the log says that nothing was started, and the command was: %v", last)
+			}
+		}
+	}
+	if refused == 0 {
+		t.Error("the supervisor was never killed before the command was executed")
+	}
+}
+
+// TestA07After: a gateway that dies while the command talks ends the run. Nothing arrives afterwards, and nothing is left
+// that could send it.
+func TestA07After(t *testing.T) {
+	t.Parallel()
+	s := needNet(t)
+	p := newPlace(t)
+	mark := "gateway-" + filepath.Base(p.root)
+	p.write(t, "talk.py", `
+import os, socket, sys, time
+count = 0
+while True:
+    count += 1
+    try:
+        with socket.create_connection(("allowed.test", 7), timeout=5) as s:
+            s.sendall(b"%s-%d\n" % (sys.argv[1].encode(), count))
+            s.recv(100)
+    except OSError as err:
+        print(err, flush=True)
+    if count == 3: open("ready", "w").close()
+    time.sleep(0.01)
+`)
+	c, out := start(t, p, "agentjail", "run", "--quiet", "--allow-net", "allowed.test:7", "--", "python3", "talk.py", mark)
+	eventually(t, "the command talks", func() bool { return exists(p.project+"/ready") && s.heard(mark+"-3") })
+	events, err := newestEvents(p.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := events[1].PID
+	for _, child := range children(c.Process.Pid) {
+		syscall.Kill(child, syscall.SIGKILL)
 	}
 	c.Wait()
-	if code := c.ProcessState.ExitCode(); code == 0 || code < 0 {
+	if code := c.ProcessState.ExitCode(); code != 125 {
 		t.Errorf("exit %d, output %q", code, out.String())
+	}
+	if events[1].Action != "run.posture" || exists(fmt.Sprintf("/proc/%d", pid)) {
+		t.Errorf("the command is still there, or never was: %v", events[1])
+	}
+	arrived := s.count(mark)
+	time.Sleep(200 * time.Millisecond)
+	if now := s.count(mark); now != arrived || arrived < 3 {
+		t.Errorf("%d messages had arrived, %d after the end of the run", arrived, now)
+	}
+	if events, err = newestEvents(p.state); err == nil {
+		err = sound(events)
+	}
+	if last := events[len(events)-1]; err != nil || !strings.Contains(last.Reason, "supervisor died") {
+		t.Errorf("the last event is %v (%v)", last, err)
 	}
 }
 
-func childrenOf(t *testing.T, pid int) []int {
-	t.Helper()
+// children are the processes whose parent is a process.
+func children(pid int) []int {
 	var pids []int
 	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	for _, file := range files {
-		data, _ := os.ReadFile(file)
-		for _, word := range strings.Fields(string(data)) {
+		for _, word := range strings.Fields(procText(file)) {
 			var child int
 			fmt.Sscan(word, &child)
 			pids = append(pids, child)
 		}
-	}
-	if len(pids) == 0 {
-		t.Fatal("the launcher has no child")
 	}
 	return pids
 }

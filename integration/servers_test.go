@@ -70,15 +70,19 @@ func (s *servers) note(text string) {
 }
 
 // heard tells whether a text arrived anywhere.
-func (s *servers) heard(text string) bool {
+func (s *servers) heard(text string) bool { return s.count(text) > 0 }
+
+// count is how often a text arrived.
+func (s *servers) count(text string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	n := 0
 	for _, line := range s.said {
 		if strings.Contains(line, text) {
-			return true
+			n++
 		}
 	}
-	return false
+	return n
 }
 
 func startServers() (*servers, error) {
