@@ -21,6 +21,7 @@ import (
 	"github.com/agentjail/agentjail/internal/audit"
 	"github.com/agentjail/agentjail/sandbox/internal/denyfs"
 	"github.com/agentjail/agentjail/sandbox/internal/limits"
+	"github.com/agentjail/agentjail/sandbox/internal/posture"
 	"github.com/agentjail/agentjail/sandbox/internal/wire"
 )
 
@@ -98,7 +99,10 @@ func (r *Run) start() error {
 	if err := r.open(id); err != nil {
 		return err
 	}
-	order := buildOrder{ID: r.dir.id, Dir: r.dir.path, Plan: r.plan, TTYs: r.ttys(), Cgroup: r.group != nil}
+	order := buildOrder{ID: r.dir.id, Dir: r.dir.path, Plan: r.plan, TTYs: r.ttys()}
+	if r.group != nil {
+		order.Group = posture.Group{Name: r.group.Name(), Controllers: r.group.Controllers()}
+	}
 	err := r.conn.Send(msgBuild, order, r.invoker.files()...)
 	r.invoker.close()
 	if err != nil {

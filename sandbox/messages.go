@@ -42,19 +42,19 @@ const (
 
 // buildOrder is the body of msgBuild.
 type buildOrder struct {
-	ID     string  `json:"id"`
-	Dir    string  `json:"dir"` // the run's directory; mnt below it is the mount point
-	Plan   Plan    `json:"plan"`
-	TTYs   [3]bool `json:"ttys"`   // which of stdin, stdout and stderr become the run's pty
-	Cgroup bool    `json:"cgroup"` // a cgroup was made: B asks to be placed
+	ID    string        `json:"id"`
+	Dir   string        `json:"dir"` // the run's directory; mnt below it is the mount point
+	Plan  Plan          `json:"plan"`
+	TTYs  [3]bool       `json:"ttys"`  // which of stdin, stdout and stderr become the run's pty
+	Group posture.Group `json:"group"` // the cgroup that was made, where there is one: B asks to be placed
 }
 
 // readyReport is the body of msgReady.
 type readyReport struct {
-	PID         int                  `json:"pid"` // of the command, on the host
-	Posture     map[string]any       `json:"posture"`
-	Differences []posture.Difference `json:"differences,omitempty"`
-	Coverage    []string             `json:"coverage,omitempty"`
+	PID         int                 `json:"pid"` // of the command, on the host
+	Posture     map[string]any      `json:"posture"`
+	Differences posture.Differences `json:"differences,omitempty"`
+	Coverage    []string            `json:"coverage,omitempty"`
 }
 
 // endReport is the body of msgEnded.

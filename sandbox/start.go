@@ -85,7 +85,7 @@ func (s *supervisor) startJail() error {
 
 // place has the launcher put the run's first process, and so all that it starts, into the run's cgroup.
 func (s *supervisor) place() error {
-	if !s.order.Cgroup {
+	if s.order.Group.Name == "" {
 		return nil
 	}
 	pid, err := s.process.Pid()
@@ -149,13 +149,9 @@ func (s *supervisor) posture(ready stage.Ready) (readyReport, error) {
 }
 
 // wanted is what the command's process must be, as this process sees it: it has the caller's ids, which are 0 here, every
-// namespace of the run, none of the host, no capability, and one filter more than this process.
+// namespace of the run, none of the host, no capability, one filter more than this process, and the mounts of the plan.
 func (s *supervisor) wanted() (posture.Want, error) {
 	own, err := posture.Self()
-	if err != nil {
-		return posture.Want{}, err
-	}
-	host, err := posture.Namespaces(os.Getpid())
 	if err != nil {
 		return posture.Want{}, err
 	}
@@ -168,16 +164,18 @@ func (s *supervisor) wanted() (posture.Want, error) {
 		return posture.Want{}, err
 	}
 	delete(run, "user") // the command's is another one, below
+	me := own.Threads[0]
 	for _, kind := range []string{"time", "time_for_children"} {
-		delete(host, kind) // clocks are not hidden: a run has the host's time namespace
+		delete(me.Namespaces, kind) // clocks are not hidden: a run has the host's time namespace
 	}
-	id := s.order.Plan.Identity
+	plan := s.order.Plan
 	return posture.Want{
-		Groups:  own.Groups,
-		UIDMap:  []posture.IDRange{{Inside: uint32(id.UID), Size: 1}},
-		GIDMap:  []posture.IDRange{{Inside: uint32(id.GID), Size: 1}},
-		Filters: own.Filters + 1, Umask: s.order.Plan.Umask,
-		Host: host, Run: run, Open: []int{0, 1, 2, 3}, AnyMounts: true, AnyCgroup: true,
+		Groups:  me.Groups,
+		UIDMap:  []posture.IDRange{{Inside: uint32(plan.Identity.UID), Size: 1}},
+		GIDMap:  []posture.IDRange{{Inside: uint32(plan.Identity.GID), Size: 1}},
+		Filters: me.Filters + 1, Umask: plan.Umask, Limits: wantedLimits(own.Limits),
+		Host: me.Namespaces, Run: run, Open: []int{0, 1, 2, 3}, Dir: plan.Workdir,
+		Mounts: wantedMounts(plan, os.Lstat), Cgroups: own.Cgroups, Group: s.order.Group,
 	}, nil
 }
 

@@ -22,7 +22,8 @@ import (
 const newNamespaces = 0x7E020000
 
 // filter takes system calls away from a command, as an older kernel or a stricter container would. The name "namespaces"
-// stands for every way of making one, "listener" for seccomp(2) with the flag of Linux 5.0 alone.
+// stands for every way of making one, "listener" for seccomp(2) with the flag of Linux 5.0 alone. SUCCESS makes a call do nothing
+// and say that it has worked.
 func filter(args []string) error {
 	before, command, err := afterDashes(args)
 	if err != nil || len(before) != 1 {
@@ -31,8 +32,8 @@ func filter(args []string) error {
 	program := []bpf.Instruction{bpf.LoadAbsolute{Off: 0, Size: 4}} // seccomp_data.nr
 	for _, rule := range strings.Split(before[0], ",") {
 		name, word, _ := strings.Cut(rule, "=")
-		errno := errnoByName(word)
-		if errno == 0 {
+		errno, known := errnoByName(word)
+		if !known {
 			return fmt.Errorf("%s: unknown errno %q", name, word)
 		}
 		switch name {
@@ -56,13 +57,16 @@ func filter(args []string) error {
 	return execute(command)
 }
 
-func errnoByName(word string) uint32 {
+func errnoByName(word string) (errno uint32, known bool) {
+	if word == "SUCCESS" {
+		return 0, true
+	}
 	for errno := unix.Errno(1); errno < 200; errno++ {
 		if unix.ErrnoName(errno) == word {
-			return uint32(errno)
+			return uint32(errno), true
 		}
 	}
-	return 0
+	return 0, false
 }
 
 func refuse(nr uintptr, errno uint32) []bpf.Instruction {

@@ -15,7 +15,7 @@ import (
 // numbers are the system calls that tests name, those of every architecture; numbers_amd64.go adds the old ones.
 var numbers = map[string]uintptr{
 	"acct": unix.SYS_ACCT, "add_key": unix.SYS_ADD_KEY, "bpf": unix.SYS_BPF, "capset": unix.SYS_CAPSET,
-	"chroot": unix.SYS_CHROOT, "clock_settime": unix.SYS_CLOCK_SETTIME, "clone": unix.SYS_CLONE, "clone3": unix.SYS_CLONE3,
+	"chdir": unix.SYS_CHDIR, "chroot": unix.SYS_CHROOT, "clock_settime": unix.SYS_CLOCK_SETTIME, "clone": unix.SYS_CLONE, "clone3": unix.SYS_CLONE3,
 	"close_range": unix.SYS_CLOSE_RANGE, "connect": unix.SYS_CONNECT, "delete_module": unix.SYS_DELETE_MODULE,
 	"fanotify_init": unix.SYS_FANOTIFY_INIT, "fanotify_mark": unix.SYS_FANOTIFY_MARK, "fchmod": unix.SYS_FCHMOD,
 	"fchmodat": unix.SYS_FCHMODAT, "finit_module": unix.SYS_FINIT_MODULE, "fsconfig": unix.SYS_FSCONFIG,
@@ -38,7 +38,7 @@ var numbers = map[string]uintptr{
 	"set_mempolicy": unix.SYS_SET_MEMPOLICY, "setdomainname": unix.SYS_SETDOMAINNAME, "sethostname": unix.SYS_SETHOSTNAME,
 	"setns": unix.SYS_SETNS, "setresuid": unix.SYS_SETRESUID, "setsockopt": unix.SYS_SETSOCKOPT, "setuid": unix.SYS_SETUID,
 	"socket": unix.SYS_SOCKET, "socketpair": unix.SYS_SOCKETPAIR, "swapoff": unix.SYS_SWAPOFF, "swapon": unix.SYS_SWAPON,
-	"syslog": unix.SYS_SYSLOG, "umount2": unix.SYS_UMOUNT2, "unshare": unix.SYS_UNSHARE, "userfaultfd": unix.SYS_USERFAULTFD,
+	"syslog": unix.SYS_SYSLOG, "umask": unix.SYS_UMASK, "umount2": unix.SYS_UMOUNT2, "unshare": unix.SYS_UNSHARE, "userfaultfd": unix.SYS_USERFAULTFD,
 	"vhangup": unix.SYS_VHANGUP,
 }
 

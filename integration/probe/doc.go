@@ -12,7 +12,8 @@
 //	probe dgram PATH                send a datagram to a Unix socket without connecting
 //	probe listen NETWORK ADDR       accept one connection, print what it sends
 //	probe fork N                    make N children that wait, print how many the kernel allowed
-//	probe filter NAME=ERRNO,... -- COMMAND   run a command under a seccomp filter that refuses the named calls
+//	probe filter NAME=ERRNO,... -- COMMAND   run a command under a seccomp filter that refuses the named calls;
+//	                                         with SUCCESS for an errno they are not made and say that they were
 //	probe hold -- COMMAND           run a command that inherits the files 3 to 200
 //	probe reap [-kill WHO -after D] -- COMMAND   run a command, see that no process outlives it
 //	probe userns0 -- COMMAND        run a command in a user namespace that allows no further one

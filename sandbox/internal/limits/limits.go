@@ -228,6 +228,17 @@ func (g *Group) Close() error {
 	return errors.Join(errs...)
 }
 
+// Name is what the group's directory is called, wherever it is.
+func (g *Group) Name() string {
+	if g.scope != nil {
+		return scopeName(g.spec)
+	}
+	return prefix + g.spec.Run
+}
+
+// Controllers are those that the group keeps the run to.
+func (g *Group) Controllers() []string { return controllers(g.spec) }
+
 // Mechanism says how the limits are kept, in words for people.
 func (g *Group) Mechanism() string {
 	switch {

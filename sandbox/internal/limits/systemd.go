@@ -34,13 +34,15 @@ type scope struct{ manager manager }
 
 // start makes the scope and returns its directory. systemd removes it after its last process.
 func (s *scope) start(pid int, spec Spec) (string, error) {
-	name := prefix + spec.Run + ".scope"
+	name := scopeName(spec)
 	dir, err := s.manager.startScope(name, pid, scopeProperties(spec))
 	if err != nil {
 		return "", &UnavailableError{"systemd: scope " + name, err, fixHand}
 	}
 	return dir, nil
 }
+
+func scopeName(spec Spec) string { return prefix + spec.Run + ".scope" }
 
 func (s *scope) close() error { return s.manager.close() }
 

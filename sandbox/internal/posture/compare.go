@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -28,10 +29,10 @@ type Want struct {
 	// affair. Of limits only core dumps are compared then, and there may be more filters, not fewer.
 	Running bool
 
-	Mounts    []Mount
-	AnyMounts bool // mounts are not compared
-	Cgroups   []string
-	AnyCgroup bool // cgroups are not compared
+	Dir     string // the working directory
+	Mounts  []WantMount
+	Cgroups []Cgroup // those that the process was born in
+	Group   Group    // the one that it was moved to
 }
 
 // Difference is one way in which a process is not as meant.
@@ -49,6 +50,22 @@ func (d Difference) String() string {
 	return s
 }
 
+// Differences are printed up to a few of them.
+type Differences []Difference
+
+const shown = 4
+
+func (d Differences) String() string {
+	parts := make([]string, 0, shown+1)
+	for _, one := range d[:min(len(d), shown)] {
+		parts = append(parts, one.String())
+	}
+	if len(d) > shown {
+		parts = append(parts, fmt.Sprintf("and %d more", len(d)-shown))
+	}
+	return strings.Join(parts, "; ")
+}
+
 // Separated are the kinds of namespaces that a run always has of its own.
 var Separated = []string{"cgroup", "ipc", "mnt", "net", "pid", "user", "uts"}
 
@@ -58,7 +75,7 @@ const (
 )
 
 // Compare gives every difference, in a stable order. None means that got is what was wanted.
-func Compare(want Want, got Posture) []Difference {
+func Compare(want Want, got Posture) Differences {
 	c := &comparison{}
 	if len(got.Threads) == 0 {
 		c.check("threads", "1 or more", 0, false)
@@ -82,18 +99,15 @@ func Compare(want Want, got Posture) []Difference {
 	if !want.Running {
 		c.limits(want.Limits, got.Limits)
 	}
-	if !want.AnyCgroup {
-		c.check("cgroup", want.Cgroups, got.Cgroups, slices.Equal(want.Cgroups, got.Cgroups))
-	}
-	if !want.AnyMounts {
-		c.mounts(want.Mounts, got.Mounts)
-	}
+	c.dir(want, got)
+	c.mounts(want.Mounts, got.Mounts)
+	c.cgroups(want, got.Cgroups)
 	return c.found
 }
 
 type comparison struct {
 	thread int
-	found  []Difference
+	found  Differences
 }
 
 func (c *comparison) check(field string, want, got any, same bool) {
@@ -148,12 +162,19 @@ func (c *comparison) files(open []int, files []File) {
 			missing = slices.Delete(missing, i, i+1)
 		}
 		name := fmt.Sprintf("file %d", f.FD)
-		c.check(name, "closed", "open: "+f.Target, wanted)
+		c.check(name, "closed", "open: "+strconv.Quote(f.Target), wanted)
 		c.check(name, "close-on-exec", "inherited", !wanted || f.FD <= 2 || f.CloseOnExec)
 	}
 	for _, fd := range missing {
 		c.check(fmt.Sprintf("file %d", fd), "open", "closed", false)
 	}
+}
+
+// dir: a working directory of the host would be a way out of the tree, even by the same path (CVE-2024-21626).
+func (c *comparison) dir(want Want, got Posture) {
+	inside := slices.ContainsFunc(got.Mounts, func(m Mount) bool { return m.ID == got.DirMount })
+	c.check("mount of the working directory", "one of the run's", got.DirMount, inside)
+	c.check("working directory", strconv.Quote(want.Dir), strconv.Quote(got.Dir), want.Running || want.Dir == got.Dir)
 }
 
 func (c *comparison) limits(want, got map[string]Limit) {
@@ -163,36 +184,6 @@ func (c *comparison) limits(want, got map[string]Limit) {
 			c.check("limit "+name, want[name], limit, there && limit == want[name])
 		}
 	}
-}
-
-// mounts compares two multisets. Order is not compared: a mount below another one is named by its path.
-func (c *comparison) mounts(want, got []Mount) {
-	count := map[Mount]int{}
-	for _, m := range want {
-		count[m]++
-	}
-	for _, m := range got {
-		count[m]--
-	}
-	byPoint := func(a, b Mount) int { return strings.Compare(a.Point+"\n"+a.String(), b.Point+"\n"+b.String()) }
-	for _, m := range slices.SortedFunc(maps.Keys(count), byPoint) {
-		n := count[m]
-		c.check("mount "+m.Point, "none", m.String(), n >= 0)
-		c.check("mount "+m.Point, m.String(), "none", n <= 0)
-	}
-}
-
-func (m Mount) String() string {
-	s := m.Type
-	for _, f := range []struct {
-		on   bool
-		name string
-	}{{m.ReadOnly, "ro"}, {m.NoSuid, "nosuid"}, {m.NoDev, "nodev"}, {m.NoExec, "noexec"}} {
-		if f.on {
-			s += " " + f.name
-		}
-	}
-	return s
 }
 
 func sorted(list []int) []int {

@@ -23,9 +23,11 @@ func held() Posture {
 			Files: []File{{0, "/dev/null", false}, {1, "pipe:[1]", false}, {2, "pipe:[1]", false}, {3, "socket:[2]", true}},
 		}},
 		UIDMap: []IDRange{{1000, 0, 1}}, GIDMap: []IDRange{{100, 0, 1}}, Setgroups: "deny",
-		Limits:  map[string]Limit{"Max core file size": {}, "Max open files": {1024, 4096}},
-		Mounts:  []Mount{{Point: "/", Type: "fuse"}, {Point: "/usr", Type: "ext4", ReadOnly: true}},
-		Cgroups: []string{"0::/"},
+		Limits: map[string]Limit{"Max core file size": {}, "Max open files": {1024, 4096}},
+		Mounts: []Mount{
+			{ID: 20, Parent: 1, Point: "/", Type: "fuse"}, {ID: 21, Parent: 20, Point: "/usr", Type: "ext4", Flags: ReadOnly},
+		},
+		Cgroups: []Cgroup{{"memory", "/agentjail-x"}, {"", "/user"}}, Dir: "/usr/src", DirMount: 21,
 	}
 }
 
@@ -35,12 +37,12 @@ func wanted() Want {
 		Filters: 1, Umask: 0o22, Limits: map[string]Limit{"Max open files": {1024, 4096}},
 		Host: hostNamespaces, Run: map[string]uint64{"net": 14, "pid": 15},
 		Open:    []int{3, 2, 1, 0},
-		Mounts:  []Mount{{Point: "/usr", Type: "ext4", ReadOnly: true}, {Point: "/", Type: "fuse"}},
-		Cgroups: []string{"0::/"},
+		Mounts:  []WantMount{{Point: "/", Type: "fuse"}, {Point: "/usr", Flags: ReadOnly}},
+		Cgroups: []Cgroup{{"memory", "/"}, {"", "/user"}}, Group: Group{"agentjail-x", []string{"memory"}}, Dir: "/usr/src",
 	}
 }
 
-func fields(list []Difference) (names []string) {
+func fields(list Differences) (names []string) {
 	for _, d := range list {
 		names = append(names, d.Field)
 	}
@@ -97,9 +99,11 @@ func TestCompareDiffers(t *testing.T) {
 		{"core", func(p *Posture, t *Thread, w *Want) { p.Limits["Max core file size"] = Limit{0, 1} }, "limit Max core file size"},
 		{"core unknown", func(p *Posture, t *Thread, w *Want) { delete(p.Limits, "Max core file size") }, "limit Max core file size"},
 		{"files", func(p *Posture, t *Thread, w *Want) { p.Limits["Max open files"] = Limit{} }, "limit Max open files"},
-		{"cgroup", func(p *Posture, t *Thread, w *Want) { p.Cgroups = []string{"0::/../x"} }, "cgroup"},
-		{"mount", func(p *Posture, t *Thread, w *Want) { p.Mounts = append(p.Mounts, Mount{Point: "/host"}) }, "mount /host"},
-		{"no mount", func(p *Posture, t *Thread, w *Want) { p.Mounts = p.Mounts[:1] }, "mount /usr"},
+		{"cgroup", func(p *Posture, t *Thread, w *Want) { p.Cgroups[0].Path = "/" }, "cgroup of memory"},
+		{"mount", func(p *Posture, t *Thread, w *Want) { p.Mounts = append(p.Mounts, Mount{Point: "/host"}) }, `mount "/host"`},
+		{"writable mount", func(p *Posture, t *Thread, w *Want) { p.Mounts[1].Flags = 0 }, `mount "/usr"`},
+		{"directory", func(p *Posture, t *Thread, w *Want) { p.Dir = "/usr" }, "working directory"},
+		{"host's directory", func(p *Posture, t *Thread, w *Want) { p.DirMount = 5 }, "mount of the working directory"},
 		{"no threads", func(p *Posture, t *Thread, w *Want) { p.Threads = nil }, "threads"},
 	} {
 		p, w := held(), wanted()
@@ -107,14 +111,6 @@ func TestCompareDiffers(t *testing.T) {
 		if got := fields(Compare(w, p)); !slices.Equal(got, []string{c.field}) {
 			t.Errorf("%s: differences in %q, want %q", c.name, got, c.field)
 		}
-	}
-}
-
-func TestCompareWritableMount(t *testing.T) {
-	p := held()
-	p.Mounts[1].ReadOnly = false
-	if got := fields(Compare(wanted(), p)); !slices.Equal(got, []string{"mount /usr", "mount /usr"}) {
-		t.Errorf("differences in %q, want the mount once as unwanted and once as missing", got)
 	}
 }
 
@@ -134,7 +130,7 @@ func TestCompareRunning(t *testing.T) {
 	p, w := held(), wanted()
 	th := &p.Threads[0]
 	th.Umask, th.Blocked, th.Ignored, th.Caught, th.Filters, th.Files = 0, 1, 2, 4, 2, nil
-	p.Limits["Max open files"] = Limit{}
+	p.Limits["Max open files"], p.Dir = Limit{}, "/"
 	w.Running = true
 	if d := Compare(w, p); d != nil {
 		t.Errorf("differences: %v", d)
@@ -146,6 +142,17 @@ func TestCompareRunning(t *testing.T) {
 	}
 }
 
+func TestDifferencesString(t *testing.T) {
+	d := Differences{{0, "a", "1", "2"}, {7, "b", "1", "2"}}
+	if got := d.String(); got != "a is 2, not 1; thread 7: b is 2, not 1" {
+		t.Error(got)
+	}
+	d = append(d, d[0], d[0], d[0], d[0])
+	if got := d.String(); !strings.HasSuffix(got, "; a is 2, not 1; and 2 more") || strings.Count(got, ";") != 4 {
+		t.Error(got)
+	}
+}
+
 // TestZeroWant: nothing equals it, not even a process that has nothing.
 func TestZeroWant(t *testing.T) {
 	for _, p := range []Posture{{}, held(), {Threads: []Thread{{}}}} {
@@ -153,13 +160,9 @@ func TestZeroWant(t *testing.T) {
 			t.Errorf("no difference to %+v", p)
 		}
 	}
-	w, p := wanted(), held()
-	w.Mounts, w.Cgroups = nil, nil
-	if got := fields(Compare(w, p)); !slices.Equal(got, []string{"cgroup", "mount /", "mount /usr"}) {
+	w := wanted()
+	w.Mounts, w.Cgroups, w.Group = nil, nil, Group{}
+	if got := fields(Compare(w, held())); !slices.Equal(got, []string{`mount "/"`, `mount "/usr"`, "cgroup of memory", "cgroup"}) {
 		t.Errorf("differences in %q", got)
-	}
-	w.AnyMounts, w.AnyCgroup = true, true
-	if d := Compare(w, p); d != nil {
-		t.Errorf("differences: %v", d)
 	}
 }

@@ -142,55 +142,7 @@ func parseLimit(s string) (uint64, error) {
 	return strconv.ParseUint(s, 10, 64)
 }
 
-// parseMounts reads mountinfo, proc_pid_mountinfo(5): 36 35 98:0 /root /point rw,nosuid shared:1 - ext4 /dev/x rw.
-// Read-only is the mount's own flag, or the whole file system's.
-func parseMounts(text string) ([]Mount, error) {
-	var list []Mount
-	for _, line := range lines(text) {
-		before, after, ok := strings.Cut(line, " - ")
-		first, second := strings.Fields(before), strings.Fields(after)
-		if !ok || len(first) < 6 || len(second) < 2 {
-			return nil, fmt.Errorf("line %q", line)
-		}
-		m := Mount{Point: unescape(first[4]), Type: second[0]}
-		for _, option := range strings.Split(first[5], ",") {
-			switch option {
-			case "ro":
-				m.ReadOnly = true
-			case "nosuid":
-				m.NoSuid = true
-			case "nodev":
-				m.NoDev = true
-			case "noexec":
-				m.NoExec = true
-			}
-		}
-		if len(second) > 2 && strings.Split(second[2], ",")[0] == "ro" {
-			m.ReadOnly = true
-		}
-		list = append(list, m)
-	}
-	return list, nil
-}
-
-// unescape undoes mangle_path of the kernel: space, tab, newline and backslash are \ and three octal digits.
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+4 <= len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
+func parseWord(text string) (string, error) { return strings.TrimSpace(text), nil }
 
 // parseCloseOnExec reads the flags of fdinfo, proc_pid_fdinfo(5): octal, O_CLOEXEC among them.
 func parseCloseOnExec(text string) (bool, error) {

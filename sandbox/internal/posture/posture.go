@@ -9,17 +9,18 @@
 // a step that failed silently, or a kernel that does not do what it says, refuses the run instead of weakening it. It may
 // do it again at any time: every thread is read.
 //
-// What it refuses: what is not in a Want is not wanted. The zero Want equals no process. What may not be compared has to be
-// named (AnyMounts, AnyCgroup).
+// What it refuses: what is not in a Want is not wanted, each mount and each file included. The zero Want equals no process.
 //
-// Limits: procfs shows no Landlock domain and no dumpable flag. Ids and cgroup paths are as the reader's own namespaces
-// show them. A process that runs while it is read may change meanwhile; its threads that end are left out.
+// Limits: procfs shows no Landlock domain, no dumpable flag and no keyring. A bind is known by where it is and how it is
+// restricted, not by what it shows. Ids and cgroup paths are as the reader's own namespaces show them. A process that runs
+// while it is read may change meanwhile; its threads that end are left out.
 package posture
 
 import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"strconv"
 )
 
@@ -32,7 +33,9 @@ type Posture struct {
 	Setgroups string // "allow" or "deny"
 	Limits    map[string]Limit
 	Mounts    []Mount
-	Cgroups   []string // lines of /proc/PID/cgroup
+	Cgroups   []Cgroup
+	Dir       string // the working directory
+	DirMount  int    `json:"-"` // ID of the mount that it is in
 }
 
 // Thread is one thread. Credentials, filters and even files belong to threads in Linux, not to processes.
@@ -65,12 +68,6 @@ type Limit struct{ Soft, Hard uint64 }
 // Unlimited is RLIM_INFINITY.
 const Unlimited = ^uint64(0)
 
-// Mount is a line of mountinfo.
-type Mount struct {
-	Point, Type                     string
-	ReadOnly, NoSuid, NoDev, NoExec bool
-}
-
 // File is an open file.
 type File struct {
 	FD          int
@@ -83,7 +80,7 @@ type File struct {
 func (p Posture) Detail() map[string]any {
 	d := map[string]any{
 		"pid": p.PID, "threads": len(p.Threads), "uid_map": ranges(p.UIDMap), "gid_map": ranges(p.GIDMap),
-		"setgroups": p.Setgroups, "mounts": len(p.Mounts), "core_limit": p.Limits[coreLimit].Hard, "digest": p.Digest(),
+		"setgroups": p.Setgroups, "mounts": len(p.Mounts), "cgroups": groupPaths(p.Cgroups), "dir": p.Dir, "core_limit": p.Limits[coreLimit].Hard, "digest": p.Digest(),
 	}
 	if len(p.Threads) > 0 {
 		t := p.Threads[0]
@@ -106,7 +103,8 @@ func (p Posture) Detail() map[string]any {
 
 // Digest is a hash of the posture without pids, inode numbers, cgroup paths and the targets of files.
 func (p Posture) Digest() string {
-	p.PID, p.Cgroups = 0, nil
+	mounts := p.Mounts
+	p.PID, p.Cgroups, p.Mounts = 0, nil, nil
 	threads := make([]Thread, len(p.Threads))
 	for i, t := range p.Threads {
 		t.TID, t.Namespaces = 0, nil
@@ -121,6 +119,9 @@ func (p Posture) Digest() string {
 	b, err := json.Marshal(p)
 	if err != nil {
 		panic("posture: bug: " + err.Error()) // numbers, strings and maps of strings only
+	}
+	for _, m := range mounts { // by hand: they are most of it, and every start waits for it
+		b = fmt.Appendf(b, "%q %s %d %s\n", m.Point, m.Type, m.Flags, m.Propagation)
 	}
 	sum := sha256.Sum256(b)
 	return "sha256:" + hex.EncodeToString(sum[:])

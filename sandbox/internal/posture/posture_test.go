@@ -95,32 +95,6 @@ func TestParseLimits(t *testing.T) {
 	}
 }
 
-func TestParseMounts(t *testing.T) {
-	text := `36 35 98:0 /mnt1 /with\040space\134 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
-37 36 0:5 / /proc rw,nosuid,nodev,noexec - proc proc rw
-38 36 0:6 / /usr ro,nodev shared:1 master:2 - overlay overlay rw
-39 36 0:7 / /frozen rw - erofs /dev/x ro,relatime
-`
-	got, err := parseMounts(text)
-	want := []Mount{
-		{Point: `/with space\`, Type: "ext3"},
-		{Point: "/proc", Type: "proc", NoSuid: true, NoDev: true, NoExec: true},
-		{Point: "/usr", Type: "overlay", ReadOnly: true, NoDev: true},
-		{Point: "/frozen", Type: "erofs", ReadOnly: true},
-	}
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("%+v, %v", got, err)
-	}
-	for _, bad := range []string{"36 35 98:0 / /x rw", "36 35 - ext3 /dev/x rw", "36 35 98:0 / /x rw - ext3"} {
-		if _, err := parseMounts(bad); err == nil {
-			t.Errorf("%q: no error", bad)
-		}
-	}
-	if got := unescape(`\0`) + unescape(`\999`) + unescape(`a\`); got != `\0\999a\` {
-		t.Errorf("incomplete escapes: %q", got)
-	}
-}
-
 func TestParseCloseOnExec(t *testing.T) {
 	for text, want := range map[string]bool{
 		"pos:\t0\nflags:\t02100001\nmnt_id:\t1\n": true,
@@ -168,8 +142,12 @@ func TestReadSelf(t *testing.T) {
 			t.Errorf("namespace %s: %d and %d", kind, own[kind], main.Namespaces[kind])
 		}
 	}
-	if len(p.UIDMap) == 0 || len(p.Mounts) == 0 || p.Limits["Max open files"].Hard == 0 {
+	if len(p.UIDMap) == 0 || len(p.Cgroups) == 0 || p.Limits["Max open files"].Hard == 0 {
 		t.Errorf("empty: %+v", p)
+	}
+	dir, err := os.Getwd()
+	if err != nil || p.Dir != dir || !slices.ContainsFunc(p.Mounts, func(m Mount) bool { return m.ID == p.DirMount }) {
+		t.Errorf("the working directory %s is %s in mount %d of %+v", dir, p.Dir, p.DirMount, p.Mounts)
 	}
 	if _, err := Read(1 << 30); err == nil {
 		t.Error("a process that does not exist has a posture")
@@ -182,7 +160,7 @@ func TestDetailIsJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, part := range []string{`"no_new_privs":1`, `"seccomp":2`, `"bounding":"0"`, `"fds":[0,1,2,3]`, `"umask":"022"`,
+	for _, part := range []string{`"no_new_privs":1`, `"mounts":2`, `"cgroups":["cgroup of memory /agentjail-x","cgroup /user"]`, `"seccomp":2`, `"bounding":"0"`, `"fds":[0,1,2,3]`, `"umask":"022"`,
 		`"uid_map":[[1000,0,1]]`, `"digest":"sha256:`} {
 		if !strings.Contains(string(b), part) {
 			t.Errorf("no %s in %s", part, b)
@@ -195,7 +173,8 @@ func TestDetailIsJSON(t *testing.T) {
 
 func TestDigest(t *testing.T) {
 	a, b := held(), held()
-	b.PID, b.Cgroups, b.Threads[0].TID = 99, []string{"0::/other"}, 99
+	b.PID, b.Cgroups, b.Threads[0].TID = 99, []Cgroup{{"", "/other"}}, 99
+	b.DirMount, b.Mounts[0].ID, b.Mounts[1].Parent = 5, 6, 6
 	b.Threads[0].Namespaces = map[string]uint64{"user": 1}
 	b.Threads[0].Files[0].Target = "/dev/other"
 	if a.Digest() != b.Digest() {
@@ -204,9 +183,17 @@ func TestDigest(t *testing.T) {
 	if !reflect.DeepEqual(a, held()) {
 		t.Error("Digest changes its receiver")
 	}
-	b.Threads[0].Caps.Bounding = 1
-	if a.Digest() == b.Digest() {
-		t.Error("the digest does not depend on the capabilities")
+	for name, change := range map[string]func(*Posture){
+		"capabilities": func(p *Posture) { p.Threads[0].Caps.Bounding = 1 },
+		"mounts":       func(p *Posture) { p.Mounts[0].Flags = NoDev },
+		"directory":    func(p *Posture) { p.Dir = "/" },
+	} {
+		if b = held(); a.Digest() != b.Digest() {
+			t.Fatal("two equal ones differ")
+		}
+		if change(&b); a.Digest() == b.Digest() {
+			t.Errorf("the digest does not depend on the %s", name)
+		}
 	}
 }
 
@@ -223,6 +210,7 @@ func FuzzParse(f *testing.F) {
 		parseMap(text)
 		parseLimits(text)
 		parseCloseOnExec(text)
+		parseCgroups(text)
 		if mounts, err := parseMounts(text); err == nil && len(mounts) != len(lines(text)) {
 			t.Errorf("%d mounts in %d lines", len(mounts), len(lines(text)))
 		}

@@ -3,92 +3,119 @@
 package posture
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 )
 
-// Bounds of what is read. A mountinfo of 3,000 mounts is 0.4 MiB.
+// Bounds of what is read.
 const (
-	maxFile    = 8 << 20
 	maxThreads = 1 << 15
 	maxFiles   = 1 << 16
 )
 
 // Read reads the posture of a process of the reader's pid namespace. The reader needs to be allowed to trace it
 // (PTRACE_MODE_READ of ptrace(2)).
-func Read(pid int) (Posture, error) { return readAt("/proc", pid) }
-
-// Namespaces reads the namespaces of a process: of the supervisor itself for Want.Host, of the stage for Want.Run.
-func Namespaces(pid int) (map[string]uint64, error) {
-	return namespaces(filepath.Join("/proc", strconv.Itoa(pid)))
-}
-
-// Self reads what the calling thread's status says, without its namespaces and files.
-func Self() (Thread, error) {
-	text, err := readFile("/proc/thread-self/status")
-	if err != nil {
-		return Thread{}, fmt.Errorf("posture: %w", err)
-	}
-	return parseStatus(text)
-}
-
-func readAt(proc string, pid int) (Posture, error) {
-	dir := filepath.Join(proc, strconv.Itoa(pid))
+func Read(pid int) (Posture, error) {
 	p := Posture{PID: pid}
-	for _, f := range []struct {
-		name  string
-		parse func(string) error
-	}{
-		{"uid_map", func(s string) (err error) { p.UIDMap, err = parseMap(s); return err }},
-		{"gid_map", func(s string) (err error) { p.GIDMap, err = parseMap(s); return err }},
-		{"setgroups", func(s string) error { p.Setgroups = strings.TrimSpace(s); return nil }},
-		{"limits", func(s string) (err error) { p.Limits, err = parseLimits(s); return err }},
-		{"mountinfo", func(s string) (err error) { p.Mounts, err = parseMounts(s); return err }},
-		{"cgroup", func(s string) error { p.Cgroups = lines(s); return nil }},
-	} {
-		text, err := readFile(filepath.Join(dir, f.name))
+	err := in(strconv.Itoa(pid), func(d *procDir) (err error) {
+		err = cmp.Or(
+			parsed(d, "uid_map", parseMap, &p.UIDMap),
+			parsed(d, "gid_map", parseMap, &p.GIDMap),
+			parsed(d, "setgroups", parseWord, &p.Setgroups),
+			parsed(d, "limits", parseLimits, &p.Limits),
+			parsed(d, "mountinfo", parseMounts, &p.Mounts),
+			parsed(d, "cgroup", parseCgroups, &p.Cgroups),
+			p.readDir(d),
+		)
 		if err == nil {
-			err = f.parse(text)
+			p.Threads, err = threads(d, pid)
 		}
-		if err != nil {
-			return Posture{}, fmt.Errorf("posture: %s: %w", f.name, err)
-		}
-	}
-	var err error
-	p.Threads, err = threads(dir, pid)
+		return err
+	})
 	return p, err
 }
 
-// threads reads every thread; one that is not the main thread may end meanwhile.
-func threads(dir string, pid int) ([]Thread, error) {
-	entries, err := os.ReadDir(filepath.Join(dir, "task"))
-	if err != nil {
-		return nil, fmt.Errorf("posture: %w", err)
+// Self reads what of the calling thread a Want is made of: what a child inherits, and the namespaces that it must not be in.
+func Self() (Posture, error) {
+	p := Posture{Threads: make([]Thread, 1)}
+	t := &p.Threads[0]
+	err := in("thread-self", func(d *procDir) (err error) {
+		if err = parsed(d, "status", parseStatus, t); err == nil {
+			t.Namespaces, err = namespaces(d, "")
+		}
+		return cmp.Or(err, parsed(d, "limits", parseLimits, &p.Limits), parsed(d, "cgroup", parseCgroups, &p.Cgroups))
+	})
+	return p, err
+}
+
+// Namespaces reads the namespaces of a process.
+func Namespaces(pid int) (found map[string]uint64, err error) {
+	err = in(strconv.Itoa(pid), func(d *procDir) (err error) {
+		found, err = namespaces(d, "")
+		return err
+	})
+	return found, err
+}
+
+func in(name string, read func(*procDir) error) error {
+	d, err := openProc(name)
+	if err == nil {
+		defer d.close()
+		err = read(d)
 	}
-	if len(entries) > maxThreads {
-		return nil, fmt.Errorf("posture: %d threads", len(entries))
+	if err != nil {
+		return fmt.Errorf("posture of %s: %w", name, err)
+	}
+	return nil
+}
+
+func parsed[T any](d *procDir, name string, parse func(string) (T, error), to *T) error {
+	text, err := d.text(name)
+	if err != nil {
+		return err
+	}
+	if *to, err = parse(text); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+func (p *Posture) readDir(d *procDir) (err error) {
+	if p.Dir, err = d.link("cwd"); err == nil {
+		p.DirMount, err = d.mountOf("cwd")
+	}
+	return err
+}
+
+// threads reads every thread; one that is not the main thread may end meanwhile.
+func threads(d *procDir, pid int) ([]Thread, error) {
+	names, err := d.names("task")
+	if err != nil {
+		return nil, err
+	}
+	if len(names) > maxThreads {
+		return nil, fmt.Errorf("%d threads", len(names))
 	}
 	var list []Thread
-	for _, e := range entries {
-		tid, err := strconv.Atoi(e.Name())
+	for _, name := range names {
+		tid, err := strconv.Atoi(name)
 		if err != nil {
-			continue
+			return nil, err
 		}
-		t, err := thread(filepath.Join(dir, "task", e.Name()), tid)
+		t, err := thread(d, "task/"+name+"/")
 		if err != nil && tid != pid && vanished(err) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("posture: thread %d: %w", tid, err)
+			return nil, err
 		}
+		t.TID = tid
 		list = append(list, t)
 	}
 	return list, nil
@@ -98,35 +125,28 @@ func vanished(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH)
 }
 
-func thread(dir string, tid int) (Thread, error) {
-	text, err := readFile(filepath.Join(dir, "status"))
-	if err != nil {
-		return Thread{}, err
+func thread(d *procDir, at string) (t Thread, err error) {
+	if err = parsed(d, at+"status", parseStatus, &t); err != nil {
+		return t, err
 	}
-	t, err := parseStatus(text)
-	if err != nil {
-		return Thread{}, err
+	if t.Namespaces, err = namespaces(d, at); err != nil {
+		return t, err
 	}
-	t.TID = tid
-	if t.Namespaces, err = namespaces(dir); err != nil {
-		return Thread{}, err
-	}
-	t.Files, err = files(dir)
+	t.Files, err = files(d, at)
 	return t, err
 }
 
-// namespaces reads links such as "net:[4026531840]". The *_for_children ones are of processes to come, and are listed
-// like the others.
-func namespaces(dir string) (map[string]uint64, error) {
-	entries, err := os.ReadDir(filepath.Join(dir, "ns"))
-	if err != nil {
-		return nil, err
-	}
-	found := map[string]uint64{}
-	for _, e := range entries {
-		link, err := os.Readlink(filepath.Join(dir, "ns", e.Name()))
-		if errors.Is(err, fs.ErrNotExist) && strings.HasSuffix(e.Name(), "_for_children") {
-			continue // pid_for_children, of a thread that has made no process yet after unshare(2)
+// kinds are those of namespaces(7), as /proc/PID/ns names them. What is "for children" is of processes to come.
+var kinds = []string{"cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts"}
+
+// namespaces reads links such as "net:[4026531840]".
+func namespaces(d *procDir, at string) (map[string]uint64, error) {
+	found := make(map[string]uint64, len(kinds))
+	for _, kind := range kinds {
+		link, err := d.link(at + "ns/" + kind)
+		if errors.Is(err, fs.ErrNotExist) && !slices.Contains(Separated, kind) {
+			// A kernel without time namespaces, or pid_for_children of a thread that has made no process since unshare(2).
+			continue
 		}
 		if err != nil {
 			return nil, err
@@ -136,22 +156,22 @@ func namespaces(dir string) (map[string]uint64, error) {
 		if err != nil {
 			return nil, fmt.Errorf("namespace %q", link)
 		}
-		found[e.Name()] = inode
+		found[kind] = inode
 	}
 	return found, nil
 }
 
-func files(dir string) ([]File, error) {
-	entries, err := os.ReadDir(filepath.Join(dir, "fd"))
+func files(d *procDir, at string) ([]File, error) {
+	names, err := d.names(at + "fd")
 	if err != nil {
 		return nil, err
 	}
-	if len(entries) > maxFiles {
-		return nil, fmt.Errorf("%d open files", len(entries))
+	if len(names) > maxFiles {
+		return nil, fmt.Errorf("%d open files", len(names))
 	}
 	var list []File
-	for _, e := range entries {
-		f, err := file(dir, e.Name())
+	for _, name := range names {
+		f, err := file(d, at, name)
 		if vanished(err) {
 			continue // closed meanwhile
 		}
@@ -160,34 +180,17 @@ func files(dir string) ([]File, error) {
 		}
 		list = append(list, f)
 	}
-	slices.SortFunc(list, func(a, b File) int { return a.FD - b.FD }) // os.ReadDir sorts "10" before "2"
+	slices.SortFunc(list, func(a, b File) int { return a.FD - b.FD })
 	return list, nil
 }
 
-func file(dir, name string) (f File, err error) {
+func file(d *procDir, at, name string) (f File, err error) {
 	if f.FD, err = strconv.Atoi(name); err != nil {
 		return f, err
 	}
-	if f.Target, err = os.Readlink(filepath.Join(dir, "fd", name)); err != nil {
+	if f.Target, err = d.link(at + "fd/" + name); err != nil {
 		return f, err
 	}
-	info, err := readFile(filepath.Join(dir, "fdinfo", name))
-	if err != nil {
-		return f, err
-	}
-	f.CloseOnExec, err = parseCloseOnExec(info)
+	err = parsed(d, at+"fdinfo/"+name, parseCloseOnExec, &f.CloseOnExec)
 	return f, err
-}
-
-func readFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(b) > maxFile {
-		err = errors.New("too long")
-	}
-	return string(b), err
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -41,27 +42,42 @@ func want(t testing.TB, j *jail) posture.Want {
 		GIDMap:  []posture.IDRange{{Inside: 4321, Outside: uint32(os.Getgid()), Size: 1}},
 		Filters: self.Threads[0].Filters + 1, Host: host, Run: run, Open: []int{0, 1, 2, handOverFD},
 		Limits: map[string]posture.Limit{"Max open files": {Soft: 1024, Hard: self.Limits["Max open files"].Hard}},
-		Mounts: mounts(t, j), AnyCgroup: true,
+		Mounts: mounts(t, j), Cgroups: self.Cgroups, Dir: "/",
 	}
 }
 
-func mounts(t testing.TB, j *jail) []posture.Mount {
+// mounts are those of the stage's namespace, which is a copy of the test's: making a tree is not the stage's affair.
+func mounts(t testing.TB, j *jail) (want []posture.WantMount) {
 	t.Helper()
 	p, err := posture.Read(j.cmd.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p.Mounts
+	for _, m := range p.Mounts {
+		on := slices.IndexFunc(p.Mounts, func(o posture.Mount) bool { return o.ID == m.Parent })
+		want = append(want, posture.WantMount{Point: m.Point, Type: m.Type, Flags: m.Flags, On: max(on, 0)})
+	}
+	return want
+}
+
+// read leaves out the propagation, which is the host's too.
+func read(t testing.TB, pid int) posture.Posture {
+	t.Helper()
+	p, err := posture.Read(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range p.Mounts {
+		p.Mounts[i].Propagation = ""
+	}
+	return p
 }
 
 // TestPosture is the whole list of what Prepare promises, read from outside, below a parent that leaves files open.
 func TestPosture(t *testing.T) {
 	j := start(t, leaveOpen(t))
 	r := j.ready(t, spec("/bin/sleep", "1000"))
-	got, err := posture.Read(r.HostPID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := read(t, r.HostPID)
 	w := want(t, j)
 	for _, d := range posture.Compare(w, got) {
 		t.Error(d)
@@ -77,10 +93,7 @@ func TestPosture(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Running = true
-	if got, err = posture.Read(r.HostPID); err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range posture.Compare(w, got) {
+	for _, d := range posture.Compare(w, read(t, r.HostPID)) {
 		t.Errorf("after execve: %v", d)
 	}
 }
