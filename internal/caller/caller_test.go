@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestOf(t *testing.T) {
@@ -18,6 +19,10 @@ func TestOf(t *testing.T) {
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
 	p := Of(cmd.Process.Pid)
+	// Start returns when execve has closed its pipe, which is before the new arguments are in place.
+	for end := time.Now().Add(10 * time.Second); p.Argv == nil && time.Now().Before(end); {
+		p = Of(cmd.Process.Pid)
+	}
 	if p.PID != cmd.Process.Pid || p.PPID != os.Getpid() {
 		t.Errorf("pid %d, parent %d; want %d, %d", p.PID, p.PPID, cmd.Process.Pid, os.Getpid())
 	}
