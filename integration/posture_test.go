@@ -116,6 +116,8 @@ func jailed(bare processPosture) processPosture {
 	var soft, hard int
 	fmt.Sscan(bare.Limits["Max open files"], &soft, &hard)
 	want.Limits["Max open files"] = fmt.Sprintf("%d %d files", min(1024, hard), hard)
+	// Every signal has its default action when the command begins: what this process ignores, the bare command does too.
+	inherited := signalSet(procText("/proc/self/status"))
 	want.Threads = slices.Clone(bare.Threads)
 	for i, th := range want.Threads {
 		status := map[string]string{}
@@ -125,12 +127,20 @@ func jailed(bare processPosture) processPosture {
 			}
 			status[name] = value
 		}
+		status["SigIgn"] = fmt.Sprintf("%016x", signalSet("SigIgn:\t"+th.Status["SigIgn"]+"\n")&^inherited)
 		filters := 0
 		fmt.Sscan(status["Seccomp_filters"], &filters)
 		status["NoNewPrivs"], status["Seccomp"], status["Seccomp_filters"] = "1", "2", fmt.Sprint(filters+1)
 		want.Threads[i].Status, want.Threads[i].FDs = status, []string{"0", "1", "2"}
 	}
 	return want
+}
+
+// signalSet is the set of ignored signals in the text of /proc/PID/status.
+func signalSet(status string) (set uint64) {
+	_, ignored, _ := strings.Cut(status, "SigIgn:")
+	fmt.Sscanf(ignored, "%x", &set)
+	return set
 }
 
 // running starts a command in a jail, and returns its pid on the host and what the log says of its posture.
