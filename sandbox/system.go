@@ -72,8 +72,9 @@ func identityFiles(host Host) map[string]string {
 }
 
 // busyDirs are the private directories of a home that are mounted natively: caches with very many files. The others are
-// served by the union, which records every look at what the host's home has there.
-var busyDirs = []string{".cache", ".npm", ".gradle", ".bun", ".deno", ".yarn", ".pnpm-store", "go"}
+// served by the union, which records every look at what the host's home has there, and lets programs of the host's be mounted
+// into it: people keep some in ~/go/bin and ~/.bun/bin.
+var busyDirs = []string{".cache", ".npm", ".gradle", ".bun/install", ".yarn/berry", ".pnpm-store", "go/pkg"}
 
 // privateHome decides where HOME is kept and which directories of it are mounted natively.
 func (c *compiler) privateHome() error {
@@ -87,7 +88,7 @@ func (c *compiler) privateHome() error {
 		c.home.Names = append(c.home.Names, strings.TrimPrefix(path, "~/"))
 	}
 	for _, dir := range busyDirs {
-		if !slices.Contains(files.Private, "~/"+dir) {
+		if !slices.ContainsFunc(files.Private, func(private string) bool { return within(private, "~/"+dir) }) {
 			continue
 		}
 		c.home.Dirs = append(c.home.Dirs, dir)
