@@ -58,6 +58,7 @@ type Run struct {
 	process   *exec.Cmd
 	exited    chan error // of the supervisor
 	files     *denyfs.FS
+	served    chan struct{} // closed when nobody has the run's root any more
 	group     *limits.Group
 	terminal  *terminal
 	invoker   invoker
@@ -311,7 +312,11 @@ func (r *Run) build() (readyReport, error) {
 			if len(m.Files) != 1 {
 				return ready, errors.New("supervisor: no device came")
 			}
-			go r.files.Serve(m.Files[0])
+			r.served = make(chan struct{})
+			go func() {
+				defer close(r.served)
+				r.files.Serve(m.Files[0])
+			}()
 		case msgTerminal:
 			if len(m.Files) != 1 {
 				return ready, errors.New("supervisor: no terminal came")
@@ -405,7 +410,8 @@ func (r *Run) stop() {
 	})
 }
 
-// drain waits for the supervisor, and kills it if it takes longer than a teardown may.
+// drain waits for the supervisor, and kills it if it takes longer than a teardown may; then for all processes inside, which a
+// supervisor that was killed did not wait for: the device of their root ends with the last of them (ENODEV, fuse(4)).
 func (r *Run) drain() {
 	timer := time.AfterFunc(teardownTime, func() { r.process.Process.Kill() })
 	defer timer.Stop()
@@ -414,7 +420,14 @@ func (r *Run) drain() {
 		}
 	}()
 	<-r.exited
+	if r.served == nil {
+		return
+	}
+	select {
+	case <-r.served:
+	case <-time.After(teardownTime):
+	}
 }
 
-// teardownTime is how long a supervisor may take to end once its run has.
+// teardownTime is how long a supervisor may take to end once its run has, and then what is left inside.
 const teardownTime = 5 * time.Second
