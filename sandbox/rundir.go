@@ -23,12 +23,11 @@ type runDir struct {
 // newRunDir makes the directory of a new run: 0700, outside every grant.
 func newRunDir(state, id string) (*runDir, error) {
 	d := &runDir{id: id, path: filepath.Join(state, "runs", id), live: filepath.Join(state, "live", id)}
-	for _, dir := range []string{filepath.Join(d.path, "mnt"), filepath.Dir(d.live)} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, err
-		}
+	if err := os.MkdirAll(filepath.Dir(d.live), 0o700); err != nil {
+		return nil, err
 	}
-	// Locked before it has its name, so that no other run takes it for a dead one's.
+	// Locked before it has its name, so that no other run takes it for a dead one's; and there before the directory is, so that
+	// another run cleans up what a launcher leaves that is killed here.
 	mark, err := os.OpenFile(d.live+".new", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -37,7 +36,13 @@ func newRunDir(state, id string) (*runDir, error) {
 	if err := unix.Flock(int(mark.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, err
 	}
-	return d, os.Rename(d.live+".new", d.live)
+	if err := os.Rename(d.live+".new", d.live); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(d.path, "mnt"), 0o700); err != nil {
+		return nil, errors.Join(err, os.Remove(d.live), mark.Close())
+	}
+	return d, nil
 }
 
 // log is the path of the run's log.
@@ -52,7 +57,8 @@ func (d *runDir) close() error {
 	return errors.Join(err, os.Remove(d.live), d.mark.Close())
 }
 
-// crashedRuns finds the runs that ended without saying so, cleans up after them and returns their ids: each one once.
+// crashedRuns finds the runs that ended without saying so, cleans up after them and returns the ids of those that have a log:
+// each one once.
 func crashedRuns(state string) []string {
 	entries, err := os.ReadDir(filepath.Join(state, "live"))
 	if err != nil {
@@ -67,6 +73,9 @@ func crashedRuns(state string) []string {
 		dir := filepath.Join(state, "runs", e.Name())
 		os.Remove(filepath.Join(dir, "mnt"))
 		removeTree(filepath.Join(dir, "home"))
+		if err := os.Remove(dir); err == nil || errors.Is(err, fs.ErrNotExist) {
+			continue // it had no log yet, and no process
+		}
 		ids = append(ids, e.Name())
 	}
 	return ids

@@ -19,6 +19,14 @@ func TestCrashedRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(dead.log(), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	early, err := newRunDir(state, "EARLY")
+	if err != nil {
+		t.Fatal(err)
+	}
+	early.mark.Close()
 	if err := os.MkdirAll(filepath.Join(dead.home(), "locked"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +40,7 @@ func TestCrashedRuns(t *testing.T) {
 	if got := crashedRuns(state); len(got) != 0 {
 		t.Errorf("reported again: %v", got)
 	}
-	for _, path := range []string{dead.home(), filepath.Join(dead.path, "mnt")} {
+	for _, path := range []string{dead.home(), filepath.Join(dead.path, "mnt"), early.path} {
 		if _, err := os.Lstat(path); err == nil {
 			t.Errorf("%s was left behind", path)
 		}
