@@ -33,6 +33,7 @@ type event struct {
 	Errno    string          `json:"errno"`
 	PID      int             `json:"pid"`
 	Exe      string          `json:"exe"`
+	Ended    bool            `json:"ended"`
 	Argv     []string        `json:"argv"`
 	Count    uint64          `json:"count"`
 	Prov     string          `json:"provenance"`
@@ -168,7 +169,7 @@ func sound(events []event) error {
 // several processes; what the gateway sees may come from one that is gone.
 func unattributed(e event) bool {
 	ofProcess := e.Class == "file" || e.Class == "exec" || e.Class == "unix" || e.Class == "syscall"
-	return ofProcess && e.Count == 0 && (e.PID == 0 || e.Exe == "" || len(e.Argv) == 0)
+	return ofProcess && e.Count == 0 && !e.Ended && (e.PID == 0 || e.Exe == "" || len(e.Argv) == 0)
 }
 
 // query is a pattern of events, made of the words of a script line.

@@ -62,6 +62,8 @@ type Process struct {
 	PPID int      `json:"ppid,omitempty"`
 	Exe  string   `json:"exe,omitempty"`
 	Argv []string `json:"argv,omitempty"`
+	// Ended: it was killed before more could be read of it.
+	Ended bool `json:"ended,omitempty"`
 }
 
 // Event is one line of the log. The recorder fills Seq, Mono, Run and Prev, and Time where it is zero.

@@ -6,6 +6,7 @@ package caller
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -33,9 +34,9 @@ func Of(tid int) audit.Process {
 			break
 		}
 	}
-	if exe, err := os.Readlink(dir + "exe"); err == nil {
-		p.Exe = exe
-	}
+	var err error
+	p.Exe, err = os.Readlink(dir + "exe")
+	p.Ended = errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) // it has no memory any more
 	p.Argv = argv(read(dir + "cmdline"))
 	return p
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/agentjail/agentjail/internal/audit"
 )
 
 func TestOf(t *testing.T) {
@@ -26,6 +28,9 @@ func TestOf(t *testing.T) {
 	if p.PID != cmd.Process.Pid || p.PPID != os.Getpid() {
 		t.Errorf("pid %d, parent %d; want %d, %d", p.PID, p.PPID, cmd.Process.Pid, os.Getpid())
 	}
+	if p.Ended {
+		t.Error("it is alive")
+	}
 	if !strings.HasSuffix(p.Exe, "/sleep") && !strings.Contains(p.Exe, "coreutils") {
 		t.Errorf("exe %q", p.Exe)
 	}
@@ -35,8 +40,20 @@ func TestOf(t *testing.T) {
 }
 
 func TestGone(t *testing.T) {
-	if p := Of(1 << 30); p.PID != 1<<30 || p.Exe != "" || p.Argv != nil {
+	if p := Of(1 << 30); p.PID != 1<<30 || p.Exe != "" || p.Argv != nil || !p.Ended {
 		t.Errorf("a process that does not exist: %+v", p)
+	}
+	cmd := exec.Command("/bin/true")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	var p audit.Process
+	for end := time.Now().Add(10 * time.Second); !p.Ended && time.Now().Before(end); {
+		p = Of(cmd.Process.Pid)
+	}
+	if p.PID != cmd.Process.Pid || p.PPID != os.Getpid() || p.Exe != "" || !p.Ended {
+		t.Errorf("a process that was not waited for: %+v", p)
 	}
 }
 
