@@ -22,9 +22,18 @@ record() { # NAME COMMAND...
     return
   fi
   FAILED=1
-  # Of the tests that passed nothing is of interest; everything else is, up to what a reader can take.
-  grep -avE '^ *(=== |--- PASS)|^ok ' "$LOGS/$name.log" | tail -n 1500
+  failures "$LOGS/$name.log" | tail -n 1500
   say "$name: FAILED ($((SECONDS - start)) s)"
+}
+
+# failures shows of go test -v lines what tests said that failed, and what belongs to none.
+failures() { # LOG
+  LC_ALL=C awk '
+    NR == FNR { if ($1 == "---" && $2 == "FAIL:") failed[$3]; next }
+    $1 == "===" { show = $3 in failed; next }
+    $1 == "---" { show = $2 == "FAIL:" }
+    /^(panic:|fatal error:|WARNING: DATA RACE|# |FAIL)/ { show = 1 }
+    show' "$1" "$1"
 }
 
 lint() {
