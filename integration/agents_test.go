@@ -40,13 +40,7 @@ func TestAgents(t *testing.T) {
 // checkAgentLog checks that the profile was chosen by the command's name, and what was refused on the way.
 func checkAgentLog(t *testing.T, p place, profile string) {
 	t.Helper()
-	events, err := newestEvents(p.state)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := sound(events); err != nil {
-		t.Error(err)
-	}
+	events := p.ended(t)
 	if !strings.Contains(string(events[0].Detail), profile) {
 		t.Errorf("the first event does not name the profile %s: %s", profile, events[0].Detail)
 	}

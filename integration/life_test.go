@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -120,13 +121,7 @@ func TestSignals(t *testing.T) {
 		if code := c.ProcessState.ExitCode(); code != 143 {
 			t.Errorf("exit %d, output %q", code, out.String())
 		}
-		events, err := newestEvents(p.state)
-		if err == nil {
-			err = sound(events)
-		}
-		if err != nil {
-			t.Error(err)
-		}
+		p.ended(t)
 	})
 }
 
@@ -154,19 +149,26 @@ func reap(t *testing.T, p place, flags []string, command ...string) {
 	}
 }
 
-// TestO05Survivors: nothing that a command leaves behind outlives the run, however well it hides.
+// TestO05Survivors: nothing that a command leaves behind outlives the run, however well it hides: no process, listener,
+// mount or file, and so no namespace.
 func TestO05Survivors(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	before := mounts(t)
 	p.write(t, "leave.py", `
-import os, signal, subprocess, time
+import ctypes, os, signal, socket, subprocess, time
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
         for s in range(1, 32):
             try: signal.signal(s, signal.SIG_IGN)
             except (OSError, ValueError): pass
+        tcp = socket.create_server(("127.0.0.1", 7070))
+        local = socket.socket(socket.AF_UNIX)
+        local.bind("left.sock")
+        local.listen()
         open("hidden", "w").close()
         time.sleep(600)
     os._exit(0)
@@ -174,63 +176,67 @@ stopped = subprocess.Popen(["sleep", "600"])
 os.kill(stopped.pid, signal.SIGSTOP)
 subprocess.Popen(["setsid", "nohup", "sh", "-c", "trap '' TERM HUP INT; sleep 600"], stdout=subprocess.DEVNULL)
 while not os.path.exists("hidden"): time.sleep(0.01)
+for later in lambda: open("/etc/crontab", "a"), lambda: os.makedirs(os.path.expanduser("~/.config/systemd/user")):
+    try: later()
+    except OSError: pass
 `)
 	reap(t, p, nil, "python3", "leave.py")
 	if !exists(p.project + "/hidden") {
 		t.Fatal("the command did not get as far as leaving something behind")
 	}
+	events := p.ended(t)
+	if c, err := net.Dial("unix", p.project+"/left.sock"); err == nil {
+		c.Close()
+		t.Error("a socket of the run is still served")
+	}
+	wantEvent(t, events, "deny", "-n", "1", "file", "create|open-write", "/etc/crontab")
+	wantEvent(t, events, "deny", "-n", "1", "file", "mkdir", p.home+"/.config/systemd.*")
 	clean(t, p, before)
 }
 
 // TestO06Killed: SIGKILL of the launcher or of the supervisor at any moment leaves no process and no mount, and the next run
-// works.
+// works and reports it.
 func TestO06Killed(t *testing.T) {
 	p := newPlace(t)
 	before := mounts(t)
-	rounds := 10
-	if stress() > 100 {
-		rounds = 50
-	}
-	// The launcher last: only its death leaves a log without an end, which the next run reports.
 	for _, who := range []string{"supervisor", "launcher"} {
-		for i := range rounds {
-			// From before the first namespace to well into the command, unevenly.
-			after := time.Duration(i*i+i*7%5) * 4 * time.Millisecond
+		for i := range 25 {
+			// From before the first namespace to well into the command, in no order.
+			after := time.Duration(i*7%25) * 12 * time.Millisecond
 			reap(t, p, []string{"-kill", who, "-after", after.String()}, "sh", "-c", "sleep 300 & sleep 300")
 		}
 	}
-	clean(t, p, before)
+	// Only the launcher's death leaves a log without an end.
+	c, _ := start(t, p, "agentjail", "run", "--quiet", "--", "sh", "-c", "touch ready; sleep 300")
+	eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
+	inside := children(c.Process.Pid)
+	c.Process.Kill()
+	c.Wait()
+	eventually(t, "the supervisor is gone", func() bool {
+		return !slices.ContainsFunc(inside, func(pid int) bool { return exists(fmt.Sprintf("/proc/%d", pid)) })
+	})
 	_, stderr, code := p.run(t, "agentjail", "run", "--", "true")
 	if code != 0 || !strings.Contains(stderr, "ended without") {
-		t.Errorf("the run after a crash: exit %d, stderr %q: it must work, and report the crash", code, stderr)
+		t.Fatalf("the run after a crash: exit %d, stderr %q: it must work, and report the crash", code, stderr)
 	}
 	checkCrash(t, p)
+	clean(t, p, before)
 }
 
 // checkCrash checks what the log of the newest run says of a run that was killed, and what verify says of that one's own.
 func checkCrash(t *testing.T, p place) {
 	t.Helper()
-	events, err := newestEvents(p.state)
-	if err == nil {
-		err = sound(events)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	events := p.ended(t)
+	wantEvent(t, events, "report", "-n", "1", "run", "run.crashed")
 	i := slices.IndexFunc(events, func(e event) bool { return e.Action == "run.crashed" })
-	if i < 0 {
-		t.Fatalf("no crash is on record:\n%s", listing(events))
-	}
 	crashed := events[i].Target
 	if stdout, stderr, code := p.run(t, "agentjail", "verify", crashed); code != 3 || !strings.Contains(stdout, crashed) {
 		t.Errorf("verify of the killed run %s: exit %d, %q %q", crashed, code, stdout, stderr)
 	}
 	p.must(t, "agentjail", "run", "--quiet", "--", "true")
-	if events, err = newestEvents(p.state); err != nil {
-		t.Fatal(err)
-	}
-	if i := slices.IndexFunc(events, func(e event) bool { return e.Action == "run.crashed" }); i >= 0 {
-		t.Errorf("reported again: %v", events[i])
+	again := p.ended(t)
+	if i := slices.IndexFunc(again, func(e event) bool { return e.Action == "run.crashed" }); i >= 0 {
+		t.Errorf("reported again: %v", again[i])
 	}
 }
 
@@ -250,13 +256,7 @@ func TestA07Before(t *testing.T) {
 		if code := c.ProcessState.ExitCode(); code != 125 {
 			t.Fatalf("exit %d, output %q", code, out.String())
 		}
-		events, err := newestEvents(p.state)
-		if err == nil {
-			err = sound(events)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		events := p.ended(t)
 		if last := events[len(events)-2]; last.Action == "run.refused" {
 			refused++
 			if exists(p.project + "/started") {
@@ -312,12 +312,7 @@ while True:
 	if now := s.count(mark); now != arrived || arrived < 3 {
 		t.Errorf("%d messages had arrived, %d after the end of the run", arrived, now)
 	}
-	if events, err = newestEvents(p.state); err == nil {
-		err = sound(events)
-	}
-	if last := events[len(events)-1]; err != nil || !strings.Contains(last.Reason, "supervisor died") {
-		t.Errorf("the last event is %v (%v)", last, err)
-	}
+	wantEvent(t, p.ended(t), "report", "-reason", "the supervisor died", "run", "run.end")
 }
 
 // children are the processes whose parent is a process.
@@ -357,6 +352,12 @@ func clean(t *testing.T, p place, mountsBefore string) {
 	for _, run := range runs {
 		if groups := cgroupsOf(run.Name()); len(groups) > 0 {
 			t.Errorf("left: %v", groups)
+		}
+		files, _ := os.ReadDir(p.state + "/agentjail/runs/" + run.Name())
+		for _, f := range files {
+			if f.Name() != "events.jsonl" {
+				t.Errorf("left in the state of run %s: %s", run.Name(), f.Name())
+			}
 		}
 	}
 }

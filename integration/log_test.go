@@ -16,6 +16,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"testing"
 )
 
 // event is a line of the log, as docs/events.md describes it. It is written down here again: the log is an interface, and a
@@ -170,6 +171,31 @@ func sound(events []event) error {
 func unattributed(e event) bool {
 	ofProcess := e.Class == "file" || e.Class == "exec" || e.Class == "unix" || e.Class == "syscall"
 	return ofProcess && e.Count == 0 && !e.Ended && (e.PID == 0 || e.Exe == "" || len(e.Argv) == 0)
+}
+
+// ended returns the events of the newest run at a place, which must be sound.
+func (p place) ended(t *testing.T) []event {
+	t.Helper()
+	events, err := newestEvents(p.state)
+	if err == nil {
+		err = sound(events)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return events
+}
+
+// wantEvent checks that the events hold one as a script line would ask for.
+func wantEvent(t *testing.T, events []event, decision string, words ...string) {
+	t.Helper()
+	q, err := parseQuery(decision, words)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := q.check(events, false); err != nil {
+		t.Errorf("%s %v: %v", decision, words, err)
+	}
 }
 
 // query is a pattern of events, made of the words of a script line.

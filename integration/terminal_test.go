@@ -183,17 +183,7 @@ func TestM02Tiocsti(t *testing.T) {
 	term.expect("still-here")
 	term.send("exit\r")
 	term.wait()
-	events, err := newestEvents(p.state)
-	if err != nil {
-		t.Fatal(err)
-	}
-	q, err := parseQuery("deny", []string{"-errno", "EPERM", "syscall", ".*", "ioctl.*"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := q.check(events, false); err != nil {
-		t.Error(err)
-	}
+	wantEvent(t, p.ended(t), "deny", "-errno", "EPERM", "syscall", "ioctl", ".*TIOCSTI.*")
 }
 
 // TestResize: a new size of the caller's terminal is one of the command's, and is signalled.
