@@ -76,7 +76,7 @@ func identityFiles(host Host) map[string]string {
 // into it: people keep some in ~/go/bin and ~/.bun/bin.
 var busyDirs = []string{".cache", ".npm", ".gradle", ".bun/install", ".yarn/berry", ".pnpm-store", "go/pkg"}
 
-// privateHome decides where HOME is kept and which directories of it are mounted natively.
+// privateHome decides where HOME is kept.
 func (c *compiler) privateHome() error {
 	files := c.policy.Files()
 	c.home = Home{Private: filepath.Join(c.host.State, "homes", c.policy.Name())}
@@ -87,13 +87,22 @@ func (c *compiler) privateHome() error {
 	for _, path := range files.Private {
 		c.home.Names = append(c.home.Names, strings.TrimPrefix(path, "~/"))
 	}
+	return nil
+}
+
+// mountBusy mounts the busy directories of the private home. One that the plan mounts something of the host's into, such as a
+// program in ~/.cache, stays with the union.
+func (c *compiler) mountBusy() error {
+	files := c.policy.Files()
 	for _, dir := range busyDirs {
-		if !slices.ContainsFunc(files.Private, func(private string) bool { return within(private, "~/"+dir) }) {
+		host := filepath.Join(c.host.Identity.Home, dir)
+		private := slices.ContainsFunc(files.Private, func(path string) bool { return within(path, "~/"+dir) })
+		if !private || slices.ContainsFunc(c.mounts, func(m Mount) bool { return within(host, m.Target) }) {
 			continue
 		}
 		c.home.Dirs = append(c.home.Dirs, dir)
 		err := c.add(Mount{
-			Kind: Bind, Target: filepath.Join(c.host.Identity.Home, dir), Source: filepath.Join(c.home.Private, dir),
+			Kind: Bind, Target: host, Source: filepath.Join(c.home.Private, dir),
 			Dir: true, Writable: true, Origin: "private home",
 		})
 		if err != nil {
