@@ -55,6 +55,8 @@ func argumentRules() map[string]rule {
 		"ioctl":      orElse(allowed, when(refused, is(1, deniedIoctls...)), when(refused, test{Arg: 1, Mask: 0xff00, In: deniedIoctlTypes})),
 		"prctl": orElse(allowed, when(refused, is(0, unix.PR_SET_MM, unix.PR_SET_SECUREBITS, prSetPtracer,
 			unix.PR_SET_SYSCALL_USER_DISPATCH))),
+		// Of pid 1, the stage: a limit of its time would end the run in disorder.
+		"prlimit64": orElse(allowed, when(refused, is(0, 1))),
 		// PER_LINUX, PER_LINUX32, UNAME26, and asking what it is (personality(2)).
 		"personality":   orElse(allowed, when(refused, isNot(0, 0, 8, 0x20000, 0x20008, all))),
 		"clock_adjtime": orElse(allowed, when(refused, isNot(0, unix.CLOCK_REALTIME))),
