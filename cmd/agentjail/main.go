@@ -22,12 +22,21 @@ func main() {
 		Name:           "agentjail",
 		Usage:          "run an AI coding agent with least privilege, and record what it was denied",
 		Commands:       []*cli.Command{runCommand(), logCommand(), verifyCommand(), profilesCommand(), doctorCommand()},
+		Action:         noCommand,
 		HideVersion:    true,
 		ExitErrHandler: func(*cli.Context, error) {},
 		// A path or a value may hold a comma.
 		DisableSliceFlagSeparator: true,
 	}
 	os.Exit(exitCode(app.Run(os.Args)))
+}
+
+// noCommand is for a first word that names none.
+func noCommand(c *cli.Context) error {
+	if !c.Args().Present() {
+		return cli.ShowAppHelp(c)
+	}
+	return fmt.Errorf("there is no command %q; to run a program of that name: agentjail run -- %s", c.Args().First(), c.Args().First())
 }
 
 // exitCode prints an error and gives it its code: its own where it has one, 125 otherwise.
