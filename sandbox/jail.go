@@ -25,7 +25,7 @@ const stageCapability = "CAP_SETFCAP"
 
 // jailConfig is libcontainer's part of a run: the namespaces, /proc, the pivot and the empty capability sets. The root is
 // almost finished when libcontainer gets it, since each mount in its own configuration costs milliseconds.
-func jailConfig(plan Plan, root, netns string) *configs.Config {
+func jailConfig(run, root, netns string) *configs.Config {
 	caps := []string{stageCapability}
 	return &configs.Config{
 		Rootfs: root, RootPropagation: unix.MS_REC | unix.MS_PRIVATE, ParentDeathSignal: int(unix.SIGKILL),
@@ -43,7 +43,8 @@ func jailConfig(plan Plan, root, netns string) *configs.Config {
 			{Device: "bind", Source: filepath.Join(root, "dev"), Destination: "/dev", Flags: unix.MS_BIND | unix.MS_REC},
 		},
 		MaskPaths: maskedProc, ReadonlyPaths: readonlyProc,
-		Cgroups: &cgroups.Cgroup{Name: "agentjail", Resources: &cgroups.Resources{SkipDevices: true}, Rootless: true},
+		// None is made, see buildTree; the name is the run's own, since libcontainer refuses one that is in use.
+		Cgroups: &cgroups.Cgroup{Name: run, Resources: &cgroups.Resources{SkipDevices: true}, Rootless: true},
 		Rlimits: []configs.Rlimit{{Type: unix.RLIMIT_CORE, Hard: 0, Soft: 0}},
 	}
 }
