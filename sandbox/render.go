@@ -24,6 +24,7 @@ func (p *Plan) describe() error {
 		"files: that a directory of a guessed name exists can be told from inside",
 		"files: looks for paths that exist neither here nor on the host are not reported, and for a second after such a look those for the same path are not, whatever the host makes there",
 		"files: a write whose path another thread changes while it is decided is refused by Landlock (EACCES) and not reported",
+		"syscalls: clone3 is answered ENOSYS, after which callers use clone; one that asks for no namespace is not reported",
 		"syscalls: a call of a foreign architecture kills the process and is not reported",
 	}
 	if slices.ContainsFunc(p.Mounts, func(m Mount) bool { return m.Kind == Hidden && !m.Dir }) {

@@ -6,7 +6,8 @@
 // A Policy is an allow-list: a call that is on no list is refused. It is a pure value; Verdict says what becomes of one call,
 // and Compile makes the program that the kernel runs (seccomp(2)), whose verdicts are the same.
 //
-// Nothing is refused silently. A refused call is a notification: the Supervisor records it and answers with the errno that
+// Nothing is refused silently, but for a clone3(2) that asks for no namespace: the C library falls back to clone(2), which has
+// the same effect and is allowed. A refused call is a notification: the Supervisor records it and answers with the errno that
 // the table says. Two kinds of calls are asked about though they may be allowed: those that want to write to a path, since a
 // read-only mount refuses them with EROFS that nothing records, and connect(2), since a read-only mount does not stop a
 // connection to a host's socket that lies in it. Of the first the Supervisor lets the kernel carry out what the mounts allow

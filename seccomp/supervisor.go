@@ -184,12 +184,21 @@ func (w *worker) decide(n *notification) {
 	}
 }
 
-// deny records a refused call, then answers.
+// deny records a refused call, then answers. A clone3(2) that asks for no more than clone(2) gives is no denial.
 func (w *worker) deny(n *notification, errno unix.Errno) {
 	name := Name(uint32(n.NR))
+	target, from := describe(name, n.Args), audit.FromKernel
+	if name == "clone3" {
+		var plain bool
+		if target, plain = describeClone3(n); plain {
+			answer(w.fd, n.ID, errno)
+			return
+		}
+		from = audit.FromClaimed
+	}
 	e := audit.Event{
-		Class: audit.ClassSyscall, Action: name, Decision: audit.Deny, Target: describe(name, n.Args), Errno: unix.ErrnoName(errno),
-		Provenance: audit.FromKernel, Process: w.describeCaller(n.PID),
+		Class: audit.ClassSyscall, Action: name, Decision: audit.Deny, Target: target, Errno: unix.ErrnoName(errno),
+		Provenance: from, Process: w.describeCaller(n.PID),
 	}
 	if errno == unix.ENOSYS {
 		e.Reason = "answered as an older kernel would: callers fall back"

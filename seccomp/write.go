@@ -43,7 +43,7 @@ func (w *worker) write(n *notification) {
 		return
 	}
 	for _, in := range intents {
-		if target, refused := w.readOnly(n.PID, in); refused {
+		if target := w.readOnly(n.PID, in); target != "" {
 			w.emit(n, audit.Event{
 				Class: audit.ClassFile, Action: in.action, Decision: audit.Deny, Target: target, Errno: "EROFS",
 				Reason: "read-only for this run: --rw lets it be written", Provenance: audit.FromClaimed,
@@ -81,8 +81,8 @@ func (w *worker) mountOf(tid uint32, in intent) (uint64, bool) {
 	return st.Mnt_id, true
 }
 
-// readOnly tells whether an intent aims at a read-only mount, and at what there.
-func (w *worker) readOnly(tid uint32, in intent) (string, bool) {
+// readOnly is the path that an intent aims at where that lies on a read-only mount, and "" where it does not.
+func (w *worker) readOnly(tid uint32, in intent) string {
 	object, err := w.usher.open(tid, in.dirfd, in.path, in.follow)
 	exists := err == nil
 	if exists {
@@ -90,22 +90,28 @@ func (w *worker) readOnly(tid uint32, in intent) (string, bool) {
 	}
 	switch {
 	case exists && in.absent, !exists && err != unix.ENOENT, !exists && !in.absent && !in.creates():
-		return "", false // the kernel has an errno for it
+		return "" // the kernel has an errno for it
 	case exists && in.opens && !in.writes(object):
-		return "", false
+		return ""
 	case exists && !in.entry:
-		return w.describeFile(object), onReadOnly(object)
+		if !onReadOnly(object) {
+			return ""
+		}
+		return w.describeFile(object)
 	}
 	dir, name := path.Split(strings.TrimRight(in.path, "/"))
 	if dir == "" && name == "" {
-		return "", false
+		return ""
 	}
 	parent, err := w.usher.open(tid, in.dirfd, dirOr(dir), true)
 	if err != nil {
-		return "", false
+		return ""
 	}
 	defer unix.Close(parent)
-	return path.Join(w.describeFile(parent), name), onReadOnly(parent)
+	if !onReadOnly(parent) {
+		return ""
+	}
+	return path.Join(w.describeFile(parent), name)
 }
 
 func dirOr(dir string) string {
