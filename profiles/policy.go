@@ -52,16 +52,16 @@ func (f Files) clone() Files {
 
 // Limits bounds what a run may use. Zero is no limit.
 type Limits struct {
-	Memory int64 // bytes
-	Pids   int64
-	CPUs   float64
-	TTL    time.Duration
+	Memory int64         `json:"memory"` // bytes
+	Pids   int64         `json:"pids"`
+	CPUs   float64       `json:"cpus"`
+	TTL    time.Duration `json:"ttl"` // nanoseconds in JSON
 }
 
 // Source says where a layer of a policy came from.
 type Source struct {
-	Name   string // "profile:base", or the name given to Parse
-	Digest string // of the layer's text, as "sha256:<hex>"
+	Name   string `json:"name"`   // "profile:base", or the name given to Parse
+	Digest string `json:"digest"` // of the layer's text, as "sha256:<hex>"
 }
 
 // Policy says what a run may do. It is immutable; the zero Policy grants nothing.
