@@ -164,11 +164,11 @@ func running(t *testing.T, p place, args ...string) (pid int, d postureDetail, e
 func TestA01Posture(t *testing.T) {
 	t.Parallel()
 	for name, command := range map[string][]string{
-		"one thread": {"python3", "-c", `import time; open("ready", "w").close(); time.sleep(300)`},
+		"one thread": {"python3", "-c", `import os, time; os.mkdir("ready"); time.sleep(300)`},
 		"threads": {"python3", "-c", `
-import threading, time
+import os, threading, time
 for i in range(3): threading.Thread(target=time.sleep, args=(300,), daemon=True).start()
-open("ready", "w").close()
+os.mkdir("ready")
 time.sleep(300)`},
 	} {
 		t.Run(name, func(t *testing.T) {
