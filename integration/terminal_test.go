@@ -329,12 +329,21 @@ func TestTerminalKilled(t *testing.T) {
 	}
 }
 
-// TestMixed: with one of the standard files redirected, the rest is still a terminal.
+// TestMixed: with one of the standard files redirected, the rest is still a terminal, and the command's own.
 func TestMixed(t *testing.T) {
 	t.Parallel()
-	p := newPlace(t)
-	term := openTerminal(t, p.command("sh", "-c", `agentjail run --quiet -- sh -c 'test -t 0 && test -t 2 && ! test -t 1 && echo through-pipe' | cat; echo end`))
-	term.expect("through-pipe")
-	term.expect("end")
-	term.wait()
+	for name, line := range map[string]string{
+		"output": `agentjail run --quiet -- sh -c 'test -t 0 && test -t 2 && ! test -t 1 && echo through-pipe' | cat`,
+		"input":  `agentjail run --quiet -- sh -c '! test -t 0 && test -t 1 && test -t 2 && echo through-pipe >/dev/tty' </dev/null`,
+		"both":   `echo | agentjail run --quiet -- sh -c '! test -t 0 && ! test -t 1 && test -t 2 && echo through-pipe >/dev/tty' | cat`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t)
+			term := openTerminal(t, p.command("sh", "-c", line+`; echo end`))
+			term.expect("through-pipe")
+			term.expect("end")
+			term.wait()
+		})
+	}
 }

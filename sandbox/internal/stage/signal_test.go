@@ -297,9 +297,9 @@ func foreground(t testing.TB, master *os.File) (group int) {
 	return group
 }
 
-// TestTerminalOfAnother: file 0 has to be a terminal that is free.
-func TestTerminalOfAnother(t *testing.T) {
-	j := start(t, nil) // file 0 is /dev/null
+// TestNoTerminal: one of the files has to be a terminal that is free.
+func TestNoTerminal(t *testing.T) {
+	j := start(t, nil) // file 0 is /dev/null, the others are pipes
 	s := shellSpec("exit 0")
 	s.Terminal = true
 	_, err := j.Prepare(s)

@@ -19,7 +19,8 @@ type Spec struct {
 	UID, GID int // what the command sees; id 0 of the stage's user namespace outside of it
 	Umask    int
 
-	// Terminal: file 0 is a terminal that becomes the controlling one, with the command in the foreground.
+	// Terminal: the first of the files 0, 1 and 2 that is a terminal becomes the controlling one, with the command in the
+	// foreground.
 	Terminal bool
 
 	Filter   []SockFilter

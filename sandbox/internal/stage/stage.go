@@ -186,14 +186,16 @@ func (s *stage) takeTerminal(terminal bool) *Error {
 	if !terminal {
 		return nil
 	}
-	if err := unix.IoctlSetInt(0, unix.TIOCSCTTY, 0); err != nil {
-		return &Error{Step: StepTerminal, Errno: errnoOf(err)}
+	// Any of the three may be the terminal: the others were redirected.
+	err := error(unix.ENOTTY)
+	for fd := 0; fd < socketFD && err == unix.ENOTTY; fd++ {
+		if err = unix.IoctlSetInt(fd, unix.TIOCSCTTY, 0); err == nil {
+			s.terminal, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, socketFD+1)
+		}
 	}
-	fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, socketFD+1)
 	if err != nil {
 		return &Error{Step: StepTerminal, Errno: errnoOf(err)}
 	}
-	s.terminal = fd
 	return nil
 }
 
