@@ -163,7 +163,8 @@ func (s *supervisor) wanted() (posture.Want, error) {
 	if err != nil {
 		return posture.Want{}, err
 	}
-	delete(run, "user") // the command's is another one, below
+	delete(run, "user") // the command's own, as is its cgroup namespace: see stage
+	delete(run, "cgroup")
 	me := own.Threads[0]
 	for _, kind := range []string{"time", "time_for_children"} {
 		delete(me.Namespaces, kind) // clocks are not hidden: a run has the host's time namespace

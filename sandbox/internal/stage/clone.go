@@ -35,14 +35,15 @@ func (im *image) clone() (pid int, errno syscall.Errno) {
 	return pid, errno
 }
 
-// fork returns in the stage only.
+// fork returns in the stage only. The cgroup namespace is new because libcontainer made the stage's before the stage was moved
+// into the run's cgroup: that namespace's root is the caller's, and /proc/self/cgroup would show the way from there.
 //
 //go:noinline
 //go:nosplit
 //go:norace
 //go:nocheckptr
 func (im *image) fork() (int, syscall.Errno) {
-	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, unix.CLONE_NEWUSER|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, unix.CLONE_NEWUSER|unix.CLONE_NEWCGROUP|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	if errno == 0 && pid == 0 {
 		im.child()
 	}

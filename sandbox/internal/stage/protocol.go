@@ -20,7 +20,7 @@ import (
 //	     |                                    |
 //	     |-- spec + end of the hand-over ---->|
 //	     |                                    | session, Landlock ruleset
-//	     |                                    |-- clone(CLONE_NEWUSER) --------->|
+//	     |                                    |-- clone(NEWUSER|NEWCGROUP) ----->|
 //	     |                                    | setpgid, TIOCSPGRP               | files, uid_map, capabilities,
 //	     |                                    | own capabilities, own filter     | limits, chdir, Landlock, seccomp
 //	     |<-- started{pid, abi} | failed -----|                                  |
