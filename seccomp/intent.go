@@ -116,6 +116,9 @@ func (w *worker) named(n *notification, dir, path int) (intent, error) {
 func (w *worker) openIntent(n *notification, dir, path int, flags uint32) ([]intent, error) {
 	in, err := w.named(n, dir, path)
 	in.action, in.opens, in.flags = "open-write", true, flags
+	if flags&unix.O_TMPFILE == unix.O_TMPFILE {
+		in.action = "create"
+	}
 	in.follow = flags&unix.O_NOFOLLOW == 0 && flags&(unix.O_CREAT|unix.O_EXCL) != unix.O_CREAT|unix.O_EXCL
 	return []intent{in}, err
 }

@@ -356,9 +356,9 @@ func TestWritesToReadOnlyPlaces(t *testing.T) {
 		}{
 			{step{Call: "open", A: ro + "/file", N: write}, "open-write", ro + "/file"},
 			{step{Call: "open", A: "ro/../ro/file", N: unix.O_RDWR}, "open-write", ro + "/file"},
-			{step{Call: "open", A: ro + "/new", N: unix.O_WRONLY | unix.O_CREAT}, "open-write", ro + "/new"},
+			{step{Call: "open", A: ro + "/new", N: unix.O_WRONLY | unix.O_CREAT}, "create", ro + "/new"},
 			{step{Call: "open", A: "rw/link", N: write}, "open-write", ro + "/file"},
-			{step{Call: "open", A: ro, N: unix.O_TMPFILE | unix.O_RDWR}, "open-write", ro},
+			{step{Call: "open", A: ro, N: unix.O_TMPFILE | unix.O_RDWR}, "create", ro},
 			{step{Call: "openat", A: "ro", B: "file", N: write}, "open-write", ro + "/file"},
 			{step{Call: "unlink", A: "ro/file"}, "unlink", ro + "/file"},
 			{step{Call: "mkdir", A: "ro/new/"}, "mkdir", ro + "/new"},

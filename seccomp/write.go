@@ -43,7 +43,7 @@ func (w *worker) write(n *notification) {
 		return
 	}
 	for _, in := range intents {
-		if target := w.readOnly(n.PID, in); target != "" {
+		if target := w.readOnly(n.PID, &in); target != "" {
 			w.emit(n, audit.Event{
 				Class: audit.ClassFile, Action: in.action, Decision: audit.Deny, Target: target, Errno: "EROFS",
 				Reason: "read-only for this run: --rw lets it be written", Provenance: audit.FromClaimed,
@@ -81,8 +81,9 @@ func (w *worker) mountOf(tid uint32, in intent) (uint64, bool) {
 	return st.Mnt_id, true
 }
 
-// readOnly is the path that an intent aims at where that lies on a read-only mount, and "" where it does not.
-func (w *worker) readOnly(tid uint32, in intent) string {
+// readOnly is the path that an intent aims at where that lies on a read-only mount, and "" where it does not. An open of what is
+// missing turns out to be a create.
+func (w *worker) readOnly(tid uint32, in *intent) string {
 	object, err := w.usher.open(tid, in.dirfd, in.path, in.follow)
 	exists := err == nil
 	if exists {
@@ -98,6 +99,9 @@ func (w *worker) readOnly(tid uint32, in intent) string {
 			return ""
 		}
 		return w.describeFile(object)
+	}
+	if in.opens {
+		in.action = "create"
 	}
 	dir, name := path.Split(strings.TrimRight(in.path, "/"))
 	if dir == "" && name == "" {

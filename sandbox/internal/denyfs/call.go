@@ -24,10 +24,16 @@ const (
 	ActionList      Action = "list"
 	ActionCreate    Action = "create"
 	ActionMkdir     Action = "mkdir"
-	ActionLink      Action = "link" // hard or symbolic
+	ActionMknod     Action = "mknod"
+	ActionLink      Action = "link"
+	ActionSymlink   Action = "symlink"
 	ActionRename    Action = "rename"
 	ActionUnlink    Action = "unlink"
-	ActionSetattr   Action = "setattr" // mode, owner, times
+	ActionRmdir     Action = "rmdir"
+	ActionTruncate  Action = "truncate"
+	ActionChmod     Action = "chmod"
+	ActionChown     Action = "chown"
+	ActionUtime     Action = "utime"
 	ActionXattr     Action = "xattr"
 	ActionWatch     Action = "watch"
 	ActionChdir     Action = "chdir"
@@ -101,7 +107,7 @@ func (c Call) Action() Action {
 	case unix.SYS_OPENAT2:
 		return ActionOpen
 	case unix.SYS_TRUNCATE:
-		return ActionOpenWrite
+		return ActionTruncate
 	case sysFstatat, unix.SYS_STATX, unix.SYS_STATFS, unix.SYS_NAME_TO_HANDLE_AT:
 		return ActionStat
 	case unix.SYS_FACCESSAT, unix.SYS_FACCESSAT2:
@@ -111,17 +117,26 @@ func (c Call) Action() Action {
 	case unix.SYS_READLINKAT:
 		return ActionReadlink
 	case unix.SYS_MKNODAT:
-		return ActionCreate
+		return ActionMknod
 	case unix.SYS_MKDIRAT:
 		return ActionMkdir
-	case unix.SYS_LINKAT, unix.SYS_SYMLINKAT:
+	case unix.SYS_LINKAT:
 		return ActionLink
+	case unix.SYS_SYMLINKAT:
+		return ActionSymlink
 	case unix.SYS_RENAMEAT, unix.SYS_RENAMEAT2:
 		return ActionRename
 	case unix.SYS_UNLINKAT:
+		if c.Args[2]&unix.AT_REMOVEDIR != 0 {
+			return ActionRmdir
+		}
 		return ActionUnlink
-	case unix.SYS_FCHMODAT, unix.SYS_FCHMODAT2, unix.SYS_FCHOWNAT, unix.SYS_UTIMENSAT:
-		return ActionSetattr
+	case unix.SYS_FCHMODAT, unix.SYS_FCHMODAT2:
+		return ActionChmod
+	case unix.SYS_FCHOWNAT:
+		return ActionChown
+	case unix.SYS_UTIMENSAT:
+		return ActionUtime
 	case unix.SYS_INOTIFY_ADD_WATCH, unix.SYS_FANOTIFY_MARK:
 		return ActionWatch
 	case unix.SYS_CHDIR, unix.SYS_CHROOT, unix.SYS_FCHDIR:
@@ -165,7 +180,7 @@ func (c Call) makesNames() bool {
 		return false
 	}
 	switch c.Action() {
-	case ActionCreate, ActionMkdir, ActionLink, ActionRename, ActionBind, ActionOpen:
+	case ActionCreate, ActionMkdir, ActionMknod, ActionLink, ActionSymlink, ActionRename, ActionBind, ActionOpen:
 		return true
 	}
 	return c.openFlags()&unix.O_CREAT != 0

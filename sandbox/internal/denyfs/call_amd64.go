@@ -11,8 +11,10 @@ func legacyAction(c Call) (Action, bool) {
 	switch c.Nr {
 	case unix.SYS_OPEN:
 		return openAction(c.Args[1]), true
-	case unix.SYS_CREAT, unix.SYS_MKNOD:
+	case unix.SYS_CREAT:
 		return ActionCreate, true
+	case unix.SYS_MKNOD:
+		return ActionMknod, true
 	case unix.SYS_STAT, unix.SYS_LSTAT:
 		return ActionStat, true
 	case unix.SYS_ACCESS:
@@ -21,14 +23,22 @@ func legacyAction(c Call) (Action, bool) {
 		return ActionReadlink, true
 	case unix.SYS_MKDIR:
 		return ActionMkdir, true
-	case unix.SYS_LINK, unix.SYS_SYMLINK:
+	case unix.SYS_LINK:
 		return ActionLink, true
+	case unix.SYS_SYMLINK:
+		return ActionSymlink, true
 	case unix.SYS_RENAME:
 		return ActionRename, true
-	case unix.SYS_UNLINK, unix.SYS_RMDIR:
+	case unix.SYS_UNLINK:
 		return ActionUnlink, true
-	case unix.SYS_CHMOD, unix.SYS_CHOWN, unix.SYS_LCHOWN, unix.SYS_UTIME, unix.SYS_UTIMES, unix.SYS_FUTIMESAT:
-		return ActionSetattr, true
+	case unix.SYS_RMDIR:
+		return ActionRmdir, true
+	case unix.SYS_CHMOD:
+		return ActionChmod, true
+	case unix.SYS_CHOWN, unix.SYS_LCHOWN:
+		return ActionChown, true
+	case unix.SYS_UTIME, unix.SYS_UTIMES, unix.SYS_FUTIMESAT:
+		return ActionUtime, true
 	}
 	return "", false
 }

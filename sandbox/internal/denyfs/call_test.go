@@ -79,7 +79,7 @@ func TestActions(t *testing.T) {
 		{call(unix.SYS_OPENAT, 0, 0, unix.O_CREAT), ActionOpenRead, true},
 		{call(unix.SYS_OPENAT, 0, 0, unix.O_CREAT|unix.O_WRONLY), ActionOpenWrite, true},
 		{call(unix.SYS_OPENAT2), ActionOpen, true},
-		{call(unix.SYS_TRUNCATE), ActionOpenWrite, false},
+		{call(unix.SYS_TRUNCATE), ActionTruncate, false},
 		{call(sysFstatat), ActionStat, false},
 		{call(unix.SYS_STATX), ActionStat, false},
 		{call(unix.SYS_STATFS), ActionStat, false},
@@ -88,15 +88,16 @@ func TestActions(t *testing.T) {
 		{call(unix.SYS_EXECVE), ActionExec, false},
 		{call(unix.SYS_EXECVEAT), ActionExec, false},
 		{call(unix.SYS_READLINKAT), ActionReadlink, false},
-		{call(unix.SYS_MKNODAT), ActionCreate, true},
+		{call(unix.SYS_MKNODAT), ActionMknod, true},
 		{call(unix.SYS_MKDIRAT), ActionMkdir, true},
 		{call(unix.SYS_LINKAT), ActionLink, true},
-		{call(unix.SYS_SYMLINKAT), ActionLink, true},
+		{call(unix.SYS_SYMLINKAT), ActionSymlink, true},
 		{call(unix.SYS_RENAMEAT2), ActionRename, true},
 		{call(unix.SYS_UNLINKAT), ActionUnlink, false},
-		{call(unix.SYS_FCHMODAT), ActionSetattr, false},
-		{call(unix.SYS_FCHOWNAT), ActionSetattr, false},
-		{call(unix.SYS_UTIMENSAT), ActionSetattr, false},
+		{call(unix.SYS_UNLINKAT, 0, 0, unix.AT_REMOVEDIR), ActionRmdir, false},
+		{call(unix.SYS_FCHMODAT), ActionChmod, false},
+		{call(unix.SYS_FCHOWNAT), ActionChown, false},
+		{call(unix.SYS_UTIMENSAT), ActionUtime, false},
 		{call(unix.SYS_INOTIFY_ADD_WATCH), ActionWatch, false},
 		{call(unix.SYS_FANOTIFY_MARK), ActionWatch, false},
 		{call(unix.SYS_CHDIR), ActionChdir, false},
@@ -126,9 +127,9 @@ func TestLegacyActions(t *testing.T) {
 		t.Skip("only x86-64 has these calls")
 	}
 	for nr, want := range map[int]Action{
-		4: ActionStat, 6: ActionStat, 21: ActionAccess, 82: ActionRename, 83: ActionMkdir, 84: ActionUnlink, 85: ActionCreate,
-		86: ActionLink, 87: ActionUnlink, 88: ActionLink, 89: ActionReadlink, 90: ActionSetattr, 92: ActionSetattr,
-		133: ActionCreate, 235: ActionSetattr,
+		4: ActionStat, 6: ActionStat, 21: ActionAccess, 82: ActionRename, 83: ActionMkdir, 84: ActionRmdir, 85: ActionCreate,
+		86: ActionLink, 87: ActionUnlink, 88: ActionSymlink, 89: ActionReadlink, 90: ActionChmod, 92: ActionChown,
+		133: ActionMknod, 235: ActionUtime,
 	} {
 		if got := call(nr).Action(); got != want {
 			t.Errorf("call %d: action %q, want %q", nr, got, want)

@@ -93,7 +93,7 @@ func (t *Tree) Lookup(q Query) Verdict {
 	// A directory is walked through quietly. Two kinds of call end at it without another request: one that would make
 	// the name, which the kernel itself answers with EEXIST, and a watch, which cannot be told from a walk.
 	switch d.Action {
-	case ActionMkdir, ActionLink, ActionCreate, ActionBind:
+	case ActionMkdir, ActionMknod, ActionLink, ActionSymlink, ActionCreate, ActionBind:
 		d.Errno = unix.EEXIST
 		return Verdict{AnswerThrough, Later, d}
 	case ActionWatch:

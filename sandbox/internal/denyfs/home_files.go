@@ -206,11 +206,7 @@ func (r *raw) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fus
 
 // SetAttr changes size, mode and times of a file of the home.
 func (r *raw) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
-	action := ActionSetattr
-	if _, ok := in.GetSize(); ok {
-		action = ActionOpenWrite
-	}
-	n, status := r.change(&in.InHeader, action)
+	n, status := r.change(&in.InHeader, attrAction(in))
 	if status != fuse.OK {
 		return status
 	}
@@ -229,6 +225,19 @@ func (r *raw) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) 
 	return fuse.Status(errno)
 }
 
+// attrAction names what is changed, by the most telling of several.
+func attrAction(in *fuse.SetAttrIn) Action {
+	switch {
+	case in.Valid&fuse.FATTR_SIZE != 0:
+		return ActionTruncate
+	case in.Valid&fuse.FATTR_MODE != 0:
+		return ActionChmod
+	case in.Valid&(fuse.FATTR_UID|fuse.FATTR_GID) != 0:
+		return ActionChown
+	}
+	return ActionUtime
+}
+
 // ownerAndMode accepts only the owner that the file has, and no set-uid or set-gid program.
 func (r *raw) ownerAndMode(n *node, in *fuse.SetAttrIn) fuse.Status {
 	if uid, ok := in.GetUID(); ok && uid != 0 {
@@ -243,7 +252,7 @@ func (r *raw) ownerAndMode(n *node, in *fuse.SetAttrIn) fuse.Status {
 	}
 	if mode&unix.S_ISUID != 0 || mode&unix.S_ISGID != 0 && n.home.mode != unix.S_IFDIR {
 		path, _ := r.nodes.path(n)
-		return r.deny(in.Pid, Denial{ActionSetattr, path, unix.EPERM, RuleSetID, "a set-uid or set-gid file", false})
+		return r.deny(in.Pid, Denial{ActionChmod, path, unix.EPERM, RuleSetID, "a set-uid or set-gid file", false})
 	}
 	return fuse.Status(r.home.asOwner(func() error { return unix.Fchmodat(unix.AT_FDCWD, link(n.home.fd), mode, 0) }))
 }

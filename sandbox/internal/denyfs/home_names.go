@@ -82,9 +82,12 @@ func closeIf(fd int) {
 
 // Mknod makes a file, FIFO or socket of the home. Devices are refused: nothing may be had through them.
 func (r *raw) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
-	action := ActionCreate
+	action := ActionMknod
 	kind := in.Mode & unix.S_IFMT
-	if kind == unix.S_IFSOCK {
+	switch kind {
+	case unix.S_IFREG:
+		action = ActionCreate
+	case unix.S_IFSOCK:
 		action = ActionBind
 	}
 	dir, path, status := r.permit(&in.InHeader, in.NodeId, name, action, false)
@@ -112,7 +115,7 @@ func (r *raw) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.
 
 // Symlink makes a symbolic link of the home. It may point anywhere: the kernel follows it inside the jail.
 func (r *raw) Symlink(_ <-chan struct{}, h *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
-	dir, _, status := r.permit(h, h.NodeId, name, ActionLink, true)
+	dir, _, status := r.permit(h, h.NodeId, name, ActionSymlink, true)
 	if status != fuse.OK {
 		return status
 	}
@@ -162,16 +165,16 @@ func (r *raw) make(dir *node, name string, mode uint32, out *fuse.EntryOut, f fu
 
 // Unlink removes a file of the home.
 func (r *raw) Unlink(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
-	return r.remove(h, name, 0)
+	return r.remove(h, name, ActionUnlink, 0)
 }
 
 // Rmdir removes a directory of the home.
 func (r *raw) Rmdir(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
-	return r.remove(h, name, unix.AT_REMOVEDIR)
+	return r.remove(h, name, ActionRmdir, unix.AT_REMOVEDIR)
 }
 
-func (r *raw) remove(h *fuse.InHeader, name string, flags int) fuse.Status {
-	dir, _, status := r.alter(h, h.NodeId, name, ActionUnlink)
+func (r *raw) remove(h *fuse.InHeader, name string, action Action, flags int) fuse.Status {
+	dir, _, status := r.alter(h, h.NodeId, name, action)
 	if status != fuse.OK {
 		return status
 	}

@@ -179,7 +179,7 @@ func TestNoDevices(t *testing.T) {
 			t.Errorf("mknod %o: %v", kind, status)
 		}
 	}
-	if all := sink.take(); len(all) != 4 || brief(all[0]) != "file create /home/u/dev EPERM" {
+	if all := sink.take(); len(all) != 4 || brief(all[0]) != "file mknod /home/u/dev EPERM" {
 		t.Errorf("events %+v", all)
 	}
 	if status := r.Ioctl(nil, nil, nil, nil, nil); status != fuse.Status(unix.ENOTTY) {
