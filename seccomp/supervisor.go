@@ -212,7 +212,7 @@ func (w *worker) deny(n *notification, errno unix.Errno) {
 // was read of it is left out.
 func (w *worker) emit(n *notification, e audit.Event) {
 	if !valid(w.fd, n.ID) {
-		e.Process = audit.Process{PID: int(n.PID)}
+		e.Process = audit.Process{PID: int(n.PID), Ended: true}
 	}
 	w.config.Sink.Emit(e)
 }
