@@ -30,13 +30,40 @@ type host struct {
 	hierarchies
 	mkdir   func(path string, mode os.FileMode) error
 	rmdir   func(path string) error
-	connect func() (manager, error) // to the user's systemd
+	connect func() (manager, error) // to the caller's systemd
 	root    bool                    // the caller is root
 }
 
 func thisHost() (host, error) {
 	h, err := findHierarchies()
-	return host{hierarchies: h, mkdir: os.Mkdir, rmdir: unix.Rmdir, connect: userManager, root: os.Geteuid() == 0}, err
+	root := os.Geteuid() == 0
+	connect := userManager
+	if root {
+		connect = systemManager
+	}
+	return host{hierarchies: h, mkdir: os.Mkdir, rmdir: unix.Rmdir, connect: connect, root: root}, err
+}
+
+// managerName is what connect leads to, in words for people.
+func (h host) managerName() string {
+	if h.root {
+		return "systemd"
+	}
+	return "systemd's user manager"
+}
+
+// slice is the slice of systemd's (systemd.slice(5)) that root is in, whose limits a run must not leave, or empty. A user's manager
+// may be below the user's session, and has slices of its own.
+func (h host) slice() string {
+	if !h.root {
+		return ""
+	}
+	for dir := h.v2.own; len(dir) > len(h.v2.mount); dir = filepath.Dir(dir) {
+		if strings.HasSuffix(dir, ".slice") {
+			return filepath.Base(dir)
+		}
+	}
+	return ""
 }
 
 // findHierarchies reads where this process is (proc_pid_cgroup(5), proc_pid_mountinfo(5)).

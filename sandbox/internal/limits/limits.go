@@ -245,7 +245,7 @@ func (g *Group) Mechanism() string {
 	case g.version == v1:
 		return "cgroup v1"
 	case g.scope != nil:
-		return "cgroup v2, made by systemd's user manager"
+		return "cgroup v2, made by " + g.host.managerName()
 	}
 	return "cgroup v2"
 }

@@ -12,9 +12,10 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
 )
 
-// manager is the user's systemd, as far as it is needed here.
+// manager is systemd, as far as it is needed here: root's, or the user's own.
 type manager interface {
 	// group is the directory of the manager's own group.
 	group() (string, error)
@@ -30,12 +31,19 @@ type property struct {
 }
 
 // scope is a group that systemd makes for its first process.
-type scope struct{ manager manager }
+type scope struct {
+	manager manager
+	slice   string // to make it in; empty is the manager's choice
+}
 
 // start makes the scope and returns its directory. systemd removes it after its last process.
 func (s *scope) start(pid int, spec Spec) (string, error) {
 	name := scopeName(spec)
-	dir, err := s.manager.startScope(name, pid, scopeProperties(spec))
+	properties := scopeProperties(spec)
+	if s.slice != "" {
+		properties = append(properties, property{"Slice", dbus.MakeVariant(s.slice)})
+	}
+	dir, err := s.manager.startScope(name, pid, properties)
 	if err != nil {
 		return "", &UnavailableError{"systemd: scope " + name, err, fixHand}
 	}
@@ -95,8 +103,11 @@ func scopeDir(mount, cgroup, scope string) (string, error) {
 // callTime bounds each call of systemd.
 const callTime = 5 * time.Second
 
-// userSystemd is the manager at the other end of D-Bus.
-type userSystemd struct{ conn *dbus.Conn }
+// connection is a manager at the other end of D-Bus.
+type connection struct{ conn *dbus.Conn }
+
+// systemManager connects to the machine's systemd, at the socket that it has for root.
+func systemManager() (manager, error) { return dialSystemd("/run/" + privateSocket) }
 
 // userManager connects to the user's systemd: through the bus of the session, or at systemd's own socket where there is none.
 func userManager() (manager, error) {
@@ -118,7 +129,10 @@ func userManager() (manager, error) {
 // privateSocket is systemd's own. There is no bus behind it, and so no Hello to say.
 const privateSocket = "systemd/private"
 
-func dialSystemd(socket string) (*userSystemd, error) {
+func dialSystemd(socket string) (*connection, error) {
+	if err := checkPeer(socket); err != nil {
+		return nil, err
+	}
 	conn, err := dbus.Dial("unix:path=" + dbus.EscapeBusAddressValue(socket))
 	if err != nil {
 		return nil, err
@@ -133,7 +147,29 @@ func dialSystemd(socket string) (*userSystemd, error) {
 		conn.Close()
 		return nil, fmt.Errorf("%s: %w", socket, err)
 	}
-	return &userSystemd{conn}, nil
+	return &connection{conn}, nil
+}
+
+// checkPeer refuses a socket of another pid namespace, such as the host's in a container: systemd would take the number of the
+// run's process for that of another one. The kernel shows who listens there by a number of this namespace, or as 0 (unix(7),
+// SO_PEERCRED).
+func checkPeer(socket string) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("socket: %w", err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: socket}); err != nil {
+		return fmt.Errorf("%s: %w", socket, err)
+	}
+	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return fmt.Errorf("%s: SO_PEERCRED: %w", socket, err)
+	}
+	if peer.Pid == 0 {
+		return fmt.Errorf("%s: it belongs to another pid namespace", socket)
+	}
+	return nil
 }
 
 const (
@@ -142,8 +178,8 @@ const (
 	managerFace = "org.freedesktop.systemd1.Manager"
 )
 
-func (u *userSystemd) group() (string, error) {
-	path, err := u.controlGroup()
+func (c *connection) group() (string, error) {
+	path, err := c.controlGroup()
 	if err != nil {
 		return "", err
 	}
@@ -157,11 +193,11 @@ func (u *userSystemd) group() (string, error) {
 	return filepath.Join(h.v2.mount, filepath.Clean("/"+path)), nil
 }
 
-func (u *userSystemd) controlGroup() (string, error) {
+func (c *connection) controlGroup() (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), callTime)
 	defer cancel()
 	var v dbus.Variant
-	call := u.conn.Object(systemdName, systemdPath).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, managerFace, "ControlGroup")
+	call := c.conn.Object(systemdName, systemdPath).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, managerFace, "ControlGroup")
 	if err := call.Store(&v); err != nil {
 		return "", fmt.Errorf("systemd: %w", err)
 	}
@@ -172,25 +208,25 @@ func (u *userSystemd) controlGroup() (string, error) {
 	return path, nil
 }
 
-func (u *userSystemd) startScope(name string, pid int, properties []property) (string, error) {
-	if err := u.startUnit(name, pid, properties); err != nil {
+func (c *connection) startScope(name string, pid int, properties []property) (string, error) {
+	if err := c.startUnit(name, pid, properties); err != nil {
 		return "", err
 	}
 	return groupOf(pid, name)
 }
 
 // startUnit waits for the job, whose end systemd tells in the signal JobRemoved.
-func (u *userSystemd) startUnit(name string, pid int, properties []property) error {
+func (c *connection) startUnit(name string, pid int, properties []property) error {
 	ctx, cancel := context.WithTimeout(context.Background(), callTime)
 	defer cancel()
 	signals := make(chan *dbus.Signal, 64)
-	u.conn.Signal(signals)
-	defer u.conn.RemoveSignal(signals)
-	object := u.conn.Object(systemdName, systemdPath)
+	c.conn.Signal(signals)
+	defer c.conn.RemoveSignal(signals)
+	object := c.conn.Object(systemdName, systemdPath)
 	// On a bus systemd tells its subscribers only; at its own socket, which has no such calls, everybody. A call that fails
 	// shows in the wait for the job.
 	object.CallWithContext(ctx, managerFace+".Subscribe", 0)
-	u.conn.AddMatchSignalContext(ctx, dbus.WithMatchInterface(managerFace), dbus.WithMatchMember("JobRemoved"))
+	c.conn.AddMatchSignalContext(ctx, dbus.WithMatchInterface(managerFace), dbus.WithMatchMember("JobRemoved"))
 	all := append([]property{{"PIDs", dbus.MakeVariant([]uint32{uint32(pid)})}}, properties...)
 	type auxiliary struct {
 		Name       string
@@ -224,4 +260,4 @@ func awaitJob(ctx context.Context, signals <-chan *dbus.Signal, job dbus.ObjectP
 	}
 }
 
-func (u *userSystemd) close() error { return u.conn.Close() }
+func (c *connection) close() error { return c.conn.Close() }

@@ -9,13 +9,16 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
 )
 
 // fakeBus answers as a bus with systemd on it does: one connection, the calls that are made here.
@@ -142,7 +145,7 @@ func setBody(m *dbus.Message, body ...any) {
 	m.Headers[dbus.FieldSignature] = dbus.MakeVariant(dbus.SignatureOf(body...))
 }
 
-func dialFake(t *testing.T, b *fakeBus, socket string) *userSystemd {
+func dialFake(t *testing.T, b *fakeBus, socket string) *connection {
 	t.Helper()
 	t.Setenv("XDG_RUNTIME_DIR", b.serve(socket))
 	m, err := userManager()
@@ -150,7 +153,7 @@ func dialFake(t *testing.T, b *fakeBus, socket string) *userSystemd {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { m.close() })
-	return m.(*userSystemd)
+	return m.(*connection)
 }
 
 func TestScopeOverDBus(t *testing.T) {
@@ -212,11 +215,14 @@ type fakeManager struct {
 	dir    string
 	refuse error
 	closed bool
+
+	properties []property // of the last scope
 }
 
 func (m *fakeManager) group() (string, error) { return m.dir, nil }
 
-func (m *fakeManager) startScope(name string, pid int, _ []property) (string, error) {
+func (m *fakeManager) startScope(name string, pid int, properties []property) (string, error) {
+	m.properties = properties
 	if m.refuse != nil {
 		return "", m.refuse
 	}
@@ -263,6 +269,89 @@ func TestScopeIsMadeForTheFirstProcess(t *testing.T) {
 	}
 	if _, err := os.Stat(path); err != nil {
 		t.Errorf("systemd's scope was removed: %v", err)
+	}
+}
+
+// A group that systemd does not know loses its limits when systemd takes the controllers back: it is asked first, except where
+// the connection would outlive the right to make it.
+func TestSystemdIsAskedFirst(t *testing.T) {
+	for name, c := range map[string]struct {
+		has     string // controllers of the manager
+		leaving bool
+		scope   bool
+	}{
+		"both can": {"cpu memory pids", false, true}, "systemd cannot": {"memory", false, false}, "sudo": {"cpu memory pids", true, false},
+	} {
+		h, m := withManager(t, c.has)
+		write(t, filepath.Join(h.v2.mount, "user.slice/cgroup.subtree_control"), "cpu memory pids")
+		g, err := create(h, Spec{Pids: 5, Run: "R1", Leaving: c.leaving})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if made := g.scope != nil; made != c.scope || m.closed != (name == "systemd cannot") {
+			t.Errorf("%s: a scope: %v; closed: %v", name, made, m.closed)
+		}
+		g.Close()
+	}
+}
+
+// Root's run stays in the slice that root is in: a limit of the slice holds for it.
+func TestScopeOfRoot(t *testing.T) {
+	h, m := withManager(t, "pids")
+	for _, c := range []struct {
+		root      bool
+		own, want string
+	}{
+		{true, "user.slice/own", "user.slice"}, {true, "user.slice", "user.slice"}, {true, "", ""}, {true, "init.scope", ""},
+		{false, "user.slice/own", ""},
+	} {
+		h.root = c.root
+		h.v2.own = filepath.Join(h.v2.mount, c.own)
+		g, err := create(h, Spec{Pids: 5, Run: "R1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.Add(10) // fails: nobody sets pids.max
+		var slice string
+		for _, p := range m.properties {
+			if p.Name == "Slice" {
+				slice = p.Value.Value().(string)
+			}
+		}
+		if slice != c.want || strings.Contains(g.Mechanism(), "user") == c.root {
+			t.Errorf("%+v: slice %q, %s", c, slice, g.Mechanism())
+		}
+		g.Close()
+		os.RemoveAll(filepath.Join(m.dir, "agentjail-R1.scope"))
+	}
+}
+
+// TestPeerElsewhere: the number of a process means another one to a systemd outside of this pid namespace.
+func TestPeerElsewhere(t *testing.T) {
+	const variable = "AGENTJAIL_TEST_SOCKET"
+	if socket := os.Getenv(variable); socket != "" {
+		fmt.Println(checkPeer(socket))
+		return
+	}
+	socket := filepath.Join((&fakeBus{t: t}).serve("bus"), "bus")
+	if err := checkPeer(socket); err != nil {
+		t.Errorf("of this namespace: %v", err)
+	}
+	if err := checkPeer(socket + "-none"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no socket: %v", err)
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestPeerElsewhere$")
+	cmd.Env = []string{variable + "=" + socket}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWPID,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}, GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
+	}
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) {
+		skip(t, err.Error())
+	}
+	if err != nil || !strings.Contains(string(out), "another pid namespace") {
+		t.Errorf("of another one: %v, %s", err, out)
 	}
 }
 

@@ -14,30 +14,61 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// createV2 makes the group itself where it may, and has systemd make it otherwise.
+// createV2 has systemd make the group where it runs, and makes it itself elsewhere. A directory of systemd's hands down what
+// the units below it need: when the last of them stops that has a limit on processors, the controller goes, and with it that
+// limit of every group that systemd does not know (systemd.io/CGROUP_DELEGATION, "single-writer rule").
 func createV2(h host, s Spec) (*Group, error) {
-	parent, direct := findParent(*h.v2, controllers(s))
-	if direct == nil {
-		g := newGroup(h, v2, s)
-		if direct = g.make(parent, controllers(s)); direct == nil {
-			return g, nil
-		}
-		g.Close()
-		if fix := fixFor(direct, ""); fix != "" {
-			return nil, &UnavailableError{"cgroup v2", direct, fix}
-		}
+	g, refused := createScope(h, s)
+	if refused == nil {
+		return g, nil
+	}
+	g, unavailable := createDirectly(h, s)
+	var lacking *UnavailableError
+	switch {
+	case unavailable == nil:
+		return g, nil
+	case errors.As(refused, &lacking):
+		return nil, lacking
+	case unavailable.fix != fixQuota:
+		unavailable.Err = fmt.Errorf("%w, and %w", unavailable.Err, refused)
+	}
+	return nil, unavailable
+}
+
+// createScope checks that systemd can make the group; it does so for the first process. The error is an *UnavailableError
+// where there is a systemd that was not given the controllers.
+func createScope(h host, s Spec) (*Group, error) {
+	if s.Leaving {
+		// A connection of root's keeps root's rights, whoever the process is by then.
+		return nil, errors.New("systemd is not asked under sudo")
 	}
 	m, err := h.connect()
 	if err != nil {
-		err = fmt.Errorf("%w, and systemd's user manager cannot make a group: %w", direct, err)
-		return nil, &UnavailableError{"cgroup v2", err, fixNobody(h, controllers(s))}
+		return nil, fmt.Errorf("%s cannot make a group: %w", h.managerName(), err)
 	}
 	if err := handedDown(m, controllers(s)); err != nil {
 		m.close()
+		err = fmt.Errorf("%s: %w", h.managerName(), err)
+		if h.root {
+			return nil, err // the kernel has none to give
+		}
 		return nil, &UnavailableError{"cgroup v2", err, fixHand}
 	}
 	g := newGroup(h, v2, s)
-	g.scope = &scope{manager: m}
+	g.scope = &scope{manager: m, slice: h.slice()}
+	return g, nil
+}
+
+func createDirectly(h host, s Spec) (*Group, *UnavailableError) {
+	parent, err := findParent(*h.v2, controllers(s))
+	if err != nil {
+		return nil, &UnavailableError{"cgroup v2", err, fixNobody(h, controllers(s))}
+	}
+	g := newGroup(h, v2, s)
+	if err := g.make(parent, controllers(s)); err != nil {
+		g.Close()
+		return nil, &UnavailableError{"cgroup v2", err, fixFor(err, fixNobody(h, controllers(s)))}
+	}
 	return g, nil
 }
 
@@ -88,7 +119,7 @@ func missing(controllers []string, list string) string {
 	return ""
 }
 
-// handedDown tells whether the user's systemd has the controllers to give.
+// handedDown tells whether systemd has the controllers to give.
 func handedDown(m manager, controllers []string) error {
 	path, err := m.group()
 	if err != nil {
@@ -99,7 +130,7 @@ func handedDown(m manager, controllers []string) error {
 		return err
 	}
 	if c := missing(controllers, string(enabled)); c != "" {
-		return errors.New("systemd's user manager was not given controller " + c)
+		return errors.New("it was not given controller " + c)
 	}
 	return nil
 }
