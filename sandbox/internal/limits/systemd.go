@@ -59,6 +59,9 @@ func scopeProperties(s Spec) []property {
 	out := []property{
 		{"Description", dbus.MakeVariant("agentjail run " + s.Run)},
 		{"CollectMode", dbus.MakeVariant("inactive-or-failed")}, // so that a failed one is not kept
+		// Delegated, with no controllers below: systemd ends any other scope as a whole when the kernel has killed one process
+		// of it for memory. OOMPolicy=continue says only that, but not to systemd 249 of Ubuntu 22.04.
+		{"DelegateControllers", dbus.MakeVariant([]string{})},
 	}
 	if s.Memory > 0 {
 		out = append(out, property{"MemoryMax", dbus.MakeVariant(uint64(s.Memory))}, property{"MemorySwapMax", dbus.MakeVariant(uint64(0))})

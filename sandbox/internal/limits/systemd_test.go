@@ -169,7 +169,7 @@ func TestScopeOverDBus(t *testing.T) {
 		u.close()
 		b.mu.Lock()
 		want := map[string]any{
-			"PIDs": []uint32{99}, "Description": "agentjail run R1", "CollectMode": "inactive-or-failed", "MemoryMax": uint64(4 << 30),
+			"PIDs": []uint32{99}, "Description": "agentjail run R1", "CollectMode": "inactive-or-failed", "DelegateControllers": []string{}, "MemoryMax": uint64(4 << 30),
 			"MemorySwapMax": uint64(0), "TasksMax": uint64(512), "CPUQuotaPerSecUSec": uint64(1_500_000), "CPUQuotaPeriodUSec": uint64(100_000),
 		}
 		if b.unit != "agentjail-R1.scope" || b.mode != "fail" || len(b.properties) != len(want) {
