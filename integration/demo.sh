@@ -4,11 +4,22 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$TOP"
 find_go
-bash integration/setup.sh </dev/null >&2
-make --no-print-directory build >&2
-stage
-as_root install -m 0755 bin/agentjail "$BASE/bin"
-CLEAN_PATH=$BASE/bin:$CLEAN_PATH
+if [ "$(id -u)" = 0 ]; then
+  bash integration/setup.sh </dev/null >&2
+  make --no-print-directory build >&2
+  stage
+  install -m 0755 bin/agentjail "$BASE/bin"
+  CLEAN_PATH=$BASE/bin:$CLEAN_PATH
+  show_as=(as_user)
+else
+  # As whoever calls it: root is needed for what is missing alone.
+  bash integration/setup.sh tools </dev/null >&2
+  make --no-print-directory build >&2
+  BASE=$(mktemp -d "$HOME/agentjail-demo.XXXXXXXX")
+  trap 'rm -rf "$BASE"' EXIT
+  mkdir "$BASE/user"
+  show_as=(env -i "PATH=$TOP/bin:$CLEAN_PATH" LANG=C.UTF-8)
+fi
 
 DEMO='
   cd "$1"
@@ -26,4 +37,4 @@ DEMO='
   show "agentjail log --denied"
   show "agentjail verify"
 '
-as_user bash -c "$DEMO" bash "$BASE/user" </dev/null
+"${show_as[@]}" bash -c "$DEMO" bash "$BASE/user" </dev/null

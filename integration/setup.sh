@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what the tests need and is missing, and makes the ordinary user they run as. Safe to call again and in parallel.
 #   setup.sh [agents] [peers]     also the agents from npm, also the jails that make bench compares with
+#   setup.sh tools                the tools alone
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -51,13 +52,14 @@ main() {
   read -ra tools -d '' <<<"$TOOLS" || true
   case " $* " in *" peers "*) local peers; read -ra peers <<<"$PEERS"; tools+=("${peers[@]}") ;; esac
   install_missing "${tools[@]}"
+  if [ "$*" = tools ]; then return; fi
   make_user
   local what
   for what in "$@"; do npm_install "$what" "$TOP/integration/npm/$what.json"; done
 }
 
 # One at a time: two runs would both find the user missing.
-if [ "${AGENTJAIL_SETUP_LOCKED:-}" = "" ] && command -v flock >/dev/null; then
+if [ "$*" != tools ] && [ "${AGENTJAIL_SETUP_LOCKED:-}" = "" ] && command -v flock >/dev/null; then
   as_root touch /var/lib/agentjail-test.lock
   as_root chmod 0666 /var/lib/agentjail-test.lock
   AGENTJAIL_SETUP_LOCKED=1 exec flock /var/lib/agentjail-test.lock bash "${BASH_SOURCE[0]}" "$@"
