@@ -33,20 +33,21 @@ type Config struct {
 
 // Supervisor answers the calls that a filter asks about.
 type Supervisor struct {
-	config   Config
-	fd       int
-	usher    *usher
-	sockets  *sockets
-	stop     *os.File // readable when Close was called
-	stopper  *os.File
-	connects chan struct{} // a place for each connect that is under way
-	outside  chan func()
-	work     sync.WaitGroup
-	running  atomic.Int32 // workers
-	waiting  atomic.Int32 // of them, for a notification
-	once     sync.Once
-	mu       sync.Mutex // guards failed
-	failed   error
+	config    Config
+	fd        int
+	usher     *usher
+	sockets   *sockets
+	stop      *os.File // readable when Close was called
+	stopper   *os.File
+	connects  chan struct{} // a place for each connect that is under way
+	outside   chan func()
+	work      sync.WaitGroup
+	running   atomic.Int32 // workers
+	waiting   atomic.Int32 // of them, for a notification
+	receiving sync.Mutex   // held by the one that waits
+	once      sync.Once
+	mu        sync.Mutex // guards failed
+	failed    error
 }
 
 // NewSupervisor prepares a Supervisor; Serve starts it. The calling process must have every capability in the user namespace
@@ -121,6 +122,19 @@ func (s *Supervisor) hostExists(path string) bool {
 	return asHost(s, func() bool { return s.config.HostExists(path) })
 }
 
+// next receives a notification, or is not ready when there will be none. One worker waits at a time: of several that see the same
+// one, all but the first would wait inside of the call, which before Linux 6.11 ends with the next notification alone, and never
+// when the last caller is gone.
+func (s *Supervisor) next(n *notification) (ready bool, err error) {
+	s.receiving.Lock()
+	defer s.receiving.Unlock()
+	ready, err = waitReadable(s.fd, int(s.stop.Fd()))
+	if err != nil || !ready {
+		return false, err
+	}
+	return true, receive(s.fd, n)
+}
+
 func (s *Supervisor) serve() {
 	// The thread gets the run's root, and ends with this goroutine.
 	runtime.LockOSThread()
@@ -131,13 +145,12 @@ func (s *Supervisor) serve() {
 	w := &worker{Supervisor: s, path: make([]byte, maxPath)}
 	for {
 		s.waiting.Add(1)
-		ready, err := waitReadable(s.fd, int(s.stop.Fd()))
-		left := s.waiting.Add(-1)
-		if err != nil || !ready {
-			return
-		}
 		var n notification
-		switch err := receive(s.fd, &n); {
+		ready, err := s.next(&n)
+		left := s.waiting.Add(-1)
+		switch {
+		case !ready:
+			return
 		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EAGAIN):
 			continue // its caller was killed
 		case err != nil:
