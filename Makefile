@@ -6,7 +6,7 @@ PREFIX  ?= /usr/local
 TAGS    := urfave_cli_no_docs,netgo,osusergo
 LDFLAGS := -s -w -linkmode external -extldflags "-static"
 
-.PHONY: build demo test stress bench fuzz lint install clean
+.PHONY: build demo test guest stress bench fuzz lint install clean
 
 build: ## bin/agentjail, one static binary
 	CGO_ENABLED=1 $(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o bin/agentjail ./cmd/agentjail
@@ -16,6 +16,9 @@ demo: ## a confined run to watch; installs what is missing
 
 test: ## everything: lint, unit tests, black-box tests as an ordinary user and as root; installs what is missing
 	bash integration/test.sh
+
+guest: ## limits on cgroup v2 with systemd, and an older kernel, in a virtual machine; minutes, 1 GB
+	bash integration/guest.sh
 
 stress: ## the races of the black-box tests, at full length
 	AGENTJAIL_STRESS=1000 bash integration/test.sh integration 'TestStress'
