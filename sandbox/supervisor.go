@@ -66,12 +66,15 @@ func supervise(newGateway NewGateway) int {
 }
 
 func (s *supervisor) run(newGateway NewGateway) error {
-	var err error
-	if s.network, err = netns.New(); err != nil {
-		return setupError("network namespace", err)
-	}
+	// The namespace is made while the launcher makes the run's files. The order is taken in any case: a launcher that cannot send
+	// it would report that, and not why.
+	network, refused := netns.New()
+	s.network = network
 	if err := s.receiveOrder(); err != nil {
 		return err
+	}
+	if refused != nil {
+		return setupError("network namespace", refused)
 	}
 	trace("supervisor: order received")
 	if err := s.mountRoot(); err != nil {
