@@ -129,7 +129,7 @@ func (c *compiler) hides() error {
 		if err != nil {
 			return requestErrorf("hide %q: %v", path, reason(err))
 		}
-		if c.covering(target) == nil {
+		if above := c.covering(target); above == nil || above.Origin == originHome {
 			continue
 		}
 		if target == c.dir {
@@ -144,8 +144,8 @@ func (c *compiler) hides() error {
 
 // add records a mount, unless the same target is already there; of two binds of one target, the writable one stays.
 func (c *compiler) add(m Mount) error {
-	if m.Kind == Bind {
-		if state := c.host.State; within(m.Target, state) || within(state, m.Target) && !c.ownHome(m.Source) {
+	if m.Kind == Bind && m.Origin != originHome {
+		if state := c.host.State; within(m.Target, state) || within(state, m.Target) {
 			return requestErrorf("%q holds agentjail's own state (%s), which no command may see; use another directory or set XDG_STATE_HOME", m.Target, state)
 		}
 	}
@@ -160,11 +160,6 @@ func (c *compiler) add(m Mount) error {
 	}
 	c.mounts = append(c.mounts, m)
 	return nil
-}
-
-// ownHome tells whether a source is the run's private home, the one part of the state that a run may see.
-func (c *compiler) ownHome(source string) bool {
-	return c.home.Private != "" && within(c.home.Private, source)
 }
 
 // covering returns the bind that shows a path, nil if none does.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -87,7 +88,7 @@ func fakeHost() Host {
 			"/home/ann/.nvm/bin/agent":                        "-> ../lib/node_modules/@a/agent/cli.js",
 			"/home/ann/.nvm/lib/node_modules/@a/agent/cli.js": "#!/usr/bin/env node\n",
 			"/home/ann/src/app/evil/agent":                    "", "/sys/devices/system/cpu/online": "", "/srv/loop": "-> loop",
-			"/home/ann/sock": "socket", "/home/ann/.local/state/agentjail/runs/x": "", "/proc/self/x": "",
+			"/home/ann/sock": "socket", "/home/ann/.local/state/agentjail/runs/x": "", "/home/ann/.local/state/agentjail/homes/base/x": "", "/proc/self/x": "",
 			"/home/ann/src/app/.env": "", "/dev/null": "",
 		},
 	}
@@ -176,10 +177,57 @@ func TestWorkdirs(t *testing.T) {
 	}
 }
 
+// TestBusyDirs: a cache of the private home is mounted natively, except where the host's directory is granted, or something in
+// it is.
+func TestBusyDirs(t *testing.T) {
+	for path, native := range map[string]bool{
+		"/home/ann/src/other": true, "/home/ann/go": false, "/home/ann/go/pkg": false, "/home/ann/go/pkg/mod": false,
+	} {
+		host := fakeHost()
+		host.Files.(fakeFiles)["/home/ann/go/pkg/mod/x"] = ""
+		plan, err := Compile(writing(t, path), host, []string{"true"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		private := Mount{
+			Kind: Bind, Target: "/home/ann/go/pkg", Source: "/home/ann/.local/state/agentjail/homes/base/go/pkg",
+			Dir: true, Writable: true, Origin: originHome,
+		}
+		granted := Mount{Kind: Bind, Target: path, Source: path, Dir: true, Writable: true, Origin: "policy"}
+		if slices.Contains(plan.Mounts, private) != native || slices.Contains(plan.Home.Dirs, "go/pkg") != native {
+			t.Errorf("--rw %s: the private go/pkg is mounted: %v, want %v", path, !native, native)
+		}
+		if !slices.Contains(plan.Mounts, granted) {
+			t.Errorf("--rw %s: not in the plan: %v", path, plan.Mounts)
+		}
+	}
+}
+
+// TestHidePrivate: nothing of the host's is seen in a private directory, so that there is nothing to hide.
+func TestHidePrivate(t *testing.T) {
+	hiding := func(path string) []Mount {
+		host := fakeHost()
+		host.Files.(fakeFiles)["/home/ann/.cache/x"] = ""
+		plan, err := Compile(with(t, base(t), func(p profiles.Policy) (profiles.Policy, error) { return p.WithHide(path) }), host, []string{"true"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return plan.Mounts
+	}
+	hidden := func(m Mount) bool { return m.Kind == Hidden }
+	if slices.ContainsFunc(hiding("/home/ann/.cache/x"), hidden) {
+		t.Error("--hide makes a mount in a private directory")
+	}
+	if !slices.ContainsFunc(hiding("/home/ann/src/app/.env"), hidden) {
+		t.Error("--hide makes no mount in the working directory")
+	}
+}
+
 func TestGrantsRefused(t *testing.T) {
 	for path, want := range map[string]string{
 		"/home/ann": "everything below", "/home": "everything below",
 		"/home/ann/sock": "only files and directories", "/home/ann/.local/state": "own state",
+		"/home/ann/.local/state/agentjail/homes/base": "own state",
 	} {
 		if _, err := Compile(reading(t, path), fakeHost(), []string{"true"}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("read %s: %v, want %q", path, err, want)

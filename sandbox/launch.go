@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -179,7 +178,7 @@ func (r *Run) open(id string) error {
 	if r.plan.Home.Ephemeral {
 		r.plan = r.plan.withHome(r.dir.home())
 	}
-	if err := r.furnish(); err != nil {
+	if err := r.plan.Home.furnish(r.plan.Identity.Home); err != nil {
 		return r.layered("private home", err)
 	}
 	files, err := denyfs.New(denyfsConfig(r.plan, r.log, r.isOurs))
@@ -195,24 +194,6 @@ func (r *Run) openLog(id string) error {
 	r.dir = dir
 	r.log, err = audit.Open(audit.Options{Path: dir.log(), Copies: r.options.Copies, Run: dir.id})
 	return r.layered("log", err)
-}
-
-// furnish makes the directories of the private home that are mounted, and those that the real home has under a name which
-// the run may use: the command finds its own there, and a look at what the real one holds is on record.
-func (r *Run) furnish() error {
-	home := r.plan.Home
-	names := append([]string{""}, home.Dirs...)
-	for _, name := range home.Names {
-		if info, err := os.Lstat(filepath.Join(r.plan.Identity.Home, name)); err == nil && info.IsDir() {
-			names = append(names, name)
-		}
-	}
-	for _, name := range names {
-		if err := os.MkdirAll(filepath.Join(home.Private, name), 0o700); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (r *Run) layered(layer string, err error) error {

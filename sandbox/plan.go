@@ -33,6 +33,9 @@ type Mount struct {
 	Origin   string `json:"origin"`         // what asked for it
 }
 
+// originHome is the origin of mounts that show directories of the private home.
+const originHome = "private home"
+
 // Identity is who the command runs as: the caller, by the numbers and names of the host.
 type Identity struct {
 	UID   int    `json:"uid"`

@@ -90,20 +90,20 @@ func (c *compiler) privateHome() error {
 	return nil
 }
 
-// mountBusy mounts the busy directories of the private home. One that the plan mounts something of the host's into, such as a
-// program in ~/.cache, stays with the union.
+// mountBusy mounts the busy directories of the private home. One that lies in a grant is the host's; one that something of the
+// host's is mounted into, such as a program in ~/.cache, stays with the union.
 func (c *compiler) mountBusy() error {
 	files := c.policy.Files()
 	for _, dir := range busyDirs {
 		host := filepath.Join(c.host.Identity.Home, dir)
 		private := slices.ContainsFunc(files.Private, func(path string) bool { return within(path, "~/"+dir) })
-		if !private || slices.ContainsFunc(c.mounts, func(m Mount) bool { return within(host, m.Target) }) {
+		if !private || c.covering(host) != nil || slices.ContainsFunc(c.mounts, func(m Mount) bool { return within(host, m.Target) }) {
 			continue
 		}
 		c.home.Dirs = append(c.home.Dirs, dir)
 		err := c.add(Mount{
 			Kind: Bind, Target: host, Source: filepath.Join(c.home.Private, dir),
-			Dir: true, Writable: true, Origin: "private home",
+			Dir: true, Writable: true, Origin: originHome,
 		})
 		if err != nil {
 			return err
