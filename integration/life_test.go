@@ -216,7 +216,7 @@ func TestO06Killed(t *testing.T) {
 		return !slices.ContainsFunc(inside, func(pid int) bool { return exists(fmt.Sprintf("/proc/%d", pid)) })
 	})
 	_, stderr, code := p.run(t, "agentjail", "run", "--", "true")
-	if code != 0 || !strings.Contains(stderr, "ended without") {
+	if code != 0 || !strings.Contains(stderr, "was killed") {
 		t.Fatalf("the run after a crash: exit %d, stderr %q: it must work, and report the crash", code, stderr)
 	}
 	checkCrash(t, p)

@@ -62,9 +62,9 @@ type Run struct {
 	terminal  *terminal
 	invoker   invoker
 	messages  chan wire.Message
-	failed    error       // of the connection
-	broken    *SetupError // a layer that failed while the command ran
-	crashed   []string
+	failed    error        // of the connection
+	broken    *SetupError  // a layer that failed while the command ran
+	crashed   []crashedRun // earlier runs that this one reports
 	once      sync.Once
 	recording atomic.Bool // the command may run: lookups are its own from here on
 }
@@ -122,6 +122,9 @@ func (r *Run) start() error {
 	// No command runs without its posture on record.
 	if err := r.log.Flush(); err != nil {
 		return r.layered("log", err)
+	}
+	for _, c := range r.crashed {
+		c.settle()
 	}
 	r.recording.Store(true)
 	if err := r.conn.Send(msgGo, nil); err != nil {
@@ -366,6 +369,9 @@ func (r *Run) abandon(cause error) {
 	}
 	if r.dir != nil {
 		r.dir.close()
+	}
+	for _, c := range r.crashed {
+		c.mark.Close()
 	}
 }
 

@@ -57,41 +57,65 @@ func (d *runDir) close() error {
 	return errors.Join(err, os.Remove(d.live), d.mark.Close())
 }
 
-// crashedRuns finds the runs that ended without saying so, cleans up after them and returns the ids of those that have a log:
-// each one once.
-func crashedRuns(state string) []string {
+// crashedRun is an earlier run that has a log, and whose launcher died before it had cleaned up. Its mark is held, so that no
+// other launcher takes it for its own.
+type crashedRun struct {
+	id   string
+	mark *os.File
+}
+
+// crashedRuns finds the runs that are dead, cleans up after them, and returns those that have a log. They are found again
+// until they are settled: this launcher may die too, or may find that it cannot start.
+func crashedRuns(state string) []crashedRun {
 	entries, err := os.ReadDir(filepath.Join(state, "live"))
 	if err != nil {
 		return nil
 	}
-	var ids []string
+	var runs []crashedRun
 	for _, e := range entries {
-		path := filepath.Join(state, "live", e.Name())
-		if strings.HasSuffix(e.Name(), ".new") || !claim(path) {
+		mark := claim(filepath.Join(state, "live", e.Name()))
+		if mark == nil {
 			continue
 		}
-		dir := filepath.Join(state, "runs", e.Name())
+		run := crashedRun{e.Name(), mark}
+		dir := filepath.Join(state, "runs", run.id)
 		os.Remove(filepath.Join(dir, "mnt"))
 		removeTree(filepath.Join(dir, "home"))
 		if err := os.Remove(dir); err == nil || errors.Is(err, fs.ErrNotExist) {
-			continue // it had no log yet, and no process
+			run.settle() // it had no log yet, and no process
+			continue
 		}
-		ids = append(ids, e.Name())
+		runs = append(runs, run)
 	}
-	return ids
+	return runs
 }
 
-// claim takes the mark of a dead run: nobody else holds its lock, and nobody else has removed it.
-func claim(path string) bool {
+// claim takes the mark of a dead run: nobody else holds its lock, and nobody who held it has settled the run.
+func claim(path string) *os.File {
+	if strings.HasSuffix(path, ".new") {
+		return nil
+	}
 	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return false
+		return nil
 	}
-	defer f.Close()
-	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-		return false
+	if !lockDead(f) {
+		f.Close()
+		return nil
 	}
-	return os.Remove(path) == nil
+	return f
+}
+
+func lockDead(mark *os.File) bool {
+	var st unix.Stat_t
+	fd := int(mark.Fd())
+	return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil && unix.Fstat(fd, &st) == nil && st.Nlink > 0
+}
+
+// settle says that the run is on record, or has nothing to record.
+func (c crashedRun) settle() {
+	os.Remove(c.mark.Name())
+	c.mark.Close()
 }
 
 // removeTree removes a directory that the command wrote, which may hold directories without write permission.

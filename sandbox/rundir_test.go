@@ -34,11 +34,21 @@ func TestCrashedRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead.mark.Close() // what the kernel does when the launcher dies
-	if got := crashedRuns(state); !slices.Equal(got, []string{"DEAD"}) {
-		t.Errorf("crashed: %v, want DEAD alone", got)
+	found := crashedRuns(state)
+	if got := ids(found); !slices.Equal(got, []string{"DEAD"}) {
+		t.Fatalf("crashed: %v, want DEAD alone", got)
 	}
-	if got := crashedRuns(state); len(got) != 0 {
-		t.Errorf("reported again: %v", got)
+	if got := ids(crashedRuns(state)); len(got) != 0 {
+		t.Errorf("found by a second launcher while the first reports it: %v", got)
+	}
+	found[0].mark.Close() // the first launcher dies as well
+	found = crashedRuns(state)
+	if got := ids(found); !slices.Equal(got, []string{"DEAD"}) {
+		t.Fatalf("after a launcher that reported nothing: %v, want DEAD again", got)
+	}
+	found[0].settle()
+	if got := ids(crashedRuns(state)); len(got) != 0 {
+		t.Errorf("found again after it was settled: %v", got)
 	}
 	for _, path := range []string{dead.home(), filepath.Join(dead.path, "mnt"), early.path} {
 		if _, err := os.Lstat(path); err == nil {
@@ -50,6 +60,35 @@ func TestCrashedRuns(t *testing.T) {
 	}
 	if _, err := os.Lstat(alive.path); err != nil {
 		t.Errorf("the run's directory, which holds its log, is gone: %v", err)
+	}
+}
+
+func ids(runs []crashedRun) (ids []string) {
+	for _, r := range runs {
+		ids = append(ids, r.id)
+	}
+	return ids
+}
+
+// TestClaimSettled: a launcher that opened a mark before another one settled the run, and locks it after, has no claim.
+func TestClaimSettled(t *testing.T) {
+	state := t.TempDir()
+	path := filepath.Join(state, "mark")
+	for _, settled := range []bool{false, true} {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		late, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if settled {
+			crashedRun{"DEAD", claim(path)}.settle()
+		}
+		if got := lockDead(late); got == settled {
+			t.Errorf("a mark that was settled before it was locked (%v): claimed %v", settled, got)
+		}
+		late.Close()
 	}
 }
 

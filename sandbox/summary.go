@@ -14,7 +14,7 @@ const summaryLines = 10
 func (r Result) String() string {
 	var b strings.Builder
 	for _, id := range r.Crashed {
-		fmt.Fprintf(&b, "agentjail: the earlier run %s ended without its run.end: its launcher was killed\n", id)
+		fmt.Fprintf(&b, "agentjail: the launcher of the earlier run %s was killed (agentjail verify %s)\n", id, id)
 	}
 	switch r.Reason {
 	case reasonDeadline:

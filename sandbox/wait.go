@@ -32,7 +32,10 @@ func (r *Run) Wait() (Result, error) {
 	r.stop()
 	trace("launcher: supervisor ended")
 	result := Result{
-		ID: r.dir.id, Log: r.dir.log(), Code: end.Code, Reason: reason, Exec: end.Exec, Crashed: r.crashed,
+		ID: r.dir.id, Log: r.dir.log(), Code: end.Code, Reason: reason, Exec: end.Exec,
+	}
+	for _, c := range r.crashed {
+		result.Crashed = append(result.Crashed, c.id)
 	}
 	switch reason {
 	case reasonDeadline:
@@ -189,10 +192,10 @@ func (r *Run) reportWithheld() {
 			Severity: audit.SeverityCredential, Reason: fmt.Sprintf("--env %s lets it in", name), Provenance: audit.FromResolved,
 		})
 	}
-	for _, id := range r.crashed {
+	for _, c := range r.crashed {
 		r.log.Emit(audit.Event{
-			Class: audit.ClassRun, Action: "run.crashed", Decision: audit.Report, Target: id,
-			Reason: "this earlier run ended without its run.end: its launcher was killed",
+			Class: audit.ClassRun, Action: "run.crashed", Decision: audit.Report, Target: c.id,
+			Reason: "the launcher of this earlier run was killed before it had cleaned up; agentjail verify tells whether its log is whole",
 		})
 	}
 }
