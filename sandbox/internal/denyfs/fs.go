@@ -105,8 +105,8 @@ const (
 	// absentTimeout is how long it may think that a name exists nowhere: a look at what the host makes meanwhile is neither
 	// reported nor does it find more than before.
 	absentTimeout = time.Second
-	// homeTimeout is how long it may think that a directory of the private home has its name, whatever another run with the
-	// same home does to it. Files are asked for every time: runs may lock each other out by their names.
+	// homeTimeout is how long it may think that a directory of the private home has its name and its attributes, whatever
+	// another run with the same home does to it. Files are asked for every time: runs may lock each other out by their names.
 	homeTimeout = time.Second
 
 	dirMode  = unix.S_IFDIR | 0o555
@@ -251,7 +251,11 @@ func (r *raw) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) 
 // caller. A directory must have links: libcontainer's resolver takes one without for deleted.
 func (f *FS) attr(n *node, a *fuse.Attr) (time.Duration, unix.Errno) {
 	if n.kind == nodeHome {
-		return 0, f.home.attr(n.home.fd, a)
+		errno := f.home.attr(n.home.fd, a)
+		if n.home.mode == unix.S_IFDIR {
+			return homeTimeout, errno
+		}
+		return 0, errno
 	}
 	if f.inUnion(n) {
 		fd, errno := f.home.open(f.homeRel(n))
@@ -259,7 +263,7 @@ func (f *FS) attr(n *node, a *fuse.Attr) (time.Duration, unix.Errno) {
 			defer unix.Close(fd)
 			if errno = f.home.attr(fd, a); errno == 0 && a.Mode&unix.S_IFMT == unix.S_IFDIR {
 				a.Ino = number(n.where)
-				return 0, 0
+				return homeTimeout, 0
 			}
 		}
 		*a = fuse.Attr{}
@@ -283,7 +287,7 @@ func (f *FS) attr(n *node, a *fuse.Attr) (time.Duration, unix.Errno) {
 		case entryAncestor:
 			if n.entry.union {
 				a.Mode = unix.S_IFDIR | 0o755
-				return 0, 0
+				return homeTimeout, 0
 			}
 		}
 	}

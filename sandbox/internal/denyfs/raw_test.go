@@ -60,10 +60,10 @@ func TestTimeouts(t *testing.T) {
 		{[]string{"root", "bin"}, unix.S_IFLNK | 0o777, time.Hour, time.Hour},
 		{[]string{"hidden"}, dirMode, time.Hour, time.Hour},
 		{[]string{"hidden", "0"}, unix.S_IFREG, time.Hour, time.Hour},
-		{[]string{"root", "home", "u", "src"}, unix.S_IFDIR | 0o755, time.Hour, 0},
+		{[]string{"root", "home", "u", "src"}, unix.S_IFDIR | 0o755, time.Hour, time.Second},
 		{[]string{"root", "home", "u", "src", "p"}, dirMode, time.Hour, time.Hour},
 		{[]string{"root", "home", "u", "file"}, unix.S_IFREG | 0o644, 0, 0},
-		{[]string{"root", "home", "u", "dir"}, unix.S_IFDIR | 0o755, time.Second, 0},
+		{[]string{"root", "home", "u", "dir"}, unix.S_IFDIR | 0o755, time.Second, time.Second},
 		{[]string{"root", "dhost"}, dirMode, 0, time.Hour},
 	} {
 		out, status := r.walk(test.path...)
