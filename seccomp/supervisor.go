@@ -8,16 +8,11 @@ import (
 	"os"
 	"runtime"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/agentjail/agentjail/internal/audit"
 )
-
-// maxWorkers answer notifications at the same time: one slow caller does not hold up another. One waits for the first, and
-// each that finds nobody left to wait starts the next.
-const maxWorkers = 4
 
 // Config is what a Supervisor needs of a run.
 type Config struct {
@@ -33,39 +28,34 @@ type Config struct {
 
 // Supervisor answers the calls that a filter asks about.
 type Supervisor struct {
-	config    Config
-	fd        int
-	usher     *usher
-	sockets   *sockets
-	stop      *os.File // readable when Close was called
-	stopper   *os.File
-	connects  chan struct{} // a place for each connect that is under way
-	outside   chan func()
-	work      sync.WaitGroup
-	running   atomic.Int32 // workers
-	waiting   atomic.Int32 // of them, for a notification
-	receiving sync.Mutex   // held by the one that waits
-	once      sync.Once
-	mu        sync.Mutex // guards failed
-	failed    error
+	config   Config
+	fd       int
+	usher    *usher
+	sockets  *sockets
+	duty     *duty
+	stop     *os.File // readable when Close was called
+	stopper  *os.File
+	connects chan struct{} // a place for each connect that is under way
+	work     sync.WaitGroup
+	once     sync.Once
+	mu       sync.Mutex // guards failed
+	failed   error
 }
 
 // NewSupervisor prepares a Supervisor; Serve starts it. The calling process must have every capability in the user namespace
 // that the run's mount and network namespaces belong to.
 func NewSupervisor(c Config) (*Supervisor, error) {
-	s := &Supervisor{config: c, fd: int(c.Listener.Fd()), connects: make(chan struct{}, maxConnects), outside: make(chan func())}
-	var err error
-	if s.usher, err = newUsher(c.Init); err != nil {
-		return nil, err
-	}
-	if s.sockets, err = newSockets(c.Init); err != nil {
-		s.usher.close()
-		return nil, err
-	}
-	if s.stop, s.stopper, err = os.Pipe(); err != nil {
-		s.usher.close()
-		s.sockets.close()
-		return nil, fmt.Errorf("seccomp: %w", err)
+	s := &Supervisor{config: c, fd: int(c.Listener.Fd()), connects: make(chan struct{}, maxConnects)}
+	for _, step := range []func() error{
+		func() (e error) { s.usher, e = newUsher(c.Init); return e },
+		func() (e error) { s.sockets, e = newSockets(c.Init); return e },
+		func() (e error) { s.duty, e = newDuty(); return e },
+		func() (e error) { s.stop, s.stopper, e = os.Pipe(); return e },
+	} {
+		if err := step(); err != nil {
+			s.release()
+			return nil, err
+		}
 	}
 	wakeUpHere(s.fd)
 	return s, nil
@@ -74,92 +64,93 @@ func NewSupervisor(c Config) (*Supervisor, error) {
 // Serve answers until Close is called or the last process with the filter has ended. An error means that nothing is answered:
 // the run must end.
 func (s *Supervisor) Serve() error {
-	go s.stayOutside()
-	s.spawn()
+	s.relieve()
+	s.work.Go(s.watch)
 	s.work.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.failed
 }
 
-// spawn starts one more worker, up to maxWorkers.
-func (s *Supervisor) spawn() {
-	if s.running.Add(1) > maxWorkers {
-		s.running.Add(-1)
-		return
+// relieve has a new worker receive the next notifications.
+func (s *Supervisor) relieve() {
+	w := &worker{Supervisor: s, path: make([]byte, maxPath)}
+	if s.duty.relieve(w) {
+		s.work.Go(w.serve)
 	}
-	s.work.Go(s.serve)
 }
 
-// fail keeps the first error of a worker.
+// watch relieves workers that take long.
+func (s *Supervisor) watch() {
+	for {
+		expired, err := s.duty.expired(s.fd, int(s.stop.Fd()))
+		if err != nil {
+			s.fail(err)
+		}
+		if !expired {
+			return
+		}
+		s.relieve()
+	}
+}
+
+// fail keeps the first error, and ends Serve.
 func (s *Supervisor) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failed == nil {
 		s.failed = err
 	}
+	s.stopper.Close()
 }
 
-// stayOutside runs what workers cannot: their own threads do not see the host's files.
-func (s *Supervisor) stayOutside() {
-	for f := range s.outside {
-		f()
-	}
-}
-
-// asHost runs f on a thread with the host's root.
-func asHost[T any](s *Supervisor, f func() T) T {
+// asHost runs f on a thread with the host's root, which a worker's own has not: the runtime starts no goroutine on a thread that
+// is locked, nor a thread from it.
+func asHost[T any](f func() T) T {
 	result := make(chan T, 1)
-	s.outside <- func() { result <- f() }
+	go func() { result <- f() }()
 	return <-result
 }
 
 func (s *Supervisor) describeCaller(tid uint32) audit.Process {
-	return asHost(s, func() audit.Process { return s.config.Caller(int(tid)) })
+	return asHost(func() audit.Process { return s.config.Caller(int(tid)) })
 }
 
 func (s *Supervisor) hostExists(path string) bool {
-	return asHost(s, func() bool { return s.config.HostExists(path) })
+	return asHost(func() bool { return s.config.HostExists(path) })
 }
 
-// next receives a notification, or is not ready when there will be none. One worker waits at a time: of several that see the same
-// one, all but the first would wait inside of the call, which before Linux 6.11 ends with the next notification alone, and never
-// when the last caller is gone.
-func (s *Supervisor) next(n *notification) (ready bool, err error) {
-	s.receiving.Lock()
-	defer s.receiving.Unlock()
-	ready, err = waitReadable(s.fd, int(s.stop.Fd()))
-	if err != nil || !ready {
-		return false, err
-	}
-	return true, receive(s.fd, n)
-}
-
-func (s *Supervisor) serve() {
+// serve receives and decides notifications until there are no more, or until the worker was relieved.
+func (w *worker) serve() {
 	// The thread gets the run's root, and ends with this goroutine.
 	runtime.LockOSThread()
-	if err := s.usher.enter(); err != nil {
-		s.fail(err)
+	if err := w.usher.enter(); err != nil {
+		w.fail(err)
 		return
 	}
-	w := &worker{Supervisor: s, path: make([]byte, maxPath)}
 	for {
-		s.waiting.Add(1)
-		var n notification
-		ready, err := s.next(&n)
-		left := s.waiting.Add(-1)
-		switch {
-		case !ready:
+		// One worker waits at a time: of several that see the same notification, all but the first would wait inside of the call
+		// that receives it, which before Linux 6.11 ends with the next notification alone, and never when the last caller is gone.
+		ready, err := waitReadable(w.fd, int(w.stop.Fd()))
+		if err != nil {
+			w.fail(err)
+		}
+		if !ready {
 			return
+		}
+		var n notification
+		switch err := receive(w.fd, &n); {
 		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EAGAIN):
 			continue // its caller was killed
 		case err != nil:
+			w.fail(fmt.Errorf("seccomp: receive: %w", err))
 			return
 		}
-		if left == 0 {
-			s.spawn()
-		}
+		w.duty.begin()
 		w.decide(&n)
+		if !w.duty.end(w) {
+			return
+		}
 	}
 }
 
@@ -168,12 +159,23 @@ func (s *Supervisor) Close() {
 	s.once.Do(func() {
 		s.stopper.Close()
 		s.work.Wait()
-		close(s.outside)
 		s.stop.Close()
 		s.config.Listener.Close()
-		s.usher.close()
-		s.sockets.close()
+		s.release()
 	})
+}
+
+// release closes what NewSupervisor opened, as far as it got.
+func (s *Supervisor) release() {
+	if s.usher != nil {
+		s.usher.close()
+	}
+	if s.sockets != nil {
+		s.sockets.close()
+	}
+	if s.duty != nil {
+		s.duty.close()
+	}
 }
 
 // worker decides one notification after the other.

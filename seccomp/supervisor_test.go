@@ -27,9 +27,17 @@ import (
 const (
 	childEnv  = "SECCOMP_TEST_CHILD"  // the test that runs again as root of a user namespace
 	victimEnv = "SECCOMP_TEST_VICTIM" // the directory that the victim works in
+	slowEnv   = "SECCOMP_TEST_SLOW"   // the process is one that the victim started, for a call that takes long
 )
 
+// slowSocket is a path that the host is asked about, and that it says nothing about before the test lets it.
+const slowSocket = "/only-on-host/slow.sock"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(slowEnv) != "" {
+		(step{Call: "connect", A: slowSocket}).run()
+		os.Exit(0)
+	}
 	if dir := os.Getenv(victimEnv); dir != "" {
 		runtime.LockOSThread()
 		victim(dir)
@@ -95,6 +103,8 @@ type jail struct {
 	events recorder
 	in     *json.Encoder
 	out    *json.Decoder
+	asked  chan struct{} // gets a value when the host is asked about slowSocket
+	slow   chan struct{} // is closed for the answer
 }
 
 func newJail(t *testing.T) *jail {
@@ -102,7 +112,7 @@ func newJail(t *testing.T) *jail {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		t.Fatal(err)
 	}
-	j := &jail{t: t, dir: t.TempDir()}
+	j := &jail{t: t, dir: t.TempDir(), asked: make(chan struct{}, 100), slow: make(chan struct{})}
 	for _, d := range []string{"ro", "rw"} {
 		if err := os.Mkdir(filepath.Join(j.dir, d), 0o755); err != nil {
 			t.Fatal(err)
@@ -138,6 +148,10 @@ func newJail(t *testing.T) *jail {
 	s, err := NewSupervisor(Config{
 		Policy: defaultPolicy(t), Listener: listener, Init: cmd.Process.Pid, Sink: &j.events, Caller: caller.Of,
 		HostExists: func(path string) bool {
+			if path == slowSocket {
+				j.asked <- struct{}{}
+				<-j.slow
+			}
 			_, err := os.Lstat("/proc/self/exe") // of this process only outside of the workers' threads
 			return err == nil && strings.HasPrefix(path, "/only-on-host/")
 		},
@@ -270,6 +284,9 @@ func (s step) run() error {
 		}
 		defer unix.Close(dir)
 		return closing(unix.Openat(dir, s.B, s.N, 0o644))
+	case "slow":
+		_, err := syscall.ForkExec("/proc/self/exe", []string{"slow"}, &syscall.ProcAttr{Env: []string{slowEnv + "=1"}})
+		return err
 	case "unlink":
 		return unix.Unlink(s.A)
 	case "mkdir":
@@ -467,6 +484,27 @@ func TestConnect(t *testing.T) {
 		if c, err := l.Accept(); err == nil {
 			c.Close()
 			t.Error("the host's socket got a connection")
+		}
+	})
+}
+
+// One that is slow to decide does not hold up the others, nor do several; and when they are decided, all goes on.
+func TestSlow(t *testing.T) {
+	inNamespaces(t, func(t *testing.T) {
+		j := newJail(t)
+		for range maxWorkers - 1 {
+			j.expect(step{Call: "slow"}, "")
+			j.expect(step{Call: "touch", A: "rw/file"}, "")
+		}
+		for range maxWorkers - 1 {
+			<-j.asked
+		}
+		j.expect(step{Call: "open", A: "ro/file", N: unix.O_WRONLY}, "EROFS", "file open-write "+j.dir+"/ro/file EROFS")
+		j.expect(step{Call: "slow"}, "")
+		<-j.asked
+		close(j.slow)
+		if got := j.do(step{Call: "touch", A: "rw/file"}); got != "" {
+			t.Errorf("after all workers were busy: %q", got)
 		}
 	})
 }

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package seccomp
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxWorkers decide notifications at the same time.
+	maxWorkers = 4
+	// patience is how long a worker may take for one before another is there for the next.
+	patience = 5 * time.Millisecond
+)
+
+// duty says which worker receives notifications. One thread receives and decides them all as long as each takes a moment: to
+// wake another one for the next costs more than to decide most. Where one takes long, since a file system or its caller is
+// slow, it is relieved: the next are another's.
+type duty struct {
+	timer int // timerfd(2); that of the Go runtime would wake a thread whenever it is set
+
+	mu      sync.Mutex
+	holder  *worker
+	busy    bool // the holder decides
+	late    bool // the holder was to be relieved when all workers were busy
+	workers int
+}
+
+func newDuty() (*duty, error) {
+	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("seccomp: timerfd_create: %w", err)
+	}
+	return &duty{timer: fd}, nil
+}
+
+// begin says that the holder decides from now on.
+func (d *duty) begin() {
+	d.mu.Lock()
+	d.busy = true
+	d.mu.Unlock()
+	d.set(patience)
+}
+
+// end says that a worker has decided, and tells whether it is to receive the next notification. One that is not is done.
+func (d *duty) end(w *worker) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.holder == w:
+		d.busy, d.late = false, false
+		d.set(0)
+	case d.late:
+		d.holder, d.busy, d.late = w, false, false
+	default:
+		d.workers--
+		return false
+	}
+	return true
+}
+
+// relieve makes a worker the holder where the holder still decides, unless there are as many as may be.
+func (d *duty) relieve(w *worker) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.holder != nil && !d.busy:
+		return false
+	case d.workers == maxWorkers:
+		d.late = true
+		return false
+	}
+	d.workers++
+	d.holder, d.busy = w, false
+	return true
+}
+
+// set has the timer expire once after some time, or not at all.
+func (d *duty) set(after time.Duration) {
+	unix.TimerfdSettime(d.timer, 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(int64(after))}, nil)
+}
+
+// expired waits until the timer has expired. It is false at the end of the last caller, or of stop.
+func (d *duty) expired(listener, stop int) (bool, error) {
+	fds := []unix.PollFd{{Fd: int32(d.timer), Events: unix.POLLIN}, {Fd: int32(listener)}, {Fd: int32(stop), Events: unix.POLLIN}}
+	var count [8]byte
+	for {
+		_, err := unix.Poll(fds, -1)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return false, fmt.Errorf("seccomp: poll: %w", err)
+		}
+		if fds[1].Revents != 0 || fds[2].Revents != 0 {
+			return false, nil
+		}
+		if _, err := unix.Read(d.timer, count[:]); err == nil {
+			return true, nil
+		}
+	}
+}
+
+func (d *duty) close() { unix.Close(d.timer) }

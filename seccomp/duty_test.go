@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package seccomp
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestDuty: one worker receives at a time, whatever the order in which workers become slow and are done.
+func TestDuty(t *testing.T) {
+	d, err := newDuty()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	workers := make([]*worker, maxWorkers+1)
+	for i := range workers {
+		workers[i] = &worker{}
+	}
+	is := func(what string, got, want bool) {
+		t.Helper()
+		if got != want {
+			t.Fatalf("%s: %v, want %v", what, got, want)
+		}
+	}
+	is("the first", d.relieve(workers[0]), true)
+	is("one that waits is relieved", d.relieve(workers[1]), false)
+	d.begin()
+	is("one that was fast goes on", d.end(workers[0]), true)
+	is("one that was fast is relieved", d.relieve(workers[1]), false)
+	for i := range maxWorkers - 1 {
+		d.begin()
+		is("one that decides is relieved", d.relieve(workers[i+1]), true)
+	}
+	last := workers[maxWorkers-1]
+	d.begin()
+	is("more than there may be", d.relieve(workers[maxWorkers]), false)
+	is("a slow one takes the place of one that could not be relieved", d.end(workers[0]), true)
+	is("that one goes on", d.end(last), false)
+	is("another slow one goes on", d.end(workers[1]), false)
+	d.begin()
+	is("there is room again", d.relieve(workers[maxWorkers]), true)
+	is("three are left: 0, 2 and the last", d.workers == 3, true)
+}
+
+// TestDutyTimer: the timer expires for one that decides, and not for one that has decided.
+func TestDutyTimer(t *testing.T) {
+	d, err := newDuty()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	w := &worker{}
+	d.relieve(w)
+	d.begin()
+	began := time.Now()
+	expired, err := d.expired(-1, -1)
+	if err != nil || !expired || time.Since(began) < patience {
+		t.Errorf("%v %v after %v, want an expiry after %v", expired, err, time.Since(began), patience)
+	}
+	d.begin()
+	d.end(w)
+	time.Sleep(2 * patience)
+	var n [8]byte
+	if _, err := unix.Read(d.timer, n[:]); err != unix.EAGAIN {
+		t.Errorf("a timer for a worker that has decided: %v, want EAGAIN", err)
+	}
+}
