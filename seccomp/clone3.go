@@ -21,5 +21,5 @@ func describeClone3(n *notification) (target string, plain bool) {
 		return "clone3", false
 	}
 	asked := binary.NativeEndian.Uint64(word[:])
-	return "clone3(" + flags(cloneFlags, uint32(asked)) + ")", asked&newPlaces == 0
+	return "clone3(" + flags(cloneFlags, asked) + ")", asked&newPlaces == 0
 }

@@ -11,7 +11,7 @@ import (
 
 // describe writes a call with its arguments, as far as they are plain integers, as strace(1) would.
 func describe(name string, args [6]uint64) string {
-	a := func(i int) uint32 { return uint32(args[i]) }
+	a := func(i int) uint64 { return uint64(uint32(args[i])) }
 	switch name {
 	case "socket", "socketpair":
 		return fmt.Sprintf("%s(%s, %s, %d)", name, named(families, a(0)), socketType(a(1)), int32(a(2)))
@@ -35,11 +35,11 @@ func describe(name string, args [6]uint64) string {
 
 // value is a number with a name.
 type value struct {
-	n    uint32
+	n    uint64
 	name string
 }
 
-func named(values []value, n uint32) string {
+func named(values []value, n uint64) string {
 	for _, v := range values {
 		if v.n == n {
 			return v.name
@@ -48,7 +48,7 @@ func named(values []value, n uint32) string {
 	return fmt.Sprintf("%#x", n)
 }
 
-func flags(values []value, n uint32) string {
+func flags(values []value, n uint64) string {
 	var out []string
 	for _, v := range values {
 		if n&v.n == v.n {
@@ -62,7 +62,7 @@ func flags(values []value, n uint32) string {
 	return strings.Join(out, "|")
 }
 
-func socketType(n uint32) string {
+func socketType(n uint64) string {
 	s := named(socketTypes, n&typeMask)
 	if n&unix.SOCK_CLOEXEC != 0 {
 		s += "|SOCK_CLOEXEC"
@@ -91,6 +91,7 @@ var cloneFlags = []value{
 	{unix.CLONE_NEWNET, "CLONE_NEWNET"}, {unix.CLONE_NEWIPC, "CLONE_NEWIPC"}, {unix.CLONE_NEWUTS, "CLONE_NEWUTS"},
 	{unix.CLONE_NEWCGROUP, "CLONE_NEWCGROUP"}, {unix.CLONE_NEWTIME, "CLONE_NEWTIME"}, {unix.CLONE_FS, "CLONE_FS"},
 	{unix.CLONE_FILES, "CLONE_FILES"}, {unix.CLONE_VM, "CLONE_VM"}, {unix.CLONE_VFORK, "CLONE_VFORK"},
+	{unix.CLONE_INTO_CGROUP, "CLONE_INTO_CGROUP"},
 }
 
 var prctls = []value{
