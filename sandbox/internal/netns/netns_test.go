@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,8 +35,48 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// What the dialer's network can be beside those of package net.
+const (
+	ofThread = "thread" // TCP, from a thread with files of its own
+	ofOrphan = "orphan" // the same, after the process's first thread has ended
+)
+
+func init() {
+	if len(os.Args) == 4 && os.Args[1] == dialArg {
+		runtime.LockOSThread() // the first thread stays with main
+	}
+}
+
+// dialFromThread connects as ofThread and ofOrphan say.
+func dialFromThread(network, address string) int {
+	to := netip.MustParseAddrPort(address)
+	go func() {
+		runtime.LockOSThread()
+		fd, err := -1, unix.Unshare(unix.CLONE_FILES)
+		if err == nil {
+			fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+		}
+		if err == nil {
+			err = unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
+		}
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
+	if network == ofOrphan {
+		unix.Syscall(unix.SYS_EXIT, 0, 0, 0)
+	}
+	select {}
+}
+
 // dialer connects, sends a byte, and holds its socket until its input ends. 3 is for a connection that was refused.
 func dialer(network, address string) int {
+	if network == ofThread || network == ofOrphan {
+		return dialFromThread(network, address)
+	}
 	c, err := net.DialTimeout(network, address, 20*time.Second)
 	if errors.Is(err, unix.ECONNREFUSED) {
 		return 3
@@ -342,6 +383,29 @@ func TestOwner(t *testing.T) {
 			end()
 			if p := n.Owner("udp", src, dst); p.PID != 0 {
 				t.Errorf("owner of a socket that is closed: %+v", p)
+			}
+		}
+	})
+}
+
+// TestOwnerThread: a socket that only one thread of its process has, and one whose process has lost its first thread.
+func TestOwnerThread(t *testing.T) {
+	inUserNamespace(t, func(t *testing.T) {
+		n := newNamespace(t)
+		tcp, _ := n.Listeners()
+		for _, network := range []string{ofThread, ofOrphan} {
+			pid, end := program(t, n, network, "93.184.216.34:443")
+			c, err := tcp[0].Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			local, remote := c.RemoteAddr().(*net.TCPAddr).AddrPort(), c.LocalAddr().(*net.TCPAddr).AddrPort()
+			if p := n.Owner("tcp", local, remote); p.PID != pid || p.Exe == "" || len(p.Argv) != 4 || p.Argv[2] != network {
+				t.Errorf("%s: the owner is %+v, want process %d", network, p, pid)
+			}
+			if code := end(); code != 0 {
+				t.Errorf("%s: the program ended with %d", network, code)
 			}
 		}
 	})

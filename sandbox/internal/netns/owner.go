@@ -22,6 +22,7 @@ import (
 // has no owner in the log.
 const (
 	maxProcesses = 4096    // looked at, of the host's
+	maxThreads   = 256     // looked at, of each of them
 	maxFiles     = 1 << 16 // looked at, of all processes together
 	maxKnown     = 256     // sockets whose owner is remembered
 	knownFor     = time.Second
@@ -83,17 +84,42 @@ func (n *Namespace) Owner(network string, local, remote netip.AddrPort) audit.Pr
 	return k.process
 }
 
-// find looks for a process of the namespace that holds the file: first those that were found before.
+// find looks for a process of the namespace that holds the file, or one of its threads: first those that were found before, and last among the files
+// of single threads, which may have their own (CLONE_FILES of clone(2)) or have outlived their process's first.
 func (o *owners) find(link string) int {
 	files := maxFiles
 	for _, pid := range o.recent {
-		if o.holds(pid, link, &files) {
+		if o.holds(directory(pid), link, &files) {
 			return pid
 		}
 	}
-	for _, pid := range processes() {
-		if !slices.Contains(o.recent, pid) && o.holds(pid, link, &files) {
+	all := processes()
+	for _, pid := range all {
+		if !slices.Contains(o.recent, pid) && o.holds(directory(pid), link, &files) {
 			return pid
+		}
+	}
+	for _, pid := range all {
+		if tid := o.thread(pid, link, &files); tid != 0 {
+			return tid
+		}
+	}
+	return 0
+}
+
+func directory(pid int) string { return "/proc/" + strconv.Itoa(pid) }
+
+// thread looks for a thread that holds the file among those of a process but the first.
+func (o *owners) thread(pid int, link string, budget *int) int {
+	var st unix.Stat_t
+	// A first thread that has ended is in no namespace any more; one of another user's is not for us to see.
+	err := unix.Stat(directory(pid)+"/ns/net", &st)
+	if err == nil && st.Ino != o.namespace || err != nil && err != unix.ENOENT {
+		return 0
+	}
+	for _, tid := range numbers(directory(pid)+"/task", maxThreads) {
+		if tid != pid && o.holds(directory(tid), link, budget) {
+			return tid
 		}
 	}
 	return 0
@@ -101,25 +127,31 @@ func (o *owners) find(link string) int {
 
 // processes lists the newest processes that this one can see, newest first as far as numbers tell.
 func processes() []int {
-	dir, err := os.Open("/proc")
-	if err != nil {
-		return nil
-	}
-	defer dir.Close()
-	names, _ := dir.Readdirnames(-1)
-	var pids []int
-	for _, name := range names {
-		if pid, err := strconv.Atoi(name); err == nil {
-			pids = append(pids, pid)
-		}
-	}
+	pids := numbers("/proc", -1)
 	slices.SortFunc(pids, func(a, b int) int { return b - a })
 	return pids[:min(len(pids), maxProcesses)]
 }
 
-// holds tells whether a process is in the namespace and holds the file. It takes what it looks at from the budget.
-func (o *owners) holds(pid int, link string, budget *int) bool {
-	dir := "/proc/" + strconv.Itoa(pid)
+// numbers are the names in a directory that are one, at most n of all names.
+func numbers(path string, n int) []int {
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(n)
+	var out []int
+	for _, name := range names {
+		if number, err := strconv.Atoi(name); err == nil {
+			out = append(out, number)
+		}
+	}
+	return out
+}
+
+// holds tells whether the process or thread of a directory of /proc is in the namespace and holds the file. It takes what it
+// looks at from the budget.
+func (o *owners) holds(dir, link string, budget *int) bool {
 	var st unix.Stat_t
 	if unix.Stat(dir+"/ns/net", &st) != nil || st.Ino != o.namespace {
 		return false
