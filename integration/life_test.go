@@ -240,6 +240,23 @@ func checkCrash(t *testing.T, p place) {
 	}
 }
 
+// TestDeaf: the deadline ends a run whose supervisor somebody has stopped.
+func TestDeaf(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	c, _ := start(t, p, "agentjail", "run", "--quiet", "--ttl", "1s", "--", "sh", "-c", "touch ready; sleep 300")
+	eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
+	supervisor := children(c.Process.Pid)[0]
+	if err := syscall.Kill(supervisor, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	c.Wait()
+	if code := c.ProcessState.ExitCode(); code != 124 {
+		t.Errorf("exit %d, want 124", code)
+	}
+	wantEvent(t, p.ended(t), "deny", "-n", "1", "limit", "limit.ttl")
+}
+
 // TestA07Before: a gateway that dies before the command is executed means no command. It is a part of the supervisor.
 func TestA07Before(t *testing.T) {
 	p := newPlace(t)

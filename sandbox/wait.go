@@ -71,7 +71,7 @@ const (
 
 // await handles what happens while the command runs, up to its end.
 func (r *Run) await() (endReport, string) {
-	var deadline, kill <-chan time.Time
+	var deadline, kill, deaf <-chan time.Time
 	if ttl := r.plan.Limits.TTL; ttl > 0 {
 		timer := time.NewTimer(ttl)
 		defer timer.Stop()
@@ -83,8 +83,11 @@ func (r *Run) await() (endReport, string) {
 	for {
 		select {
 		case m, ok := <-r.messages:
+			if !ok && reason == "" {
+				reason = reasonSupervisor
+			}
 			if !ok {
-				return endReport{}, reasonSupervisor
+				return endReport{}, reason
 			}
 			if end, done := r.handle(m.Kind, m.Decode); done {
 				r.reportLimits()
@@ -101,9 +104,13 @@ func (r *Run) await() (endReport, string) {
 			kill = time.After(graceTime)
 		case <-kill:
 			r.Signal(unix.SIGKILL)
+			deaf = time.After(teardownTime)
 		case <-failed:
 			reason, failed = reasonLog, nil
 			r.Signal(unix.SIGKILL)
+			deaf = time.After(teardownTime)
+		case <-deaf: // somebody has stopped the supervisor
+			r.process.Process.Kill()
 		case <-ticks:
 			r.reportLimits()
 		}
