@@ -237,8 +237,8 @@ func TestSuspend(t *testing.T) {
 	term.send("\x1a")
 	term.expect("Stopped")
 	term.expect("ready> ")
-	term.send("echo shell'-'works\r")
-	term.expect("shell-works")
+	term.send("echo code=$?\r")
+	term.expect("code=148") // 128+SIGTSTP, as of any job
 	term.send("fg\r")
 	term.expect("agentjail run")
 	term.send("a word\r")
@@ -247,6 +247,18 @@ func TestSuspend(t *testing.T) {
 	term.send("echo code=$?\r")
 	term.expect("code=6")
 	term.send("exit\r")
+	term.wait()
+}
+
+// TestSuspendAlone: where no shell could go on with it, Ctrl-Z stops nothing for good.
+func TestSuspendAlone(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	term := openTerminal(t, p.command("agentjail", "run", "--quiet", "--", "sh", "-c", "echo start'ed'; read line; echo got-$line"))
+	term.expect("started")
+	term.send("\x1a")
+	term.send("word\r")
+	term.expect("got-word")
 	term.wait()
 }
 

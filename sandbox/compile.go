@@ -107,10 +107,13 @@ func (c *compiler) grant(path string, writable, optional bool) error {
 	if err != nil {
 		return requestErrorf("grant of %q: %v", path, reason(err))
 	}
-	if writable && (slices.Contains(refusedDirs, target) || within(target, c.host.Identity.Home) || isKernelPath(target)) {
+	if isKernelPath(target) {
+		return requestErrorf("grant of %q: /dev, /proc and /sys are the run's own, and hold what a command may have of them", path)
+	}
+	if writable && (slices.Contains(refusedDirs, target) || within(target, c.host.Identity.Home)) {
 		return requestErrorf("write access to %q would hand over the whole directory; name what is needed below it", path)
 	}
-	if target == "/" || isKernelPath(target) || within(target, c.host.Identity.Home) {
+	if target == "/" || within(target, c.host.Identity.Home) {
 		return requestErrorf("read access to %q would show everything below it; name what is needed", path)
 	}
 	if !info.IsDir() && !info.Mode().IsRegular() {

@@ -109,7 +109,10 @@ func callerIdentity() (Identity, error) {
 	if g, err := user.LookupGroupId(strconv.Itoa(id.GID)); err == nil {
 		id.Group = g.Name
 	}
-	if !filepath.IsAbs(id.Home) {
+	if id.Home != "" && !filepath.IsAbs(id.Home) {
+		return Identity{}, requestErrorf("HOME is %q, which is no absolute path; set it to one", id.Home)
+	}
+	if id.Home == "" {
 		return Identity{}, requestErrorf("no home directory is known for uid %d; set HOME", id.UID)
 	}
 	home, err := filepath.EvalSymlinks(id.Home)

@@ -38,13 +38,13 @@ type Options struct {
 
 // Result is how a run ended.
 type Result struct {
-	ID      string
-	Log     string // path of the log
-	Code    int    // exit code of the command; 128+N for signal N, 124 for the deadline
-	Reason  string // why the run ended, where the command itself was not the reason
-	Exec    string // why the command could not be executed; empty if it was
-	Summary audit.Summary
-	Crashed []string // earlier runs that ended without saying so
+	ID      string        `json:"id"`
+	Log     string        `json:"log"`              // path of the log
+	Code    int           `json:"code"`             // exit code of the command; 128+N for signal N, 124 for the deadline
+	Reason  string        `json:"reason,omitempty"` // why the run ended, where the command itself was not the reason
+	Exec    string        `json:"exec,omitempty"`   // why the command could not be executed; empty if it was
+	Summary audit.Summary `json:"summary"`
+	Crashed []string      `json:"crashed,omitempty"` // earlier runs whose launcher was killed
 }
 
 // Run is a run that has been started.

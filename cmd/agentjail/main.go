@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
 
@@ -18,17 +19,35 @@ import (
 
 func main() {
 	sandbox.Main(newGateway)
+	commands := []*cli.Command{runCommand(), logCommand(), verifyCommand(), profilesCommand(), doctorCommand()}
+	for _, c := range commands {
+		c.OnUsageError = usageError
+	}
 	app := &cli.App{
 		Name:           "agentjail",
 		Usage:          "run an AI coding agent with least privilege, and record what it was denied",
-		Commands:       []*cli.Command{runCommand(), logCommand(), verifyCommand(), profilesCommand(), doctorCommand()},
+		Version:        version(),
+		Commands:       commands,
 		Action:         noCommand,
-		HideVersion:    true,
+		OnUsageError:   usageError,
 		ExitErrHandler: func(*cli.Context, error) {},
 		// A path or a value may hold a comma.
 		DisableSliceFlagSeparator: true,
 	}
 	os.Exit(exitCode(app.Run(os.Args)))
+}
+
+// version is that of the module, with the commit that it was built from where there is one.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+// usageError is for a flag that cannot be: what is wrong, without all that could be right.
+func usageError(c *cli.Context, err error, _ bool) error {
+	return fmt.Errorf("%w (%s --help lists the flags)", err, c.Command.HelpName)
 }
 
 // noCommand is for a first word that names none.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -55,6 +56,9 @@ func runAction(c *cli.Context) error {
 	command := c.Args().Slice()
 	if len(command) == 0 || command[0] == "" {
 		return errors.New("which command? agentjail run [flags] [--] COMMAND [ARG...]")
+	}
+	if c.IsSet("workdir") && c.String("workdir") == "" {
+		return errors.New("--workdir is empty; name a directory, or leave it out for the current one")
 	}
 	host, err := sandbox.Probe(sandbox.Request{Workdir: c.String("workdir")})
 	if err != nil {
@@ -150,11 +154,12 @@ func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) 
 	return policy, nil
 }
 
-// absolute makes paths of the command line absolute; a policy knows no current directory.
+// absolute makes paths of the command line absolute; a policy knows no current directory. An empty one, of a variable that is
+// not set, is left for the policy to refuse.
 func absolute(paths []string) []string {
 	out := make([]string, len(paths))
 	for i, p := range paths {
-		if full, err := filepath.Abs(p); err == nil && !strings.HasPrefix(p, "~") {
+		if full, err := filepath.Abs(p); err == nil && p != "" && !strings.HasPrefix(p, "~") {
 			p = full
 		}
 		out[i] = p
@@ -224,8 +229,14 @@ func passedOn() <-chan os.Signal {
 	return signals
 }
 
-// stopSelf stops this process as Ctrl-Z would have, and returns when the shell continues it.
-func stopSelf() { unix.Kill(os.Getpid(), unix.SIGSTOP) }
+// stopSelf stops this process as Ctrl-Z would have, and returns when the shell continues it; at once where there is no shell
+// that could (signal(7): the kernel stops no orphaned process group by SIGTSTP). A signal to its own thread arrives before the
+// call returns.
+func stopSelf() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGTSTP)
+}
 
 // printer writes the end-of-run summary to stderr.
 type printer struct{ quiet, json bool }
