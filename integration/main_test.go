@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -30,6 +32,13 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	suite.work = filepath.Join(suite.base, who())
+	// Handled here, they are what the programs under test start with: as in a terminal, whatever a script in the background,
+	// nohup(1) or a CI runner has ignored.
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGTERM} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
 	if os.Getenv("AGENTJAIL_TEST_NET") != "" {
 		s, err := startServers()
 		if err != nil {
