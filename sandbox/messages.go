@@ -8,7 +8,7 @@ import (
 	"github.com/agentjail/agentjail/sandbox/internal/posture"
 )
 
-// The messages between launcher (A) and supervisor (B); docs/protocol.md draws them.
+// The messages between launcher (A) and supervisor (B).
 //
 //	A -> B  build     the plan, and where the run's files are; + a device node of FUSE, where sudo has to open it for the user
 //	B -> A  fuse      + the device: A serves the run's root from here on
@@ -21,6 +21,8 @@ import (
 //	B -> A  event     an event for the log; dropped: how many did not fit
 //	A -> B  signal    for the command; continue: after a stop
 //	B -> A  stopped   the command was stopped (Ctrl-Z)
+//	B -> A  over      the command has ended, and the run's cgroup is still there: A counts what hit its limits
+//	A -> B  counted
 //	B -> A  ended     the command's status; nothing of the run is left
 //	B -> A  failed    nothing was started, and why
 const (
@@ -36,6 +38,8 @@ const (
 	msgDropped  = "dropped"
 	msgSignal   = "signal"
 	msgStopped  = "stopped"
+	msgOver     = "over"
+	msgCounted  = "counted"
 	msgEnded    = "ended"
 	msgFailed   = "failed"
 )

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/sirupsen/logrus"
@@ -265,7 +266,8 @@ func (s *supervisor) serveFilter() {
 // watch lets the command go, passes signals on and waits for the end.
 func (s *supervisor) watch() error {
 	var end endReport
-	go s.obey()
+	counted := make(chan struct{})
+	go s.obey(counted)
 	var failed *stage.Error
 	switch err := s.stage.Go(); {
 	case errors.As(err, &failed) && failed.Step == stage.StepExec:
@@ -280,6 +282,11 @@ func (s *supervisor) watch() error {
 		end = endReport{Code: status.ExitCode()}
 	}
 	trace("supervisor: command ended")
+	if s.order.Group.Name != "" {
+		// systemd removes a scope after its last process, and what it has counted with it.
+		s.conn.Send(msgOver, nil)
+		<-counted
+	}
 	s.process.Signal(unix.SIGKILL)
 	s.process.Wait() // its pid namespace is empty then
 	s.jail = nil     // what libcontainer keeps lies in a tmpfs of this mount namespace
@@ -296,14 +303,26 @@ func (s *supervisor) stopped(e stage.Event) {
 	}
 }
 
-// obey carries out what the launcher asks for while the command runs.
-func (s *supervisor) obey() {
+// obey carries out what the launcher asks for while the command runs. It closes counted when the launcher has counted what hit a
+// limit, or never will.
+func (s *supervisor) obey(counted chan struct{}) {
+	once := sync.OnceFunc(func() { close(counted) })
+	defer once()
 	for {
-		var number int
-		if s.receive(msgSignal, &number) != nil {
+		m, err := s.conn.Recv()
+		if err != nil {
 			return
 		}
-		s.stage.Signal(unix.Signal(number))
+		var number int
+		switch {
+		case m.Kind == msgCounted:
+			once()
+		case m.Kind == msgSignal && m.Decode(&number) == nil:
+			s.stage.Signal(unix.Signal(number))
+		default:
+			m.Close()
+			return
+		}
 	}
 }
 

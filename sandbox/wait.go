@@ -87,10 +87,10 @@ func (r *Run) await() (endReport, string) {
 				reason = reasonSupervisor
 			}
 			if !ok {
+				r.reportLimits()
 				return endReport{}, reason
 			}
 			if end, done := r.handle(m.Kind, m.Decode); done {
-				r.reportLimits()
 				return end, reason
 			}
 		case <-deadline:
@@ -128,6 +128,9 @@ func (r *Run) handle(kind string, decode func(any) error) (endReport, bool) {
 		return end, true
 	case msgStopped:
 		r.pause()
+	case msgOver:
+		r.reportLimits()
+		r.conn.Send(msgCounted, nil)
 	case msgFailed:
 		var f failure
 		decode(&f)
