@@ -186,8 +186,8 @@ func TestM02Tiocsti(t *testing.T) {
 	wantEvent(t, p.ended(t), "deny", "-errno", "EPERM", "syscall", "ioctl", ".*TIOCSTI.*")
 }
 
-// TestResize: a new size of the caller's terminal is one of the command's, and is signalled.
-func TestResize(t *testing.T) {
+// TestR08Resize: a new size of the caller's terminal is one of the command's, and is signalled.
+func TestR08Resize(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	term := openTerminal(t, p.command("agentjail", "run", "--quiet", "--", "bash", "-c",
@@ -200,8 +200,8 @@ func TestResize(t *testing.T) {
 	}
 }
 
-// TestInterrupt: Ctrl-C is the command's.
-func TestInterrupt(t *testing.T) {
+// TestR08Interrupt: Ctrl-C is the command's.
+func TestR08Interrupt(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	term := openTerminal(t, p.command("agentjail", "run", "--quiet", "--", "sh", "-c", `trap 'echo caught; exit 3' INT; echo ready; while :; do sleep 0.1; done`))
@@ -224,8 +224,8 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// TestSuspend: Ctrl-Z stops the command and gives the terminal back to the shell that started it; fg goes on with it.
-func TestSuspend(t *testing.T) {
+// TestR08Suspend: Ctrl-Z stops the command and gives the terminal back to the shell that started it; fg goes on with it.
+func TestR08Suspend(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	term := openTerminal(t, p.command("bash", "--norc", "-i"))
@@ -250,8 +250,8 @@ func TestSuspend(t *testing.T) {
 	term.wait()
 }
 
-// TestSuspendAlone: where no shell could go on with it, Ctrl-Z stops nothing for good.
-func TestSuspendAlone(t *testing.T) {
+// TestR08SuspendAlone: where no shell could go on with it, Ctrl-Z stops nothing for good.
+func TestR08SuspendAlone(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	term := openTerminal(t, p.command("agentjail", "run", "--quiet", "--", "sh", "-c", "echo start'ed'; read line; echo got-$line"))
@@ -262,8 +262,8 @@ func TestSuspendAlone(t *testing.T) {
 	term.wait()
 }
 
-// TestJobControl: an interactive shell inside has job control of its own.
-func TestJobControl(t *testing.T) {
+// TestR08JobControl: an interactive shell inside has job control of its own.
+func TestR08JobControl(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	term := openTerminal(t, p.command("agentjail", "run", "--quiet", "--", "bash", "--norc", "-i"))
@@ -298,8 +298,8 @@ func TestJobControl(t *testing.T) {
 	}
 }
 
-// TestRaw: bytes of a program in raw mode pass through as they are, both ways.
-func TestRaw(t *testing.T) {
+// TestR08Raw: bytes of a program in raw mode pass through as they are, both ways.
+func TestR08Raw(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	p.write(t, "raw.py", `
