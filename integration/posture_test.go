@@ -231,7 +231,7 @@ func checkMounts(t *testing.T, pid int, first event) {
 	for _, path := range []string{"full", "null", "pts", "random", "shm", "tty", "urandom", "zero"} {
 		d.Grants = append(d.Grants, "rw /dev/"+path)
 	}
-	d.Grants = append(d.Grants, "ro /dev", "ro /sys/devices/system/cpu", "rw /tmp", "rw /var/tmp", "rw /", "rw /proc")
+	d.Grants = append(d.Grants, "ro /dev", "ro /sys/devices/system/cpu", "ro /sys/kernel/mm/transparent_hugepage", "rw /tmp", "rw /var/tmp", "rw /", "rw /proc")
 	for line := range strings.Lines(procText(fmt.Sprintf("/proc/%d/mountinfo", pid))) {
 		before, after, _ := strings.Cut(line, " - ")
 		fields := strings.Fields(before)

@@ -87,7 +87,7 @@ func fakeHost() Host {
 			"/home/ann/.nvm/bin/node":                         "",
 			"/home/ann/.nvm/bin/agent":                        "-> ../lib/node_modules/@a/agent/cli.js",
 			"/home/ann/.nvm/lib/node_modules/@a/agent/cli.js": "#!/usr/bin/env node\n",
-			"/home/ann/src/app/evil/agent":                    "", "/sys/devices/system/cpu/online": "", "/srv/loop": "-> loop",
+			"/home/ann/src/app/evil/agent":                    "", "/sys/devices/system/cpu/online": "", "/sys/kernel/mm/transparent_hugepage/enabled": "", "/srv/loop": "-> loop",
 			"/home/ann/sock": "socket", "/home/ann/.local/state/agentjail/runs/x": "", "/home/ann/.local/state/agentjail/homes/base/x": "", "/proc/self/x": "",
 			"/home/ann/src/app/.env": "", "/dev/null": "",
 		},

@@ -19,10 +19,11 @@ var devLinks = map[string]string{
 	"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2", "ptmx": "pts/ptmx",
 }
 
-// sysTopology is the part of /sys that runtimes read to size their pools.
-const sysTopology = "/sys/devices/system/cpu"
+// sysDirs are the parts of /sys that runtimes read: the processors, to size their pools, and whether the kernel uses huge pages
+// by itself, which every Go program and every JVM looks up when it starts.
+var sysDirs = []string{"/sys/devices/system/cpu", "/sys/kernel/mm/transparent_hugepage"}
 
-// system adds what every run has: /dev, /tmp, the processor topology, and the files of /etc that name the caller.
+// system adds what every run has: /dev, /tmp, what runtimes read of /sys, and the files of /etc that name the caller.
 func (c *compiler) system() error {
 	mounts := []Mount{
 		{Kind: Tmpfs, Target: "/dev", Dir: true, Mode: 0o755},
@@ -34,8 +35,10 @@ func (c *compiler) system() error {
 	for _, name := range devices {
 		mounts = append(mounts, Mount{Kind: Device, Target: "/dev/" + name, Source: "/dev/" + name})
 	}
-	if info, err := c.host.Files.Lstat(sysTopology); err == nil && info.IsDir() {
-		mounts = append(mounts, Mount{Kind: Bind, Target: sysTopology, Source: sysTopology, Dir: true})
+	for _, dir := range sysDirs {
+		if info, err := c.host.Files.Lstat(dir); err == nil && info.IsDir() {
+			mounts = append(mounts, Mount{Kind: Bind, Target: dir, Source: dir, Dir: true})
+		}
 	}
 	for path, content := range identityFiles(c.host) {
 		mounts = append(mounts, Mount{Kind: File, Target: path, Content: content})
@@ -71,10 +74,10 @@ func identityFiles(host Host) map[string]string {
 	}
 }
 
-// busyDirs are the private directories of a home that are mounted natively: caches with very many files. The others are
-// served by the union, which records every look at what the host's home has there, and lets programs of the host's be mounted
-// into it: people keep some in ~/go/bin and ~/.bun/bin.
-var busyDirs = []string{".cache", ".npm", ".gradle", ".bun/install", ".yarn/berry", ".pnpm-store", "go/pkg"}
+// busyDirs are the private directories of a home that are mounted natively: caches with very many files, and the counters that
+// each process of the go command maps. The others are served by the union, which records every look at what the host's home has
+// there, and lets programs of the host's be mounted into it: people keep some in ~/go/bin and ~/.bun/bin.
+var busyDirs = []string{".cache", ".npm", ".gradle", ".bun/install", ".yarn/berry", ".pnpm-store", "go/pkg", ".config/go/telemetry"}
 
 // privateHome decides where HOME is kept.
 func (c *compiler) privateHome() error {
