@@ -53,7 +53,8 @@ gone() {
 
 # holds runs a command with every limit and looks at its group from outside: the place, the files, who is in it.
 holds() { # REGEXP of the place
-  jail --memory 256MiB --pids 60 --cpus 0.5 -- sh -c 'touch started; until [ -e go ]; do sleep 0.2; done' &
+  jail --memory 256MiB --pids 60 --cpus 0.5 -- sh -c \
+    'cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max >seen; touch started; until [ -e go ]; do sleep 0.2; done' &
   local run=$! dir
   until [ -e started ]; do
     kill -0 "$run" || fail "the run did not start"
@@ -64,6 +65,7 @@ holds() { # REGEXP of the place
   same "$(cat "$dir/memory.max")" 268435456
   same "$(cat "$dir/pids.max")" 60
   same "$(cat "$dir/cpu.max")" "50000 100000"
+  same "$(cat seen)" "$(printf '268435456\n50000 100000')"
   [ "$(wc -l <"$dir/cgroup.procs")" -ge 2 ] || fail "in the group: $(cat "$dir/cgroup.procs")"
   touch go
   wait "$run"

@@ -149,6 +149,7 @@ func (r *Run) limit(id string) error {
 		return r.layered("limits", err)
 	}
 	r.group = group
+	r.plan = r.plan.withViews(group.Views())
 	return nil
 }
 
@@ -325,11 +326,12 @@ func (r *Run) place(m wire.Message) error {
 	if err := m.Decode(&pid); err != nil {
 		return err
 	}
-	refused := ""
+	var answer placed
 	if err := r.group.Add(pid); err != nil {
-		refused = err.Error()
+		answer.Refused = err.Error()
 	}
-	return r.conn.Send(msgPlaced, refused)
+	answer.Views = r.group.Views()
+	return r.conn.Send(msgPlaced, answer)
 }
 
 // next returns the supervisor's next message; its failure, or its death, is an error.

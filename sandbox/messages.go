@@ -5,6 +5,7 @@ package sandbox
 import (
 	"os"
 
+	"github.com/agentjail/agentjail/sandbox/internal/limits"
 	"github.com/agentjail/agentjail/sandbox/internal/posture"
 )
 
@@ -14,7 +15,7 @@ import (
 //	B -> A  fuse      + the device: A serves the run's root from here on
 //	B -> A  terminal  + the master of the run's pty, where there is one
 //	B -> A  place     the pid of the run's first process: A puts it into the cgroup
-//	A -> B  placed
+//	A -> B  placed    where the cgroup is, for the command to see, or why it cannot be had
 //	B -> A  ready     the command's pid and its posture; the command is waiting
 //	A -> B  go        run.start and the posture are in the log
 //	B -> A  started
@@ -51,6 +52,12 @@ type buildOrder struct {
 	Plan  Plan          `json:"plan"`
 	TTYs  [3]bool       `json:"ttys"`  // which of stdin, stdout and stderr become the run's pty
 	Group posture.Group `json:"group"` // the cgroup that was made, where there is one: B asks to be placed
+}
+
+// placed is the body of msgPlaced.
+type placed struct {
+	Refused string        `json:"refused,omitempty"`
+	Views   []limits.View `json:"views,omitempty"`
 }
 
 // readyReport is the body of msgReady.

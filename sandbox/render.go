@@ -101,6 +101,9 @@ func (p Plan) renderLimits(b *strings.Builder) {
 	fmt.Fprintf(b, "  memory %s, processes %s, cpus %s, time %s\n",
 		orNone(l.Memory > 0, fmt.Sprintf("%d bytes", l.Memory)), orNone(l.Pids > 0, strconv.FormatInt(l.Pids, 10)),
 		orNone(l.CPUs > 0, strconv.FormatFloat(l.CPUs, 'g', -1, 64)), orNone(l.TTL > 0, l.TTL.String()))
+	if l.Memory > 0 || l.Pids > 0 || l.CPUs > 0 {
+		b.WriteString("  the run gets a cgroup of its own, and sees it read-only below /sys/fs/cgroup\n")
+	}
 }
 
 func access(m Mount) string {

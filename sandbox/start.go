@@ -23,6 +23,9 @@ func treeEntries(plan Plan, hidden string) []rootfs.Entry {
 	entries := make([]rootfs.Entry, 0, len(plan.Mounts))
 	nodes := 0
 	for _, m := range plan.Mounts {
+		if m.Kind == Cgroup {
+			continue // see place
+		}
 		e := rootfs.Entry{
 			Kind: kinds[m.Kind], Target: m.Target, Source: m.Source, Dir: m.Dir, Writable: m.Writable, Content: m.Content, Mode: m.Mode,
 		}
@@ -83,7 +86,8 @@ func (s *supervisor) startJail() error {
 	return setupErrorOrNil("namespaces", jail.Exec())
 }
 
-// place has the launcher put the run's first process, and so all that it starts, into the run's cgroup.
+// place has the launcher put the run's first process, and so all that it starts, into the run's cgroup, and shows it there: the
+// tree is finished by then, but where systemd makes the cgroup there is none without a process.
 func (s *supervisor) place() error {
 	if s.order.Group.Name == "" {
 		return nil
@@ -95,14 +99,18 @@ func (s *supervisor) place() error {
 	if err := s.conn.Send(msgPlace, pid); err != nil {
 		return err
 	}
-	var refused string
-	if err := s.receive(msgPlaced, &refused); err != nil {
+	var answer placed
+	if err := s.receive(msgPlaced, &answer); err != nil {
 		return err
 	}
-	if refused != "" {
-		return setupError("limits", errors.New(refused))
+	if answer.Refused != "" {
+		return setupError("limits", errors.New(answer.Refused))
 	}
-	return nil
+	var entries []rootfs.Entry
+	for _, v := range answer.Views {
+		entries = append(entries, rootfs.Entry{Kind: rootfs.Bind, Source: v.Source, Target: v.Target, Dir: true})
+	}
+	return setupErrorOrNil("mounts", rootfs.BindInto(pid, entries))
 }
 
 // prepare tells the stage what to run, and gets the listener of its filter.

@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/agentjail/agentjail/internal/caller"
 	"github.com/agentjail/agentjail/profiles"
 	"github.com/agentjail/agentjail/sandbox/internal/denyfs"
+	"github.com/agentjail/agentjail/sandbox/internal/limits"
 )
 
 // withHome returns the plan with another place for its private home.
@@ -27,6 +29,16 @@ func (p Plan) withHome(dir string) Plan {
 			}
 		}
 	}
+	return p
+}
+
+// withViews returns the plan with the run's own cgroup, which runtimes read to size their heaps and pools.
+func (p Plan) withViews(views []limits.View) Plan {
+	p.Mounts = slices.Clone(p.Mounts)
+	for _, v := range views {
+		p.Mounts = append(p.Mounts, Mount{Kind: Cgroup, Target: v.Target, Dir: true, Origin: "limits"})
+	}
+	slices.SortStableFunc(p.Mounts, func(a, b Mount) int { return cmp.Compare(a.Target, b.Target) })
 	return p
 }
 

@@ -122,6 +122,9 @@ func TestV1Layout(t *testing.T) {
 	})
 	expect(t, filepath.Join(root, "pids/agentjail-R1"), map[string]string{"pids.max": "512", "memory.limit_in_bytes": "9223372036854771712"})
 	expect(t, filepath.Join(root, "cpu,cpuacct/agentjail-R1"), map[string]string{"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "150000"})
+	if views := g.Views(); len(views) != 3 || views[0] != (View{Source: filepath.Join(root, "memory/job/agentjail-R1"), Target: root}) {
+		t.Errorf("views: %v", views)
+	}
 	if err := g.Add(4321); err != nil {
 		t.Fatal(err)
 	}
@@ -168,6 +171,9 @@ func TestV2Layout(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, g.Dir(), map[string]string{"cgroup.procs": "77", "cgroup.kill": "1"})
+	if want := []View{{Source: g.Dir(), Target: h.v2.mount}}; !slices.Equal(g.Views(), want) {
+		t.Errorf("views %v, want %v", g.Views(), want)
+	}
 }
 
 func TestHitsAreToldOnce(t *testing.T) {

@@ -239,6 +239,30 @@ func (g *Group) Name() string {
 // Controllers are those that the group keeps the run to.
 func (g *Group) Controllers() []string { return controllers(g.spec) }
 
+// View is a directory of the group, and where programs look for it: where its tree is mounted.
+type View struct {
+	Source string `json:"source"` // empty as long as systemd has not made it
+	Target string `json:"target"`
+}
+
+// Views are the group's directories, in an order that stays.
+func (g *Group) Views() []View {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.version == v2 {
+		view := View{Target: g.host.v2.mount}
+		if len(g.places) > 0 {
+			view.Source = g.places[0].path
+		}
+		return []View{view}
+	}
+	var views []View
+	for _, p := range g.places {
+		views = append(views, View{Source: p.path, Target: g.host.v1[p.controllers[0]].mount})
+	}
+	return views
+}
+
 // Mechanism says how the limits are kept, in words for people.
 func (g *Group) Mechanism() string {
 	switch {

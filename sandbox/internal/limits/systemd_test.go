@@ -250,12 +250,15 @@ func TestScopeIsMadeForTheFirstProcess(t *testing.T) {
 	if g.Dir() != "" || !strings.Contains(g.Mechanism(), "systemd") {
 		t.Errorf("%q in %q before there is a process", g.Mechanism(), g.Dir())
 	}
+	if views := g.Views(); len(views) != 1 || views[0] != (View{Target: h.v2.mount}) {
+		t.Errorf("views before there is a process: %v", views)
+	}
 	path := filepath.Join(m.dir, "agentjail-R1.scope")
 	filesV2["pids.max"] = "5\n" // as systemd would have set it
 	err = g.Add(10)
 	filesV2["pids.max"] = "max\n"
-	if err != nil || g.Dir() != path {
-		t.Fatalf("%s, %v", g.Dir(), err)
+	if err != nil || g.Dir() != path || g.Views()[0].Source != path {
+		t.Fatalf("%s, %v, %v", g.Dir(), g.Views(), err)
 	}
 	if err := g.Add(11); err != nil || read(t, filepath.Join(path, "cgroup.procs")) != "11" {
 		t.Errorf("the second process: %v", err)

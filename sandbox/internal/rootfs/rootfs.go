@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -207,30 +208,97 @@ func touch(path string) error {
 	return f.Close()
 }
 
-// bind clones the tree at source, sets the attributes on all of it, and moves it to target (open_tree(2), Linux 5.2).
+// bind clones the tree at source, sets the attributes on all of it, and moves it to target.
 func bind(source, target string, attr, flags uint64) error {
+	tree, err := clone(source, attr, flags)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tree)
+	return attach(tree, target)
+}
+
+// clone copies the mounts at source, with further attributes (open_tree(2), Linux 5.2).
+func clone(source string, attr, flags uint64) (int, error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW | flags, Resolve: unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_SYMLINKS}
 	src, err := unix.Openat2(unix.AT_FDCWD, source, &how)
 	if errors.Is(err, unix.ELOOP) {
 		err = fmt.Errorf("it became a symbolic link since the plan was made: %w", err)
 	}
 	if err != nil {
-		return &Error{"open", source, err}
+		return -1, &Error{"open", source, err}
 	}
 	defer unix.Close(src)
 	tree, err := unix.OpenTree(src, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)
 	if err != nil {
-		return &Error{"clone the mount of", source, err}
+		return -1, &Error{"clone the mount of", source, err}
 	}
-	defer unix.Close(tree)
 	if attr != 0 {
 		set := unix.MountAttr{Attr_set: attr}
 		if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &set); err != nil {
-			return &Error{"restrict the mount of", source, err}
+			unix.Close(tree)
+			return -1, &Error{"restrict the mount of", source, err}
 		}
 	}
+	return tree, nil
+}
+
+func attach(tree int, target string) error {
 	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return &Error{"mount over", target, err}
+	}
+	return nil
+}
+
+// BindInto mounts directories of this process's tree, read-only, in the mount namespace of another process, at its own paths.
+func BindInto(pid int, entries []Entry) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends in the other namespace
+		done <- bindInto(pid, entries)
+	}()
+	return <-done
+}
+
+func bindInto(pid int, entries []Entry) error {
+	var trees []int
+	defer func() {
+		for _, tree := range trees {
+			unix.Close(tree)
+		}
+	}()
+	for _, e := range entries {
+		tree, err := clone(e.Source, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_RDONLY, unix.O_DIRECTORY)
+		if err != nil {
+			return err
+		}
+		trees = append(trees, tree)
+	}
+	if err := enter(pid); err != nil {
+		return err
+	}
+	for i, e := range entries {
+		if err := attach(trees[i], e.Target); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// enter moves the calling thread into the mount namespace of a process, and to its root. The thread must share neither its root
+// nor its working directory with another (setns(2)).
+func enter(pid int) error {
+	path := fmt.Sprintf("/proc/%d/ns/mnt", pid)
+	namespace, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &Error{"open", path, err}
+	}
+	defer unix.Close(namespace)
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return &Error{"leave the shared root for", path, err}
+	}
+	if err := unix.Setns(namespace, unix.CLONE_NEWNS); err != nil {
+		return &Error{"enter", path, err}
 	}
 	return nil
 }
