@@ -236,7 +236,7 @@ func (s *supervisor) startCommand() error {
 		return setupError("posture", fmt.Errorf("the command would not run as planned: %v", report.Differences))
 	}
 	s.guard, err = seccomp.NewSupervisor(seccomp.Config{
-		Policy: s.filter, Listener: ready.Listener, Init: ready.HostPID, Sink: s.sink, Caller: caller.Of, HostExists: existsOnHost,
+		Policy: s.filter, Listener: ready.Listener, Init: ready.HostPID, Sink: s.sink, Caller: caller.Of,
 	})
 	if err != nil {
 		return setupError("filters", err)
@@ -360,9 +360,4 @@ func asFailure(err error) failure {
 		return failure{Layer: setup.Layer, Err: setup.Err.Error(), Fix: setup.Fix}
 	}
 	return failure{Layer: "supervisor", Err: err.Error()}
-}
-
-func existsOnHost(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
 }

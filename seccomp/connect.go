@@ -96,7 +96,7 @@ func domain(socket int) int {
 func (w *worker) judge(n *notification, path string) (int, error) {
 	file, err := w.usher.open(n.PID, unix.AT_FDCWD, path, true)
 	if err != nil {
-		if err == unix.ENOENT && path[0] == '/' && w.hostExists(path) {
+		if err == unix.ENOENT && path[0] == '/' && w.usher.onHost(path) {
 			w.refuse(n, path, "ENOENT")
 		}
 		return -1, err

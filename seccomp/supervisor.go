@@ -21,9 +21,6 @@ type Config struct {
 	Init     int      // a process of the run, by its number here: its root and its network namespace are the run's
 	Sink     audit.Sink
 	Caller   func(tid int) audit.Process
-
-	// HostExists tells whether the host has something at a path: a connection to it from inside is then worth a record.
-	HostExists func(path string) bool
 }
 
 // Supervisor answers the calls that a filter asks about.
@@ -104,20 +101,12 @@ func (s *Supervisor) fail(err error) {
 	s.stopper.Close()
 }
 
-// asHost runs f on a thread with the host's root, which a worker's own has not: the runtime starts no goroutine on a thread that
-// is locked, nor a thread from it.
-func asHost[T any](f func() T) T {
-	result := make(chan T, 1)
-	go func() { result <- f() }()
-	return <-result
-}
-
+// describeCaller runs on a thread with the host's root, which a worker's own has not: the runtime starts no goroutine on a
+// thread that is locked, nor a thread from it.
 func (s *Supervisor) describeCaller(tid uint32) audit.Process {
-	return asHost(func() audit.Process { return s.config.Caller(int(tid)) })
-}
-
-func (s *Supervisor) hostExists(path string) bool {
-	return asHost(func() bool { return s.config.HostExists(path) })
+	result := make(chan audit.Process, 1)
+	go func() { result <- s.config.Caller(int(tid)) }()
+	return <-result
 }
 
 // serve receives and decides notifications until there are no more, or until the worker was relieved.

@@ -30,12 +30,12 @@ const (
 	slowEnv   = "SECCOMP_TEST_SLOW"   // the process is one that the victim started, for a call that takes long
 )
 
-// slowSocket is a path that the host is asked about, and that it says nothing about before the test lets it.
-const slowSocket = "/only-on-host/slow.sock"
+// slowArgv are the arguments of a process that is not described before the test lets it.
+var slowArgv = []string{"slow"}
 
 func TestMain(m *testing.M) {
 	if os.Getenv(slowEnv) != "" {
-		(step{Call: "connect", A: slowSocket}).run()
+		(step{Call: "unshare", N: unix.CLONE_NEWUSER}).run()
 		os.Exit(0)
 	}
 	if dir := os.Getenv(victimEnv); dir != "" {
@@ -103,8 +103,8 @@ type jail struct {
 	events recorder
 	in     *json.Encoder
 	out    *json.Decoder
-	asked  chan struct{} // gets a value when the host is asked about slowSocket
-	slow   chan struct{} // is closed for the answer
+	asked  chan struct{} // gets a value when one of slowArgv is to be described
+	slow   chan struct{} // is closed for it to go on
 }
 
 func newJail(t *testing.T) *jail {
@@ -113,7 +113,7 @@ func newJail(t *testing.T) *jail {
 		t.Fatal(err)
 	}
 	j := &jail{t: t, dir: t.TempDir(), asked: make(chan struct{}, 100), slow: make(chan struct{})}
-	for _, d := range []string{"ro", "rw"} {
+	for _, d := range []string{"ro", "rw", "hosts"} {
 		if err := os.Mkdir(filepath.Join(j.dir, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -146,14 +146,14 @@ func newJail(t *testing.T) *jail {
 	theirs.Close()
 	listener := receiveFile(t, fds[0])
 	s, err := NewSupervisor(Config{
-		Policy: defaultPolicy(t), Listener: listener, Init: cmd.Process.Pid, Sink: &j.events, Caller: caller.Of,
-		HostExists: func(path string) bool {
-			if path == slowSocket {
+		Policy: defaultPolicy(t), Listener: listener, Init: cmd.Process.Pid, Sink: &j.events,
+		Caller: func(tid int) audit.Process {
+			p := caller.Of(tid)
+			if slices.Equal(p.Argv, slowArgv) {
 				j.asked <- struct{}{}
 				<-j.slow
 			}
-			_, err := os.Lstat("/proc/self/exe") // of this process only outside of the workers' threads
-			return err == nil && strings.HasPrefix(path, "/only-on-host/")
+			return p
 		},
 	})
 	if err != nil {
@@ -221,6 +221,10 @@ func victim(dir string) {
 	if err := unix.Mount("", ro, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
 		fail("remount", err)
 	}
+	// What is in it is the host's alone.
+	if err := unix.Mount("none", filepath.Join(dir, "hosts"), "tmpfs", 0, ""); err != nil {
+		fail("tmpfs", err)
+	}
 	if err := os.Chdir(dir); err != nil {
 		fail("chdir", err)
 	}
@@ -285,7 +289,7 @@ func (s step) run() error {
 		defer unix.Close(dir)
 		return closing(unix.Openat(dir, s.B, s.N, 0o644))
 	case "slow":
-		_, err := syscall.ForkExec("/proc/self/exe", []string{"slow"}, &syscall.ProcAttr{Env: []string{slowEnv + "=1"}})
+		_, err := syscall.ForkExec("/proc/self/exe", slowArgv, &syscall.ProcAttr{Env: []string{slowEnv + "=1"}})
 		return err
 	case "unlink":
 		return unix.Unlink(s.A)
@@ -471,7 +475,12 @@ func TestConnect(t *testing.T) {
 			t.Fatal(err)
 		}
 		j.expect(step{Call: "connect", A: "rw/link"}, "ECONNREFUSED", refusal)
-		j.expect(step{Call: "connect", A: "/only-on-host/docker.sock"}, "ENOENT", "unix connect /only-on-host/docker.sock ENOENT")
+		j.expect(step{Call: "connect", A: j.dir + "/hosts/file"}, "ENOENT", "unix connect "+j.dir+"/hosts/file ENOENT")
+		if err := os.Symlink(j.dir+"/hosts", j.dir+"/hosts/link"); err != nil {
+			t.Fatal(err)
+		}
+		j.expect(step{Call: "connect", A: j.dir + "/hosts/link/../hosts/link/file"}, "ENOENT", "unix connect "+j.dir+"/hosts/link/../hosts/link/file ENOENT")
+		j.expect(step{Call: "connect", A: j.dir + "/hosts/nothing"}, "ENOENT")
 		j.expect(step{Call: "connect", A: "/nowhere/x.sock"}, "ENOENT")
 		j.expect(step{Call: "connect", A: "@seccomp-test-" + filepath.Base(j.dir)}, "ECONNREFUSED")
 		// Its own sockets it may use, by path and by abstract name.

@@ -15,21 +15,39 @@ import (
 // that shares its root with no other): absolute symbolic links and ".." end where they end for the caller.
 type usher struct {
 	root *os.File // of the run
-	proc *os.File // the host's /proc, which cannot be named from inside
+	host *os.File // root of the host
+	proc *os.File // the host's /proc; neither can be named from inside
 }
 
 func newUsher(pid int) (*usher, error) {
-	root, err := os.OpenFile("/proc/"+strconv.Itoa(pid)+"/root", unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return nil, fmt.Errorf("seccomp: the run's root: %w", err)
+	u := &usher{}
+	for path, to := range map[string]**os.File{"/proc/" + strconv.Itoa(pid) + "/root": &u.root, "/": &u.host, "/proc": &u.proc} {
+		var err error
+		if *to, err = os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY, 0); err != nil {
+			u.close()
+			return nil, fmt.Errorf("seccomp: open %s: %w", path, err)
+		}
 	}
-	proc, err := os.OpenFile("/proc", unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
-		root.Close()
-		return nil, fmt.Errorf("seccomp: /proc: %w", err)
-	}
-	return &usher{root: root, proc: proc}, nil
+	return u, nil
 }
+
+// onHost tells whether the host has something at an absolute path (openat2(2), Linux 5.6).
+func (u *usher) onHost(path string) bool {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	for range onHostTries {
+		fd, err := unix.Openat2(int(u.host.Fd()), path, &how)
+		if err == unix.EAGAIN {
+			continue // something was renamed during a walk over ".."
+		}
+		if err == nil {
+			unix.Close(fd)
+		}
+		return err == nil
+	}
+	return true // as often as that only somebody does it who hides something
+}
+
+const onHostTries = 64
 
 // enter moves the calling thread into the run's root. The thread is of no other use afterwards.
 func (u *usher) enter() error {
@@ -95,5 +113,6 @@ var errNoField = errors.New("seccomp: no such field")
 
 func (u *usher) close() {
 	u.root.Close()
+	u.host.Close()
 	u.proc.Close()
 }
