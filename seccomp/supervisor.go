@@ -35,8 +35,9 @@ type Supervisor struct {
 	connects chan struct{} // a place for each connect that is under way
 	work     sync.WaitGroup
 	once     sync.Once
-	mu       sync.Mutex // guards failed
+	mu       sync.Mutex // guards what follows
 	failed   error
+	closed   bool
 }
 
 // NewSupervisor prepares a Supervisor; Serve starts it. The calling process must have every capability in the user namespace
@@ -61,12 +62,21 @@ func NewSupervisor(c Config) (*Supervisor, error) {
 // Serve answers until Close is called or the last process with the filter has ended. An error means that nothing is answered:
 // the run must end.
 func (s *Supervisor) Serve() error {
-	s.relieve()
-	s.work.Go(s.watch)
+	s.begin()
 	s.work.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.failed
+}
+
+// begin starts the first worker, if Close did not come before.
+func (s *Supervisor) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.relieve()
+		s.work.Go(s.watch)
+	}
 }
 
 // relieve has a new worker receive the next notifications.
@@ -146,6 +156,9 @@ func (w *worker) serve() {
 // Close ends the Supervisor. What is not answered by then is answered ENOSYS by the kernel.
 func (s *Supervisor) Close() {
 	s.once.Do(func() {
+		s.mu.Lock()
+		s.closed = true
+		s.mu.Unlock()
 		s.stopper.Close()
 		s.work.Wait()
 		s.stop.Close()
