@@ -21,7 +21,7 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 	c := &compiler{policy: policy, host: host, symlinks: map[string]string{}}
 	steps := []func() error{
 		c.workdir, c.privateHome, c.system, c.userGrants, c.worktree,
-		func() error { return c.commandFiles(command) }, c.mountBusy, c.hides,
+		func() error { return c.commandFiles(command) }, c.mountHome, c.hides,
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -183,7 +183,7 @@ func (c *compiler) ordered() []Mount {
 	var kept []Mount
 	for _, m := range c.mounts {
 		if above := innermost(kept, m.Target); m.Kind == Bind && above != nil && above.Kind == Bind &&
-			above.Writable == m.Writable && m.Target == m.Source {
+			above.Writable == m.Writable && above.Target == above.Source && m.Target == m.Source {
 			continue
 		}
 		kept = append(kept, m)

@@ -203,6 +203,31 @@ func TestBusyDirs(t *testing.T) {
 	}
 }
 
+// TestHomeInTmp: a home in a directory that is the run's own is mounted as a whole, and what is granted below it is too.
+func TestHomeInTmp(t *testing.T) {
+	host := fakeHost()
+	host.Identity.Home, host.Workdir, host.State = "/tmp/ann", "/tmp/ann/app", "/tmp/ann/.local/state/agentjail"
+	host.Files.(fakeFiles)["/tmp/ann/app/x"] = ""
+	plan, err := Compile(base(t), host, []string{"true"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := Mount{
+		Kind: Bind, Target: "/tmp/ann", Source: "/tmp/ann/.local/state/agentjail/homes/base", Dir: true, Writable: true, Origin: originHome,
+	}
+	work := Mount{Kind: Bind, Target: "/tmp/ann/app", Source: "/tmp/ann/app", Dir: true, Writable: true, Origin: "working directory"}
+	if !plan.Home.Mounted || len(plan.Home.Dirs) > 0 || !slices.Contains(plan.Mounts, home) || !slices.Contains(plan.Mounts, work) {
+		t.Errorf("home %+v, mounts %v", plan.Home, plan.Mounts)
+	}
+	if c := denyfsConfig(plan, nil, nil); c.Home.Path != "" {
+		t.Errorf("the root serves %s, which is mounted over", c.Home.Path)
+	}
+	plan, err = Compile(base(t), fakeHost(), []string{"true"})
+	if err != nil || plan.Home.Mounted || denyfsConfig(plan, nil, nil).Home.Path != "/home/ann" {
+		t.Errorf("a home elsewhere: %+v, %v", plan.Home, err)
+	}
+}
+
 // TestHidePrivate: nothing of the host's is seen in a private directory, so that there is nothing to hide.
 func TestHidePrivate(t *testing.T) {
 	hiding := func(path string) []Mount {

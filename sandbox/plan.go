@@ -50,6 +50,7 @@ type Identity struct {
 type Home struct {
 	Private   string   `json:"private"`             // directory of the host that holds it
 	Ephemeral bool     `json:"ephemeral,omitempty"` // removed at the end
+	Mounted   bool     `json:"mounted,omitempty"`   // as a whole, in a directory that is the run's own, such as /tmp
 	Dirs      []string `json:"dirs,omitempty"`      // names below it that are bound natively
 	Names     []string `json:"names,omitempty"`     // paths below it that the command may make although the real home has them
 }

@@ -18,9 +18,12 @@ func (p *Plan) describe() error {
 		return err
 	}
 	p.Filter = policy.Summary()
+	below := "a directory of the private home that is mounted natively (" + strings.Join(p.Home.Dirs, " ") + ")"
+	if p.Home.Mounted {
+		below = "the home, which lies in a directory that is the run's own,"
+	}
 	p.Coverage = []string{
-		"files: every lookup outside the grants is reported; a look below a directory of the private home that is mounted natively (" +
-			strings.Join(p.Home.Dirs, " ") + ") is not",
+		"files: every lookup outside the grants is reported; a look below " + below + " is not",
 		"files: that a directory of a guessed name exists can be told from inside",
 		"files: looks for paths that exist neither here nor on the host are not reported, and for a second after such a look those for the same path are not, whatever the host makes there",
 		"files: a write whose path another thread changes while it is decided is refused by the mounts or by Landlock, and not reported",

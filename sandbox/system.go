@@ -93,6 +93,17 @@ func (c *compiler) privateHome() error {
 	return nil
 }
 
+// mountHome mounts what of the private home the run's root does not serve: its busy directories, or all of it where the home lies
+// in a directory that is the run's own, and the root serves nothing.
+func (c *compiler) mountHome() error {
+	home := c.host.Identity.Home
+	if !slices.ContainsFunc(c.mounts, func(m Mount) bool { return m.Kind == Tmpfs && within(m.Target, home) }) {
+		return c.mountBusy()
+	}
+	c.home.Mounted = true
+	return c.add(Mount{Kind: Bind, Target: home, Source: c.home.Private, Dir: true, Writable: true, Origin: originHome})
+}
+
 // mountBusy mounts the busy directories of the private home. One that lies in a grant is the host's; one that something of the
 // host's is mounted into, such as a program in ~/.cache, stays with the union.
 func (c *compiler) mountBusy() error {

@@ -46,11 +46,13 @@ func (p Plan) withViews(views []limits.View) Plan {
 func denyfsConfig(plan Plan, sink audit.Sink, ignore func(tid int) bool) denyfs.Config {
 	c := denyfs.Config{
 		Symlinks: plan.Symlinks, Sink: sink, Caller: caller.Of, Ignore: ignore,
-		Home: denyfs.HomeConfig{Path: plan.Identity.Home, Private: plan.Home.Private, Dirs: plan.Home.Dirs, Names: plan.Home.Names},
 		Noise: func(path string) bool {
 			return profiles.Files{Noise: plan.Noise}.IsNoise(path, plan.Identity.Home)
 		},
 		Credential: func(path string) bool { return denyfs.Credential(plan.Identity.Home, path) },
+	}
+	if home := plan.Home; !home.Mounted {
+		c.Home = denyfs.HomeConfig{Path: plan.Identity.Home, Private: home.Private, Dirs: home.Dirs, Names: home.Names}
 	}
 	c.Grants = append(c.Grants, denyfs.Grant{Path: "/proc", Dir: true})
 	for _, m := range plan.Mounts {
