@@ -228,6 +228,18 @@ func TestHomeInTmp(t *testing.T) {
 	}
 }
 
+func TestHomesRefused(t *testing.T) {
+	for home, refused := range map[string]bool{"/": true, "/tmp": true, "/usr": true, "/dev/null": true, "/root": false, "/home/ann": false} {
+		host := fakeHost()
+		host.Identity.Home, host.Workdir, host.State = home, "/srv/app", "/srv/state/agentjail"
+		host.Files.(fakeFiles)["/srv/app/x"], host.Files.(fakeFiles)["/root/x"] = "", ""
+		_, err := Compile(base(t), host, []string{"true"})
+		if refused != (err != nil && strings.Contains(err.Error(), "one of the system")) {
+			t.Errorf("home %s: %v", home, err)
+		}
+	}
+}
+
 // TestHidePrivate: nothing of the host's is seen in a private directory, so that there is nothing to hide.
 func TestHidePrivate(t *testing.T) {
 	hiding := func(path string) []Mount {

@@ -81,6 +81,9 @@ var busyDirs = []string{".cache", ".npm", ".gradle", ".bun/install", ".yarn/berr
 
 // privateHome decides where HOME is kept.
 func (c *compiler) privateHome() error {
+	if home := c.host.Identity.Home; home != "/root" && slices.Contains(refusedDirs, home) || isKernelPath(home) {
+		return requestErrorf("the home directory %q is one of the system; set HOME to a directory of the user's own", home)
+	}
 	files := c.policy.Files()
 	c.home = Home{Private: filepath.Join(c.host.State, "homes", c.policy.Name())}
 	if files.Home == "ephemeral" {
