@@ -6,25 +6,29 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
+	"slices"
 )
 
 // furnish makes the directories of the private home that are mounted, and those that the real home has under a name which
 // the run may use: the command finds its own there, and a look at what the real one holds is on record. What is in the private
-// home was written by earlier commands: nothing is made beyond a symbolic link that leads out of it.
-func (h Home) furnish(real string) error {
+// home was written by earlier commands: nothing is made beyond a symbolic link that leads out of it. It returns those of Dirs
+// that cannot be mounted, since an earlier command has put something else in their place.
+func (h Home) furnish(real string) (obstructed []string, err error) {
 	if err := os.MkdirAll(h.Private, 0o700); err != nil {
-		return err
+		return nil, err
 	}
 	private, err := os.OpenRoot(h.Private)
 	if err != nil {
-		return fmt.Errorf("an earlier command may have changed its mode: %w", err)
+		return nil, fmt.Errorf("an earlier command may have changed its mode: %w", err)
 	}
 	defer private.Close()
 	for _, name := range h.Dirs {
-		if err := makeDir(private, name); err != nil {
-			return fmt.Errorf("an earlier command put something in the place of a directory; remove %q: %w", filepath.Join(h.Private, name), err)
+		if isObstructed(private, name) {
+			obstructed = append(obstructed, name)
+			continue
+		}
+		if err := private.MkdirAll(name, 0o700); err != nil {
+			return nil, err
 		}
 	}
 	for _, name := range h.Names {
@@ -32,22 +36,25 @@ func (h Home) furnish(real string) error {
 			private.MkdirAll(name, 0o700) // where it fails, an earlier command has put something there, for the next to find
 		}
 	}
-	return nil
+	return obstructed, nil
 }
 
-// makeDir makes a directory that is reached through directories alone, since no mount follows a link.
-func makeDir(root *os.Root, name string) error {
-	if err := root.MkdirAll(name, 0o700); err != nil {
-		return err
-	}
+// isObstructed tells whether something that is no directory lies on the way to a path. No mount follows a symbolic link.
+func isObstructed(root *os.Root, name string) bool {
 	for at := name; at != "."; at = filepath.Dir(at) {
-		info, err := root.Lstat(at)
-		if err != nil {
-			return err
-		}
-		if !info.IsDir() {
-			return &os.PathError{Op: "mkdir", Path: at, Err: unix.ENOTDIR}
+		if info, err := root.Lstat(at); err == nil && !info.IsDir() {
+			return true
 		}
 	}
-	return nil
+	return false
+}
+
+// withoutDirs returns the plan with some directories of the private home served by the run's root, as the rest of it is.
+func (p Plan) withoutDirs(names []string) Plan {
+	p.Home.Dirs = slices.DeleteFunc(slices.Clone(p.Home.Dirs), func(name string) bool { return slices.Contains(names, name) })
+	p.Mounts = slices.DeleteFunc(slices.Clone(p.Mounts), func(m Mount) bool {
+		rel, err := filepath.Rel(p.Identity.Home, m.Target)
+		return err == nil && m.Origin == originHome && slices.Contains(names, rel)
+	})
+	return p
 }

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -29,8 +29,8 @@ func TestFurnish(t *testing.T) {
 		}
 	}
 	for range 2 {
-		if err := home.furnish(real); err != nil {
-			t.Fatal(err)
+		if obstructed, err := home.furnish(real); err != nil || len(obstructed) > 0 {
+			t.Fatal(obstructed, err)
 		}
 	}
 	for name, want := range map[string]bool{".cache": true, "go/pkg": true, ".deno": true, ".none": false, "nothing": false} {
@@ -44,8 +44,8 @@ func TestFurnish(t *testing.T) {
 	}
 }
 
-// TestFurnishObstacle: what earlier commands put in the place of a directory that is mounted keeps a run from starting, with the
-// path to remove, and a link there leads nowhere.
+// TestFurnishObstacle: what earlier commands put in the place of a directory that is mounted is left alone, and the directory is
+// not mounted; a link there leads nowhere.
 func TestFurnishObstacle(t *testing.T) {
 	out := t.TempDir()
 	for what, put := range map[string]func(path string) error{
@@ -61,14 +61,29 @@ func TestFurnishObstacle(t *testing.T) {
 		if err := put(filepath.Join(private, "go")); err != nil {
 			t.Fatal(err)
 		}
-		for _, dir := range []string{"go", "go/pkg"} {
-			home := Home{Private: private, Dirs: []string{dir}}
-			if err := home.furnish("/"); err == nil || !strings.Contains(err.Error(), filepath.Join(private, dir)) {
-				t.Errorf("%s at %s: %v, want an error with its path", what, dir, err)
-			}
+		home := Home{Private: private, Dirs: []string{"go", "go/pkg", ".cache"}}
+		if got, err := home.furnish("/"); err != nil || !slices.Equal(got, home.Dirs[:2]) {
+			t.Errorf("%s: %v, %v, want %v", what, got, err, home.Dirs[:2])
+		}
+		if _, err := os.Lstat(filepath.Join(private, ".other/pkg")); err == nil {
+			t.Errorf("%s: a directory was made beyond it", what)
 		}
 	}
 	if _, err := os.Lstat(out + "/pkg"); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("a directory was made outside of the home: %v", err)
+	}
+}
+
+func TestWithoutDirs(t *testing.T) {
+	plan, err := Compile(base(t), fakeHost(), []string{"true"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := plan.withoutDirs([]string{"go/pkg"})
+	if len(got.Mounts) != len(plan.Mounts)-1 || len(got.Home.Dirs) != len(plan.Home.Dirs)-1 || slices.Contains(got.Home.Dirs, "go/pkg") {
+		t.Errorf("without go/pkg: %v, %v", got.Home.Dirs, got.Mounts)
+	}
+	if !slices.Contains(plan.Home.Dirs, "go/pkg") {
+		t.Error("the plan itself was changed")
 	}
 }

@@ -182,9 +182,11 @@ func (r *Run) open(id string) error {
 	if r.plan.Home.Ephemeral {
 		r.plan = r.plan.withHome(r.dir.home())
 	}
-	if err := r.plan.Home.furnish(r.plan.Identity.Home); err != nil {
+	obstructed, err := r.plan.Home.furnish(r.plan.Identity.Home)
+	if err != nil {
 		return r.layered("private home", err)
 	}
+	r.plan = r.plan.withoutDirs(obstructed)
 	files, err := denyfs.New(denyfsConfig(r.plan, r.log, r.isOurs))
 	r.files = files
 	return r.layered("file system root", err)
