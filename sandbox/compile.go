@@ -55,7 +55,7 @@ type compiler struct {
 
 // refusedDirs would hand the run more than a project: system directories and the parents of homes.
 var refusedDirs = []string{
-	"/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root", "/run",
+	"/", "/bin", "/boot", "/dev", "/dev/shm", "/etc", "/home", "/lib", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root", "/run",
 	"/sbin", "/srv", "/sys", "/tmp", "/usr", "/var", "/var/tmp",
 }
 
@@ -205,8 +205,9 @@ func within(dir, path string) bool {
 	return dir == path || dir == "/" || strings.HasPrefix(path, dir+"/")
 }
 
+// isKernelPath tells whether a path is of a file system of the kernel's; /dev/shm is memory for users, as /tmp may be.
 func isKernelPath(path string) bool {
-	return within("/proc", path) || within("/sys", path) || within("/dev", path)
+	return within("/proc", path) || within("/sys", path) || within("/dev", path) && !within("/dev/shm", path)
 }
 
 // expand resolves ~ and relative paths of a policy.

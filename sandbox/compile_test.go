@@ -88,7 +88,7 @@ func fakeHost() Host {
 			"/home/ann/.nvm/bin/agent":                        "-> ../lib/node_modules/@a/agent/cli.js",
 			"/home/ann/.nvm/lib/node_modules/@a/agent/cli.js": "#!/usr/bin/env node\n",
 			"/home/ann/src/app/evil/agent":                    "", "/sys/devices/system/cpu/online": "", "/sys/kernel/mm/transparent_hugepage/enabled": "", "/srv/loop": "-> loop",
-			"/home/ann/sock": "socket", "/home/ann/.local/state/agentjail/runs/x": "", "/home/ann/.local/state/agentjail/homes/base/x": "", "/proc/self/x": "",
+			"/home/ann/sock": "socket", "/home/ann/.local/state/agentjail/runs/x": "", "/home/ann/.local/state/agentjail/homes/base/x": "", "/proc/self/x": "", "/dev/shm/app/x": "",
 			"/home/ann/src/app/.env": "", "/dev/null": "",
 		},
 	}
@@ -154,7 +154,7 @@ func TestPlanGolden(t *testing.T) {
 func TestWorkdirs(t *testing.T) {
 	for dir, want := range map[string]string{
 		"/": "more than a project", "/home/ann": "home directory", "/home": "more than a project", "/usr": "more than a project",
-		"/proc/self": "kernel", "/gone": "does not exist", "/home/ann/src/app/main.go": "", "/srv/loop": "too many symbolic links",
+		"/proc/self": "kernel", "/dev/shm": "more than a project", "/gone": "does not exist", "/home/ann/src/app/main.go": "", "/srv/loop": "too many symbolic links",
 		"/home/ann/.local/state/agentjail/runs": "own state", "/home/ann/.local": "own state",
 	} {
 		host := fakeHost()
