@@ -84,8 +84,21 @@ func (u *usher) open(tid uint32, dirfd int32, path string, follow bool) (int, er
 	if err != nil || path == "" {
 		return at, err
 	}
+	defer leave(at)
+	return openAt(at, path, follow)
+}
+
+// leave closes what place returned.
+func leave(at int) {
 	if at != unix.AT_FDCWD {
-		defer unix.Close(at)
+		unix.Close(at)
+	}
+}
+
+// openAt resolves a path from a place, and returns an O_PATH file. The empty path is the place itself.
+func openAt(at int, path string, follow bool) (int, error) {
+	if path == "" {
+		return unix.FcntlInt(uintptr(at), unix.F_DUPFD_CLOEXEC, 0)
 	}
 	flags := unix.O_PATH | unix.O_CLOEXEC
 	if !follow {

@@ -84,14 +84,22 @@ func (w *worker) mountOf(tid uint32, in intent) (uint64, bool) {
 // readOnly is the path that an intent aims at where that lies on a read-only mount, and "" where it does not. An open of what is
 // missing turns out to be a create.
 func (w *worker) readOnly(tid uint32, in *intent) string {
-	object, err := w.usher.open(tid, in.dirfd, in.path, in.follow)
+	at, err := w.usher.place(tid, in.dirfd, in.path)
+	if err != nil {
+		return "" // the kernel has an errno for it
+	}
+	defer leave(at)
+	if in.entry && !parentReadOnly(at, in.path) {
+		return "" // whatever the name stands for
+	}
+	object, err := openAt(at, in.path, in.follow)
 	exists := err == nil
 	if exists {
 		defer unix.Close(object)
 	}
 	switch {
 	case exists && in.absent, !exists && err != unix.ENOENT, !exists && !in.absent && !in.creates():
-		return "" // the kernel has an errno for it
+		return ""
 	case exists && in.opens && !in.writes(object):
 		return ""
 	case exists && !in.entry:
@@ -103,11 +111,7 @@ func (w *worker) readOnly(tid uint32, in *intent) string {
 	if in.opens {
 		in.action = "create"
 	}
-	dir, name := path.Split(strings.TrimRight(in.path, "/"))
-	if dir == "" && name == "" {
-		return ""
-	}
-	parent, err := w.usher.open(tid, in.dirfd, dirOr(dir), true)
+	parent, name, err := openParent(at, in.path)
 	if err != nil {
 		return ""
 	}
@@ -116,6 +120,25 @@ func (w *worker) readOnly(tid uint32, in *intent) string {
 		return ""
 	}
 	return path.Join(w.describeFile(parent), name)
+}
+
+// openParent opens the directory that holds the last name of a path.
+func openParent(at int, of string) (parent int, name string, err error) {
+	dir, name := path.Split(strings.TrimRight(of, "/"))
+	if dir == "" && name == "" {
+		return -1, "", unix.ENOENT
+	}
+	parent, err = openAt(at, dirOr(dir), true)
+	return parent, name, err
+}
+
+func parentReadOnly(at int, of string) bool {
+	parent, _, err := openParent(at, of)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(parent)
+	return onReadOnly(parent)
 }
 
 func dirOr(dir string) string {
