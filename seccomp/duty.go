@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// maxWorkers decide notifications at the same time.
-	maxWorkers = 4
+	// maxWorkers decide notifications at the same time. There are as many only where a file system answers slowly.
+	maxWorkers = 16
 	// patience is how long a worker may take for one before another is there for the next.
 	patience = 5 * time.Millisecond
 )
