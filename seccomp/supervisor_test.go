@@ -288,6 +288,13 @@ func (s step) run() error {
 		}
 		defer unix.Close(dir)
 		return closing(unix.Openat(dir, s.B, s.N, 0o644))
+	case "again": // by a path with the number of a descriptor
+		fd, err := unix.Openat(unix.AT_FDCWD, s.A, unix.O_RDONLY, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return closing(unix.Openat(unix.AT_FDCWD, fmt.Sprintf(s.B, fd), s.N, 0))
 	case "slow":
 		_, err := syscall.ForkExec("/proc/self/exe", slowArgv, &syscall.ProcAttr{Env: []string{slowEnv + "=1"}})
 		return err
@@ -392,6 +399,11 @@ func TestWritesToReadOnlyPlaces(t *testing.T) {
 			{step{Call: "truncate", A: "ro/file"}, "truncate", ro + "/file"},
 			{step{Call: "touch", A: "ro/file"}, "utime", ro + "/file"},
 			{step{Call: "listen", A: ro + "/sock"}, "bind", ro + "/sock"},
+			{step{Call: "again", A: "ro/file", B: "/proc/self/fd/%d", N: unix.O_RDWR}, "open-write", ro + "/file"},
+			{step{Call: "again", A: "ro/file", B: "/dev/fd/%d", N: unix.O_RDONLY | unix.O_TRUNC}, "open-write", ro + "/file"},
+			{step{Call: "again", A: "ro/file", B: "//proc/./thread-self/fd/%d", N: write}, "open-write", ro + "/file"},
+			{step{Call: "again", A: "ro", B: "/proc/self/fd/%d/file", N: write}, "open-write", ro + "/file"},
+			{step{Call: "unlink", A: "/proc/self/cwd/ro/file"}, "unlink", ro + "/file"},
 		} {
 			j.expect(c.s, "EROFS", event(c.action, c.path))
 		}
@@ -415,6 +427,8 @@ func TestWritesThatAreTheKernels(t *testing.T) {
 			errno string
 		}{
 			{step{Call: "open", A: "rw/file", N: write}, ""},
+			{step{Call: "again", A: "rw/file", B: "/proc/self/fd/%d", N: write}, ""},
+			{step{Call: "open", A: "/proc/self/cwd/rw/file", N: write}, ""},
 			{step{Call: "open", A: "rw/new", N: unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL}, ""},
 			{step{Call: "open", A: "rw/new", N: unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL}, "EEXIST"},
 			{step{Call: "open", A: "ro/file", N: unix.O_RDONLY}, ""},

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -66,33 +68,63 @@ func (u *usher) enter() error {
 	return nil
 }
 
-// place is where a path starts: a directory or file of the caller, by its link in /proc, or the root for absolute paths.
-func (u *usher) place(tid uint32, dirfd int32, path string) (int, error) {
-	if path != "" && path[0] == '/' {
-		return unix.AT_FDCWD, nil
+// place is where a path starts, and the rest of it: a directory or file of the caller, by its link in /proc, or the root for
+// absolute paths. The caller's own entry of /proc has a name that means the reader's (proc(5)): it is named by its number.
+func (u *usher) place(tid uint32, dirfd int32, path string) (at int, rest string, err error) {
+	link := strconv.Itoa(int(tid))
+	switch {
+	case path != "" && path[0] == '/':
+		if rest, ok := ownEntry(path); ok {
+			return int(u.proc.Fd()), link + rest, nil
+		}
+		return unix.AT_FDCWD, path, nil
+	case dirfd == unix.AT_FDCWD:
+		link += "/cwd"
+	default:
+		link += "/fd/" + strconv.Itoa(int(dirfd))
 	}
-	link := strconv.Itoa(int(tid)) + "/cwd"
-	if dirfd != unix.AT_FDCWD {
-		link = strconv.Itoa(int(tid)) + "/fd/" + strconv.Itoa(int(dirfd))
+	at, err = unix.Openat(int(u.proc.Fd()), link, unix.O_PATH|unix.O_CLOEXEC, 0)
+	return at, path, err
+}
+
+// leave closes what place opened.
+func (u *usher) leave(at int) {
+	if at != unix.AT_FDCWD && at != int(u.proc.Fd()) {
+		unix.Close(at)
 	}
-	return unix.Openat(int(u.proc.Fd()), link, unix.O_PATH|unix.O_CLOEXEC, 0)
+}
+
+// ownEntries are the names of the caller's own entry of /proc, and of files in it.
+var ownEntries = []struct{ name, rest string }{
+	{"/proc/self", ""}, {"/proc/thread-self", ""}, {"/dev/fd", "/fd"},
+	{"/dev/stdin", "/fd/0"}, {"/dev/stdout", "/fd/1"}, {"/dev/stderr", "/fd/2"},
+}
+
+// ownEntry returns what follows the caller's own entry of /proc in an absolute path. There must be no way up in it: the number
+// is looked up in the host's /proc.
+func ownEntry(path string) (rest string, ok bool) {
+	words := strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
+	if slices.Contains(words, "..") {
+		return "", false
+	}
+	words = slices.DeleteFunc(words, func(w string) bool { return w == "." })
+	plain := "/" + strings.Join(words, "/")
+	for _, e := range ownEntries {
+		if rest, ok := strings.CutPrefix(plain, e.name); ok && (rest == "" || rest[0] == '/') {
+			return e.rest + rest, true
+		}
+	}
+	return "", false
 }
 
 // open resolves a path of the caller, and returns an O_PATH file.
 func (u *usher) open(tid uint32, dirfd int32, path string, follow bool) (int, error) {
-	at, err := u.place(tid, dirfd, path)
-	if err != nil || path == "" {
+	at, rest, err := u.place(tid, dirfd, path)
+	if err != nil || rest == "" {
 		return at, err
 	}
-	defer leave(at)
-	return openAt(at, path, follow)
-}
-
-// leave closes what place returned.
-func leave(at int) {
-	if at != unix.AT_FDCWD {
-		unix.Close(at)
-	}
+	defer u.leave(at)
+	return openAt(at, rest, follow)
 }
 
 // openAt resolves a path from a place, and returns an O_PATH file. The empty path is the place itself.

@@ -84,15 +84,15 @@ func (w *worker) mountOf(tid uint32, in intent) (uint64, bool) {
 // readOnly is the path that an intent aims at where that lies on a read-only mount, and "" where it does not. An open of what is
 // missing turns out to be a create.
 func (w *worker) readOnly(tid uint32, in *intent) string {
-	at, err := w.usher.place(tid, in.dirfd, in.path)
+	at, rest, err := w.usher.place(tid, in.dirfd, in.path)
 	if err != nil {
 		return "" // the kernel has an errno for it
 	}
-	defer leave(at)
-	if in.entry && !parentReadOnly(at, in.path) {
+	defer w.usher.leave(at)
+	if in.entry && !parentReadOnly(at, rest) {
 		return "" // whatever the name stands for
 	}
-	object, err := openAt(at, in.path, in.follow)
+	object, err := openAt(at, rest, in.follow)
 	exists := err == nil
 	if exists {
 		defer unix.Close(object)
@@ -111,7 +111,7 @@ func (w *worker) readOnly(tid uint32, in *intent) string {
 	if in.opens {
 		in.action = "create"
 	}
-	parent, name, err := openParent(at, in.path)
+	parent, name, err := openParent(at, rest)
 	if err != nil {
 		return ""
 	}
