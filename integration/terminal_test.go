@@ -275,9 +275,16 @@ func TestR08JobControl(t *testing.T) {
 	}
 	term.send("sleep 300 & jobs; kill %1\r")
 	term.expect("Running")
-	// The job answers when it has the terminal: not before that is an interrupt for it.
+	// The job asks for the terminal before it has it, and is stopped. Were it given the terminal just then, it could be stopped
+	// afterwards. It answers when it has it: not before that is an interrupt for it.
 	term.send("sh -c 'read x; echo got-$x; sleep 300' &\r")
-	term.send("fg\r")
+	eventually(t, "the job is stopped", func() bool {
+		term.send("\r")
+		time.Sleep(100 * time.Millisecond)
+		return strings.Contains(term.text(), "Stopped")
+	})
+	term.send("echo be''fore; fg\r")
+	term.expect("before\r\n")
 	term.expect("sleep 300'\r\n")
 	term.send("word\r")
 	term.expect("got-word")
