@@ -11,9 +11,11 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/agentjail/agentjail/internal/audit"
 	"github.com/agentjail/agentjail/sandbox"
 )
 
@@ -64,11 +66,26 @@ func exitCode(err error) int {
 		return 0
 	}
 	if msg := err.Error(); msg != "" {
-		fmt.Fprintln(os.Stderr, "agentjail: "+msg)
+		fmt.Fprintln(os.Stderr, "agentjail: "+errorText(msg))
 	}
 	var coded cli.ExitCoder
 	if errors.As(err, &coded) {
 		return coded.ExitCode()
 	}
 	return sandbox.CodeNotStarted
+}
+
+// errorText makes an error fit for a terminal. The kernel's errors name files as they are, and the repository that a run is
+// for may have chosen the name. A line after the first is set in, so that no name can write a line of agentjail's. Backslashes
+// stay: what was quoted before is not quoted again.
+func errorText(msg string) string {
+	lines := strings.Split(msg, "\n")
+	for i, line := range lines {
+		parts := strings.Split(line, `\`)
+		for j, part := range parts {
+			parts[j] = audit.Printable(part)
+		}
+		lines[i] = strings.Join(parts, `\`)
+	}
+	return strings.Join(lines, "\n  ")
 }
