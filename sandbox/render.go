@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/agentjail/agentjail/internal/audit"
 	"github.com/agentjail/agentjail/seccomp"
 )
 
@@ -128,12 +129,13 @@ func from(m Mount) string {
 	return " from " + quotePath(m.Source)
 }
 
-// quotePath quotes only what needs it, so that a hostile name cannot draw on the terminal.
+// quotePath quotes only what needs it, so that a hostile name cannot draw on the terminal: what agentjail log escapes is escaped.
 func quotePath(s string) string {
-	if q := strconv.QuoteToGraphic(s); q != `"`+s+`"` || strings.Contains(s, " ") {
-		return q
+	shown := audit.Printable(s)
+	if shown == s && !strings.ContainsAny(s, ` "`) {
+		return s
 	}
-	return s
+	return `"` + strings.ReplaceAll(shown, `"`, `\"`) + `"`
 }
 
 func quoteAll(words []string) string {
