@@ -16,10 +16,11 @@ import (
 	"github.com/agentjail/agentjail/internal/audit"
 )
 
-// Bounds of what one process can put into an event.
+// Bounds of what one process can put into an event: a little more than the log holds, so that it can say what was cut. A byte
+// follows each argument.
 const (
-	maxArgs  = 64
-	maxBytes = 4096
+	maxArgs  = audit.MaxArgs + 1
+	maxBytes = audit.MaxArgv + maxArgs
 )
 
 // Of describes the process that thread tid belongs to (proc_pid_status(5), proc_pid_cmdline(5), proc_pid_exe(5)).

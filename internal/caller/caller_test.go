@@ -64,3 +64,24 @@ func TestArgvIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestCutIsSaid: what does not fit into the log's argv is read a little beyond it, so that the log tells that it was cut.
+func TestCutIsSaid(t *testing.T) {
+	whole := strings.Repeat("y", audit.MaxArgv-audit.MaxArgs+1) + strings.Repeat("\x00z", audit.MaxArgs-1) + "\x00"
+	for name, tt := range map[string]struct {
+		in    string
+		words int
+		bytes int
+	}{
+		"all that fits":   {whole, audit.MaxArgs, audit.MaxArgv},
+		"one more word":   {whole + "z\x00", audit.MaxArgs + 1, audit.MaxArgv + 1},
+		"one more byte":   {"y" + whole, audit.MaxArgs, audit.MaxArgv + 1},
+		"one long word":   {strings.Repeat("y", 9000) + "\x00", 1, maxBytes},
+		"many short ones": {strings.Repeat("y\x00", 9000), audit.MaxArgs + 1, audit.MaxArgs + 1},
+	} {
+		words := argv([]byte(tt.in[:min(len(tt.in), maxBytes)]))
+		if size := len(strings.Join(words, "")); len(words) != tt.words || size != tt.bytes {
+			t.Errorf("%s: %d words and %d bytes, want %d and %d", name, len(words), size, tt.words, tt.bytes)
+		}
+	}
+}
