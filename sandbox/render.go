@@ -46,16 +46,16 @@ func (p Plan) String() string {
 	id := p.Identity
 	fmt.Fprintf(&b, "policy    %s %s\n", p.Policy.Name, p.Policy.Digest)
 	for _, s := range p.Policy.Sources {
-		fmt.Fprintf(&b, "  from    %s %s\n", s.Name, s.Digest)
+		fmt.Fprintf(&b, "  from    %s %s\n", quotePath(s.Name), s.Digest)
 	}
 	fmt.Fprintf(&b, "command   %s\n", quoteAll(p.Command))
 	fmt.Fprintf(&b, "as        %s(%d) %s(%d)\n", id.User, id.UID, id.Group, id.GID)
-	fmt.Fprintf(&b, "workdir   %s\n", strconv.Quote(p.Workdir))
-	home := p.Home.Private
+	fmt.Fprintf(&b, "workdir   %s\n", quoteAlways(p.Workdir))
+	home := quotePath(p.Home.Private)
 	if p.Home.Ephemeral {
 		home = "removed at the end of the run"
 	}
-	fmt.Fprintf(&b, "home      %s, kept in %s\n", id.Home, home)
+	fmt.Fprintf(&b, "home      %s, kept in %s\n", quotePath(id.Home), home)
 	b.WriteString("\nmounts, in order\n")
 	for _, m := range p.Mounts {
 		fmt.Fprintf(&b, "  %-6s %s %s%s  [%s]\n", m.Kind, access(m), quotePath(m.Target), from(m), m.Origin)
@@ -76,7 +76,7 @@ func (p Plan) String() string {
 	for _, v := range p.Env {
 		fmt.Fprintf(&b, "  %s\n", quotePath(v))
 	}
-	fmt.Fprintf(&b, "  withheld: %s\n", none(strings.Join(p.Withheld, " ")))
+	fmt.Fprintf(&b, "  withheld: %s\n", none(quoteAll(p.Withheld)))
 	p.renderLimits(&b)
 	b.WriteString("\ncannot be seen\n")
 	for _, line := range p.Coverage {
@@ -131,11 +131,14 @@ func from(m Mount) string {
 
 // quotePath quotes only what needs it, so that a hostile name cannot draw on the terminal: what agentjail log escapes is escaped.
 func quotePath(s string) string {
-	shown := audit.Printable(s)
-	if shown == s && !strings.ContainsAny(s, ` "`) {
+	if audit.Printable(s) == s && !strings.ContainsAny(s, ` "`) {
 		return s
 	}
-	return `"` + strings.ReplaceAll(shown, `"`, `\"`) + `"`
+	return quoteAlways(s)
+}
+
+func quoteAlways(s string) string {
+	return `"` + strings.ReplaceAll(audit.Printable(s), `"`, `\"`) + `"`
 }
 
 func quoteAll(words []string) string {

@@ -2,7 +2,10 @@
 
 package sandbox
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestQuotePath(t *testing.T) {
 	for in, want := range map[string]string{
@@ -20,5 +23,20 @@ func TestQuotePath(t *testing.T) {
 		if got := quotePath(in); got != want {
 			t.Errorf("%q: %s, not %s", in, got, want)
 		}
+	}
+}
+
+// TestPlanShowsNoControlByte: names of variables, and of files that the host chose, are quoted too.
+func TestPlanShowsNoControlByte(t *testing.T) {
+	const bad = "/a\x1b[2K\nb\u202e\u05d0"
+	p := Plan{Workdir: bad, Command: []string{bad}, Withheld: []string{bad}, Env: []string{bad + "=x"}, Symlinks: map[string]string{bad: bad}}
+	p.Identity.Home, p.Home.Private = bad, bad
+	p.Mounts = []Mount{{Kind: Bind, Target: bad, Source: bad + "x"}}
+	text := p.String()
+	if n := strings.Count(text, `\x1b[2K\nb\u202e\u05d0`); n != 10 {
+		t.Errorf("%d names of 10 are quoted:\n%q", n, text)
+	}
+	if i := strings.IndexAny(text, "\x1b\u202e\u05d0"); i >= 0 || strings.Contains(text, "\nb") {
+		t.Errorf("a name is shown as it is:\n%q", text)
 	}
 }
