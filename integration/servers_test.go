@@ -37,6 +37,9 @@ var names = map[string][]string{
 	"loopback.test.":    {"127.0.0.1"},
 	"private.test.":     {"10.11.12.13"},
 	"metadata.test.":    {"169.254.169.254"},
+	"metadata6.test.":   {"fd00:ec2::254"},
+	"nat64.test.":       {"64:ff9b::a9fe:a9fe"},
+	"mixed.test.":       {"5.6.7.8", "169.254.169.254"},
 }
 
 // publicAddrs are the addresses on which HTTP, HTTPS and echo servers listen, at the ports of those services.
