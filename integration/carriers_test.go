@@ -344,6 +344,7 @@ func TestQ02Caller(t *testing.T) {
 	if !strings.Contains(string(events[0].Detail), `forged\u001b[2K\n\u009b\u202e\u05d0`) {
 		t.Errorf("run.start does not have the argument: %s", events[0].Detail)
 	}
+	wantEvent(t, events, "deny", "-n", "1", "credential", "env.withheld", regexp.QuoteMeta("FORGED"+bad+"_TOKEN"))
 	const eachEvent = `\d\d:\d\d:\d\d\.\d{3} (deny|report|allow) `
 	stdout, _ := agentjail(0, "log")
 	if n := lines(t, stdout, "run [0-9A-Z]{26}, ", eachEvent); n != len(events)+1 || !strings.Contains(stdout, `forged\x1b[2K\n`) {
