@@ -59,7 +59,31 @@ func newRuleset(l Landlock) (fd, abi int, failed *Error) {
 			return -1, 0, &Error{Step: StepGrant, Errno: errno, Detail: path}
 		}
 	}
+	for fd := range 3 {
+		if errno := grantStandard(int(r), fd); errno != 0 {
+			return -1, 0, &Error{Step: StepGrant, Errno: errno, Detail: standard[fd]}
+		}
+	}
 	return int(r), abi, nil
+}
+
+var standard = [3]string{"/dev/stdin", "/dev/stdout", "/dev/stderr"}
+
+// grantStandard lets a standard file be opened again by its name in /dev, as scripts do: a file that the caller redirects to lies in
+// no granted place. One that is not open for writing is not granted. Pipes and the like are no business of Landlock's.
+func grantStandard(ruleset, fd int) syscall.Errno {
+	var st unix.Stat_t
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil || flags&unix.O_ACCMODE == unix.O_RDONLY || unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return 0
+	}
+	beneath := unix.LandlockPathBeneathAttr{Allowed_access: unix.LANDLOCK_ACCESS_FS_WRITE_FILE, Parent_fd: int32(fd)}
+	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), unix.LANDLOCK_RULE_PATH_BENEATH,
+		uintptr(unsafe.Pointer(&beneath)), 0, 0, 0)
+	if errno == unix.EBADFD {
+		return 0 // of a file system that is mounted nowhere, such as a memfd's
+	}
+	return errno
 }
 
 func grant(ruleset, abi int, path string) syscall.Errno {
