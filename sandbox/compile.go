@@ -132,8 +132,12 @@ func (c *compiler) hides() error {
 		if err != nil {
 			return requestErrorf("hide %q: %v", path, reason(err))
 		}
-		if above := c.covering(target); above == nil || above.Origin == originHome {
+		above := c.covering(target)
+		if above == nil {
 			continue
+		}
+		if _, err := c.host.Files.Lstat(above.Source + strings.TrimPrefix(target, above.Target)); err != nil {
+			continue // the private home has none
 		}
 		if target == c.dir {
 			return requestErrorf("hide %q is the working directory itself", path)

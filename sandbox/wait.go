@@ -140,17 +140,17 @@ func (r *Run) handle(kind string, decode func(any) error) (endReport, bool) {
 	return endReport{}, false
 }
 
-// pause gives the terminal back while the command is stopped, then lets the command go on.
+// pause gives the terminal back while the command is stopped, then lets the command go on. A command that stops itself where
+// there is no terminal stops nothing but itself: the deadline holds.
 func (r *Run) pause() {
-	if r.terminal != nil {
-		r.terminal.suspend()
+	if r.terminal == nil {
+		return
 	}
+	r.terminal.suspend()
 	if r.options.Stopped != nil {
 		r.options.Stopped()
 	}
-	if r.terminal != nil {
-		r.terminal.resume()
-	}
+	r.terminal.resume()
 	r.Signal(unix.SIGCONT)
 }
 

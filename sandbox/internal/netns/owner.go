@@ -24,6 +24,7 @@ const (
 	maxProcesses = 4096    // looked at, of the host's
 	maxThreads   = 256     // looked at, of each of them
 	maxFiles     = 1 << 16 // looked at, of all processes together
+	maxOfThreads = 1 << 10 // looked at, of their single threads: most share their process's
 	maxKnown     = 256     // sockets whose owner is remembered
 	knownFor     = time.Second
 	maxRecent    = 8 // processes that are tried first
@@ -99,6 +100,7 @@ func (o *owners) find(link string) int {
 			return pid
 		}
 	}
+	files = min(files, maxOfThreads)
 	for _, pid := range all {
 		if tid := o.thread(pid, link, &files); tid != 0 {
 			return tid

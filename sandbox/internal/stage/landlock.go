@@ -13,18 +13,19 @@ import (
 // directories, and the scopes. It leaves alone what another layer reports: were making and removing names, or reading,
 // handled here, then the kernel would refuse them before denyfs or the supervisor saw the attempt, and nothing would be
 // on record. Landlock has no way to report to an unprivileged supervisor.
-//
-// It leaves truncation alone (ABI 3) since the kernel asks for that right whenever a file is opened, for reading too, and then
-// walks up to the root of the file's mount: 1 us of the 1.7 us that an open takes. What truncates without a descriptor that
-// is open for writing, truncate(2) and an open with O_TRUNC, is left to the mounts and to the supervisor, which is asked about both.
 
 // handled gives the rights that are handled under a Landlock ABI. Documentation/userspace-api/landlock.rst: REFER came with
-// ABI 2 (Linux 5.19; ABI 1, 5.13, refuses it always), the scopes with ABI 6 (6.12).
+// ABI 2 (Linux 5.19; ABI 1, 5.13, refuses it always), TRUNCATE with ABI 3 (6.2), the scopes with ABI 6 (6.12). TRUNCATE costs
+// 1 us at every open, for reading too, since the kernel asks for it there. It is all that keeps the command from emptying a file
+// that it has as standard input: /proc/self/fd/0 leads to the caller's mount of it.
 func handled(abi int) unix.LandlockRulesetAttr {
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: unix.LANDLOCK_ACCESS_FS_WRITE_FILE |
 		unix.LANDLOCK_ACCESS_FS_MAKE_CHAR | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK}
 	if abi >= 2 {
 		attr.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_REFER
+	}
+	if abi >= 3 {
+		attr.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_TRUNCATE
 	}
 	if abi >= 6 {
 		attr.Scoped = unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET | unix.LANDLOCK_SCOPE_SIGNAL
@@ -35,10 +36,12 @@ func handled(abi int) unix.LandlockRulesetAttr {
 // granted are the rights of a writable place: all that are handled, without device nodes. On what is no directory the
 // kernel takes the rights of files only (EINVAL otherwise).
 func granted(abi int, directory bool) uint64 {
+	const ofFiles = unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE
+	rights := handled(abi).Handled_access_fs &^ (unix.LANDLOCK_ACCESS_FS_MAKE_CHAR | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK)
 	if !directory {
-		return unix.LANDLOCK_ACCESS_FS_WRITE_FILE
+		rights &= ofFiles
 	}
-	return handled(abi).Handled_access_fs &^ (unix.LANDLOCK_ACCESS_FS_MAKE_CHAR | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK)
+	return rights
 }
 
 // newRuleset makes the ruleset that the command's process puts on, and says which ABI it is of.
@@ -60,7 +63,7 @@ func newRuleset(l Landlock) (fd, abi int, failed *Error) {
 		}
 	}
 	for fd := range 3 {
-		if errno := grantStandard(int(r), fd); errno != 0 {
+		if errno := grantStandard(int(r), abi, fd); errno != 0 {
 			return -1, 0, &Error{Step: StepGrant, Errno: errno, Detail: standard[fd]}
 		}
 	}
@@ -71,13 +74,13 @@ var standard = [3]string{"/dev/stdin", "/dev/stdout", "/dev/stderr"}
 
 // grantStandard lets a standard file be opened again by its name in /dev, as scripts do: a file that the caller redirects to lies in
 // no granted place. One that is not open for writing is not granted. Pipes and the like are no business of Landlock's.
-func grantStandard(ruleset, fd int) syscall.Errno {
+func grantStandard(ruleset, abi, fd int) syscall.Errno {
 	var st unix.Stat_t
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	if err != nil || flags&unix.O_ACCMODE == unix.O_RDONLY || unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return 0
 	}
-	beneath := unix.LandlockPathBeneathAttr{Allowed_access: unix.LANDLOCK_ACCESS_FS_WRITE_FILE, Parent_fd: int32(fd)}
+	beneath := unix.LandlockPathBeneathAttr{Allowed_access: granted(abi, false), Parent_fd: int32(fd)}
 	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), unix.LANDLOCK_RULE_PATH_BENEATH,
 		uintptr(unsafe.Pointer(&beneath)), 0, 0, 0)
 	if errno == unix.EBADFD {

@@ -129,16 +129,17 @@ func TestCandidates(t *testing.T) {
 
 func TestLandlockRights(t *testing.T) {
 	const write, nodes = unix.LANDLOCK_ACCESS_FS_WRITE_FILE, unix.LANDLOCK_ACCESS_FS_MAKE_CHAR | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK
-	const refer = unix.LANDLOCK_ACCESS_FS_REFER
+	const refer, truncate = unix.LANDLOCK_ACCESS_FS_REFER, unix.LANDLOCK_ACCESS_FS_TRUNCATE
 	for _, c := range []struct {
 		abi                              int
 		handled, scoped, directory, file uint64
 	}{
 		{1, write | nodes, 0, write, write},
 		{2, write | nodes | refer, 0, write | refer, write},
-		{5, write | nodes | refer, 0, write | refer, write},
-		{6, write | nodes | refer, 3, write | refer, write},
-		{99, write | nodes | refer, 3, write | refer, write},
+		{3, write | nodes | refer | truncate, 0, write | refer | truncate, write | truncate},
+		{5, write | nodes | refer | truncate, 0, write | refer | truncate, write | truncate},
+		{6, write | nodes | refer | truncate, 3, write | refer | truncate, write | truncate},
+		{99, write | nodes | refer | truncate, 3, write | refer | truncate, write | truncate},
 	} {
 		attr := handled(c.abi)
 		if attr.Handled_access_fs != c.handled || attr.Scoped != c.scoped || attr.Handled_access_net != 0 {
