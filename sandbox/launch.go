@@ -45,6 +45,7 @@ type Result struct {
 	Exec    string        `json:"exec,omitempty"`   // why the command could not be executed; empty if it was
 	Summary audit.Summary `json:"summary"`
 	Crashed []string      `json:"crashed,omitempty"` // earlier runs whose launcher was killed
+	Left    bool          `json:"left,omitempty"`    // killed processes have not ended: something in the kernel keeps them
 }
 
 // Run is a run that has been started.
@@ -63,6 +64,8 @@ type Run struct {
 	invoker   invoker
 	messages  chan wire.Message
 	failed    error        // of the connection
+	end       *endReport   // of the command, once it has ended
+	left      bool         // see Result
 	broken    *SetupError  // a layer that failed while the command ran
 	crashed   []crashedRun // earlier runs that this one reports
 	once      sync.Once
@@ -382,7 +385,7 @@ func (r *Run) abandon(cause error) {
 // stop ends all processes of the run, and releases what the launcher holds for it.
 func (r *Run) stop() {
 	r.once.Do(func() {
-		if r.process != nil {
+		if r.process != nil && !r.left {
 			r.drain()
 		}
 		if r.terminal != nil {
@@ -410,13 +413,21 @@ func (r *Run) drain() {
 		for range r.messages { // what comes after the end is nobody's
 		}
 	}()
-	<-r.exited
+	// A process that waits for a file system in user space does not end before that answers, not even when it is killed
+	// (fuse(4)): neither one inside, nor a supervisor that looks at a path for it.
+	select {
+	case <-r.exited:
+	case <-time.After(2 * teardownTime):
+		r.left = true
+		return
+	}
 	if r.served == nil {
 		return
 	}
 	select {
 	case <-r.served:
 	case <-time.After(teardownTime):
+		r.left = true
 	}
 }
 

@@ -22,9 +22,9 @@ import (
 //	B -> A  event     an event for the log; dropped: how many did not fit
 //	A -> B  signal    for the command; continue: after a stop
 //	B -> A  stopped   the command was stopped (Ctrl-Z)
-//	B -> A  over      the command has ended, and the run's cgroup is still there: A counts what hit its limits
+//	B -> A  over      the command's status; the run's cgroup is still there: A counts what hit its limits
 //	A -> B  counted
-//	B -> A  ended     the command's status; nothing of the run is left
+//	B -> A  ended     nothing of the run is left
 //	B -> A  failed    nothing was started, and why
 const (
 	msgBuild    = "build"
@@ -68,7 +68,7 @@ type readyReport struct {
 	Coverage    []string            `json:"coverage,omitempty"`
 }
 
-// endReport is the body of msgEnded.
+// endReport is the body of msgOver.
 type endReport struct {
 	Code int    `json:"code"`           // as a shell says it: 128+N for signal N
 	Exec string `json:"exec,omitempty"` // why the command could not be executed

@@ -22,6 +22,9 @@ func (r Result) String() string {
 	case reasonSupervisor, reasonLog:
 		fmt.Fprintf(&b, "agentjail: the run was ended: %s\n", r.Reason)
 	}
+	if r.Left {
+		fmt.Fprintf(&b, "agentjail: %s\n", reasonLeft)
+	}
 	if r.Summary.Denied == 0 {
 		return b.String()
 	}

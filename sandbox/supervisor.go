@@ -282,10 +282,9 @@ func (s *supervisor) watch() error {
 		end = endReport{Code: status.ExitCode()}
 	}
 	trace("supervisor: command ended")
+	s.conn.Send(msgOver, end)
 	if s.order.Group.Name != "" {
-		// systemd removes a scope after its last process, and what it has counted with it.
-		s.conn.Send(msgOver, nil)
-		<-counted
+		<-counted // systemd removes a scope after its last process, and what it has counted with it
 	}
 	s.process.Signal(unix.SIGKILL)
 	s.process.Wait() // its pid namespace is empty then
@@ -293,7 +292,7 @@ func (s *supervisor) watch() error {
 	s.teardown()
 	trace("supervisor: torn down")
 	s.sink.flush()
-	return s.conn.Send(msgEnded, end)
+	return s.conn.Send(msgEnded, nil)
 }
 
 // stopped tells the launcher of a command that was stopped by its terminal.

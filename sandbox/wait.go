@@ -27,12 +27,16 @@ func (r *Run) Signal(sig unix.Signal) { r.conn.Send(msgSignal, int(sig)) }
 
 // Wait waits for the end of the run, writes the end of its log and releases everything. It is called once.
 func (r *Run) Wait() (Result, error) {
-	end, reason := r.await()
+	reason := r.await()
 	trace("launcher: command ended")
 	r.stop()
 	trace("launcher: supervisor ended")
-	result := Result{
-		ID: r.dir.id, Log: r.dir.log(), Code: end.Code, Reason: reason, Exec: end.Exec,
+	result := Result{ID: r.dir.id, Log: r.dir.log(), Reason: reason, Left: r.left}
+	if r.end != nil {
+		result.Code, result.Exec = r.end.Code, r.end.Exec
+	}
+	if r.left {
+		r.log.Emit(audit.Event{Class: audit.ClassRun, Action: "run.left", Decision: audit.Report, Reason: reasonLeft})
 	}
 	for _, c := range r.crashed {
 		result.Crashed = append(result.Crashed, c.id)
@@ -69,9 +73,13 @@ const (
 	reasonLog        = "the log could not be written"
 )
 
-// await handles what happens while the command runs, up to its end.
-func (r *Run) await() (endReport, string) {
-	var deadline, kill, deaf <-chan time.Time
+// reasonLeft says what keeps a process that was killed.
+const reasonLeft = "processes of the run were killed but have not ended: they wait for a file system or a device that does not answer"
+
+// await handles what happens while the command runs, up to the end of the supervisor. It tells why that came, where the command's
+// own end was not the reason.
+func (r *Run) await() string {
+	var deadline, kill, deaf, hopeless <-chan time.Time
 	if ttl := r.plan.Limits.TTL; ttl > 0 {
 		timer := time.NewTimer(ttl)
 		defer timer.Stop()
@@ -83,15 +91,18 @@ func (r *Run) await() (endReport, string) {
 	for {
 		select {
 		case m, ok := <-r.messages:
-			if !ok && reason == "" {
+			if !ok && reason == "" && r.end == nil {
 				reason = reasonSupervisor
 			}
 			if !ok {
 				r.reportLimits()
-				return endReport{}, reason
+				return reason
 			}
-			if end, done := r.handle(m.Kind, m.Decode); done {
-				return end, reason
+			switch r.handle(m.Kind, m.Decode); m.Kind {
+			case msgOver:
+				deadline, deaf = nil, time.After(2*teardownTime)
+			case msgEnded:
+				return reason
 			}
 		case <-deadline:
 			reason = reasonDeadline
@@ -109,26 +120,28 @@ func (r *Run) await() (endReport, string) {
 			reason, failed = reasonLog, nil
 			r.Signal(unix.SIGKILL)
 			deaf = time.After(teardownTime)
-		case <-deaf: // somebody has stopped the supervisor
+		case <-deaf: // somebody has stopped the supervisor, or it waits for what does not end
 			r.process.Process.Kill()
+			hopeless = time.After(teardownTime)
+		case <-hopeless: // it waits itself
+			r.left = true
+			return reason
 		case <-ticks:
 			r.reportLimits()
 		}
 	}
 }
 
-// handle acts on one message of the supervisor, and tells whether it was the last.
-func (r *Run) handle(kind string, decode func(any) error) (endReport, bool) {
+// handle acts on one message of the supervisor.
+func (r *Run) handle(kind string, decode func(any) error) {
 	switch kind {
-	case msgEnded:
-		var end endReport
-		if decode(&end) != nil {
-			end.Code = CodeNotStarted
-		}
-		return end, true
 	case msgStopped:
 		r.pause()
 	case msgOver:
+		r.end = &endReport{}
+		if decode(r.end) != nil {
+			r.end.Code = CodeNotStarted
+		}
 		r.reportLimits()
 		r.conn.Send(msgCounted, nil)
 	case msgFailed:
@@ -137,7 +150,6 @@ func (r *Run) handle(kind string, decode func(any) error) (endReport, bool) {
 		r.broken = &SetupError{Layer: f.Layer, Err: errors.New(f.Err), Fix: f.Fix}
 		r.log.Emit(audit.Event{Class: audit.ClassRun, Action: "run.failed", Decision: audit.Report, Reason: f.Layer + ": " + f.Err})
 	}
-	return endReport{}, false
 }
 
 // pause gives the terminal back while the command is stopped, then lets the command go on. A command that stops itself where
