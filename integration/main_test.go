@@ -197,3 +197,12 @@ func (p place) write(t *testing.T, path, text string) {
 		t.Fatal(err)
 	}
 }
+
+func (p place) read(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(p.project, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}

@@ -250,6 +250,101 @@ func TestR08Suspend(t *testing.T) {
 	term.wait()
 }
 
+// shellOn is an interactive shell with job control on a terminal of the test.
+func shellOn(t *testing.T, p place) *terminal {
+	t.Helper()
+	term := openTerminal(t, p.command("bash", "--norc", "-i"))
+	term.send("PS1='ready> '\r")
+	term.expect("ready> ")
+	term.expect("ready> ")
+	return term
+}
+
+// TestR08Background: a run that was stopped goes on in the background with bg, has the keys with fg, and is ended by kill.
+func TestR08Background(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	term := shellOn(t, p)
+	term.send(`agentjail run --quiet -- bash -c 'echo start"ed"; until test -e go; do sleep 0.05; done; echo went"-on"; read line; echo "got $line"; exit 6'` + "\r")
+	term.expect("started")
+	term.send("\x1a")
+	term.expect("Stopped")
+	term.send("bg; touch go\r")
+	term.expect("went-on")
+	term.send("echo mine-$((1+1))\r") // the keys are the shell's
+	term.expect("mine-2")
+	term.send("jobs\r")
+	term.expect("Running")
+	term.send("fg\r")
+	term.expect("exit 6'")
+	time.Sleep(300 * time.Millisecond) // no signal tells the run of it
+	term.send("a word\r")
+	term.expect("got a word")
+	term.expect("ready> ")
+	term.send("echo code=$?\r")
+	term.expect("code=6")
+
+	term.send("agentjail run --quiet -- sh -c 'echo start''ed; exec sleep 300'\r")
+	term.expect("started")
+	term.send("\x1a")
+	term.expect("Stopped")
+	term.send("kill %1; wait %1; echo code=$?\r")
+	term.expect("code=143")
+	term.send("exit\r")
+	term.wait()
+}
+
+// TestR08StartedInBackground: a run that is started in the background works there, and leaves the terminal to the shell.
+func TestR08StartedInBackground(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	term := shellOn(t, p)
+	term.send("agentjail run --quiet -- sh -c 'echo start''ed; exit 4' & wait $!; echo code=$?\r")
+	term.expect("started")
+	term.expect("code=4")
+	term.send("echo mine-$((1+1))\r")
+	term.expect("mine-2")
+	term.send("exit\r")
+	term.wait()
+}
+
+// TestO08StoppedOnTerminal: a command that stops itself on a terminal stops the launcher, as Ctrl-Z does, but not its deadline.
+func TestO08StoppedOnTerminal(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	term := shellOn(t, p)
+	p.write(t, "beat.py", `
+import os, signal, time
+if os.fork():
+    os.kill(os.getpid(), signal.SIGSTOP)
+beat = os.open("beat", os.O_WRONLY | os.O_CREAT)
+while True: # without a path: with the launcher stopped nobody answers for those
+    os.pwrite(beat, str(time.time_ns()).encode(), 0)
+    time.sleep(0.1)
+`)
+	term.send("agentjail run --quiet --ttl 1s -- python3 beat.py\r")
+	term.expect("Stopped")
+	term.expect("ready> ")
+	eventually(t, "the background runs", func() bool { return exists(p.project + "/beat") })
+	before := p.read(t, "beat")
+	eventually(t, "the deadline ends the background", func() bool {
+		last := p.read(t, "beat")
+		time.Sleep(time.Second)
+		return last == p.read(t, "beat")
+	})
+	if last := p.read(t, "beat"); last == before {
+		t.Error("the background of a stopped command did not run")
+	}
+	term.send("fg\r")
+	term.expect("beat.py")
+	term.expect("ready> ")
+	term.send("echo code=$?\r")
+	term.expect("code=124")
+	wantEvent(t, p.ended(t), "deny", "limit", "limit.ttl", "1s")
+	term.send("exit\r")
+	term.wait()
+}
+
 // TestR08SuspendAlone: where no shell could go on with it, Ctrl-Z stops nothing for good.
 func TestR08SuspendAlone(t *testing.T) {
 	t.Parallel()

@@ -72,6 +72,7 @@ type readyReport struct {
 type endReport struct {
 	Code int    `json:"code"`           // as a shell says it: 128+N for signal N
 	Exec string `json:"exec,omitempty"` // why the command could not be executed
+	Late bool   `json:"late,omitempty"` // the supervisor had to end it, after its deadline
 }
 
 // failure is the body of msgFailed: a SetupError on the wire.

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/sirupsen/logrus"
@@ -268,6 +269,7 @@ func (s *supervisor) watch() error {
 	var end endReport
 	counted := make(chan struct{})
 	go s.obey(counted)
+	late := s.endLate()
 	var failed *stage.Error
 	switch err := s.stage.Go(); {
 	case errors.As(err, &failed) && failed.Step == stage.StepExec:
@@ -281,6 +283,7 @@ func (s *supervisor) watch() error {
 		}
 		end = endReport{Code: status.ExitCode()}
 	}
+	end.Late = late != nil && !late.Stop()
 	trace("supervisor: command ended")
 	s.conn.Send(msgOver, end)
 	if s.order.Group.Name != "" {
@@ -293,6 +296,16 @@ func (s *supervisor) watch() error {
 	trace("supervisor: torn down")
 	s.sink.flush()
 	return s.conn.Send(msgEnded, nil)
+}
+
+// endLate ends the command when the launcher should have done so at its deadline, and could not: a command that stops itself on a
+// terminal stops the launcher too, as Ctrl-Z does, and what it has in the background goes on.
+func (s *supervisor) endLate() *time.Timer {
+	ttl := s.order.Plan.Limits.TTL
+	if ttl == 0 {
+		return nil
+	}
+	return time.AfterFunc(ttl+graceTime+time.Second, func() { s.stage.Signal(unix.SIGKILL) })
 }
 
 // stopped tells the launcher of a command that was stopped by its terminal.

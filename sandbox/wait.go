@@ -100,16 +100,15 @@ func (r *Run) await() string {
 			}
 			switch r.handle(m.Kind, m.Decode); m.Kind {
 			case msgOver:
-				deadline, deaf = nil, time.After(2*teardownTime)
+				if r.end.Late && reason == "" {
+					reason = r.timeIsOver()
+				}
+				deadline, kill, deaf = nil, nil, time.After(2*teardownTime)
 			case msgEnded:
 				return reason
 			}
 		case <-deadline:
-			reason = reasonDeadline
-			r.log.Emit(audit.Event{
-				Class: audit.ClassLimit, Action: "limit.ttl", Decision: audit.Deny, Target: r.plan.Limits.TTL.String(),
-				Reason: "the run's time is over",
-			})
+			reason = r.timeIsOver()
 			r.Signal(unix.SIGTERM)
 			r.Signal(unix.SIGCONT)
 			kill = time.After(graceTime)
@@ -130,6 +129,15 @@ func (r *Run) await() string {
 			r.reportLimits()
 		}
 	}
+}
+
+// timeIsOver records that the deadline has come.
+func (r *Run) timeIsOver() string {
+	r.log.Emit(audit.Event{
+		Class: audit.ClassLimit, Action: "limit.ttl", Decision: audit.Deny, Target: r.plan.Limits.TTL.String(),
+		Reason: "the run's time is over",
+	})
+	return reasonDeadline
 }
 
 // handle acts on one message of the supervisor.
