@@ -112,6 +112,9 @@ func (w *worker) readOnly(tid uint32, in *intent) string {
 		in.action = "create"
 	}
 	parent, name, err := openParent(at, rest)
+	if err == nil && in.opens {
+		parent, name, err = throughLinks(parent, name)
+	}
 	if err != nil {
 		return ""
 	}
@@ -121,6 +124,28 @@ func (w *worker) readOnly(tid uint32, in *intent) string {
 	}
 	return path.Join(w.describeFile(parent), name)
 }
+
+// throughLinks follows a name for as long as it is a symbolic link, to the name that open(2) would make (path_resolution(7)). It
+// closes the directory that it leaves.
+func throughLinks(parent int, name string) (int, string, error) {
+	for range maxLinks {
+		target, err := readlinkat(parent, name)
+		if err != nil {
+			return parent, name, nil
+		}
+		next, last, err := openParent(parent, target)
+		unix.Close(parent)
+		if err != nil {
+			return -1, "", err
+		}
+		parent, name = next, last
+	}
+	unix.Close(parent)
+	return -1, "", unix.ELOOP
+}
+
+// maxLinks is how many symbolic links the kernel follows for one path (MAXSYMLINKS, include/linux/namei.h).
+const maxLinks = 40
 
 // openParent opens the directory that holds the last name of a path.
 func openParent(at int, of string) (parent int, name string, err error) {
