@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/opencontainers/runc/libcontainer"
 	"golang.org/x/sys/unix"
@@ -136,6 +137,13 @@ func writablePlaces(plan Plan) []string {
 		}
 	}
 	return places
+}
+
+// writes tells whether what the host has at a path lies in a place where the command may write.
+func (p Plan) writes(path string) bool {
+	return within(p.Home.Private, path) || slices.ContainsFunc(p.Mounts, func(m Mount) bool {
+		return m.Writable && m.Kind == Bind && within(m.Source, path)
+	})
 }
 
 // posture reads back what the command's process is, and says where it differs from the plan.

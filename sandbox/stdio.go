@@ -4,6 +4,8 @@ package sandbox
 
 import (
 	"os"
+	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,6 +36,35 @@ func checkStdio(o Options) error {
 		}
 	}
 	return nil
+}
+
+// readOnly are the standard files that Landlock keeps the command from writing when it opens them anew by /proc/self/fd: those that
+// are open for reading alone, and lie in no place that it may write.
+func (s *supervisor) readOnly() []*os.File {
+	var files []*os.File
+	for _, f := range s.stdio {
+		fd := int(f.Fd())
+		var st unix.Stat_t
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		if err != nil || flags&unix.O_ACCMODE != unix.O_RDONLY || unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+			continue
+		}
+		path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+		if err == nil && !s.order.Plan.writes(path) && !s.writable(st) {
+			files = append(files, f)
+		}
+	}
+	return files
+}
+
+// writable tells whether a standard file is also there to be written.
+func (s *supervisor) writable(file unix.Stat_t) bool {
+	return slices.ContainsFunc(s.stdio[:], func(f *os.File) bool {
+		var st unix.Stat_t
+		flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+		return err == nil && flags&unix.O_ACCMODE != unix.O_RDONLY && unix.Fstat(int(f.Fd()), &st) == nil &&
+			st.Dev == file.Dev && st.Ino == file.Ino
+	})
 }
 
 // isPipeLike tells whether a socket is a connected unix stream: neither connect(2) nor an address of sendto(2) moves it

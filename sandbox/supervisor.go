@@ -237,7 +237,8 @@ func (s *supervisor) startCommand() error {
 		return setupError("posture", fmt.Errorf("the command would not run as planned: %v", report.Differences))
 	}
 	s.guard, err = seccomp.NewSupervisor(seccomp.Config{
-		Policy: s.filter, Listener: ready.Listener, Init: ready.HostPID, Sink: s.sink, Caller: caller.Of,
+		Policy: s.filter, Listener: ready.Listener, Init: ready.HostPID, ReadOnly: s.readOnly(), Sink: s.sink,
+		Caller: caller.Of,
 	})
 	if err != nil {
 		return setupError("filters", err)

@@ -77,6 +77,7 @@ func (w *worker) intents(n *notification) ([]intent, error) {
 		return nil, err
 	}
 	first.action, first.follow, first.entry, first.absent, first.either = s.action, s.follow, s.entry, s.absent, s.either
+	first.content = s.action == "truncate"
 	if s.flags >= 0 && n.Args[s.flags]&unix.AT_SYMLINK_NOFOLLOW != 0 {
 		first.follow = false
 	}
@@ -115,7 +116,7 @@ func (w *worker) named(n *notification, dir, path int) (intent, error) {
 
 func (w *worker) openIntent(n *notification, dir, path int, flags uint32) ([]intent, error) {
 	in, err := w.named(n, dir, path)
-	in.action, in.opens, in.flags = "open-write", true, flags
+	in.action, in.opens, in.content, in.flags = "open-write", true, true, flags
 	if flags&unix.O_TMPFILE == unix.O_TMPFILE {
 		in.action = "create"
 	}

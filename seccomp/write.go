@@ -5,6 +5,7 @@ package seccomp
 import (
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,6 +25,8 @@ type intent struct {
 	either bool   // the kernel looks at the mount before it looks for the name
 	flags  uint32 // of open(2)
 	opens  bool
+	// content says that the object's bytes are to change, which Landlock refuses outside of the places that may be written.
+	content bool
 }
 
 // fuseMagic is the type of the run's root, which reports for itself (statfs(2)).
@@ -43,13 +46,12 @@ func (w *worker) write(n *notification) {
 		return
 	}
 	for _, in := range intents {
-		if target := w.readOnly(n.PID, &in); target != "" {
+		if no := w.refuses(n.PID, &in); no.target != "" {
 			w.emit(n, audit.Event{
-				Class: audit.ClassFile, Action: in.action, Decision: audit.Deny, Target: target, Errno: "EROFS",
-				Reason: "read-only for this run: --rw lets it be written", Provenance: audit.FromClaimed,
-				Process: w.describeCaller(n.PID),
+				Class: audit.ClassFile, Action: in.action, Decision: audit.Deny, Target: no.target, Errno: unix.ErrnoName(no.errno),
+				Reason: no.reason, Provenance: audit.FromClaimed, Process: w.describeCaller(n.PID),
 			})
-			answer(w.fd, n.ID, unix.EROFS)
+			answer(w.fd, n.ID, no.errno)
 			return
 		}
 	}
@@ -81,16 +83,26 @@ func (w *worker) mountOf(tid uint32, in intent) (uint64, bool) {
 	return st.Mnt_id, true
 }
 
-// readOnly is the path that an intent aims at where that lies on a read-only mount, and "" where it does not. An open of what is
-// missing turns out to be a create.
-func (w *worker) readOnly(tid uint32, in *intent) string {
+// refusal is what an intent aims at, where that may not be changed; without a target it may, or the kernel has an errno for it.
+type refusal struct {
+	target string
+	errno  unix.Errno
+	reason string
+}
+
+func readOnly(target string) refusal {
+	return refusal{target, unix.EROFS, "read-only for this run: --rw lets it be written"}
+}
+
+// refuses decides an intent. An open of what is missing turns out to be a create.
+func (w *worker) refuses(tid uint32, in *intent) (none refusal) {
 	at, rest, err := w.usher.place(tid, in.dirfd, in.path)
 	if err != nil {
-		return "" // the kernel has an errno for it
+		return none
 	}
 	defer w.usher.leave(at)
 	if in.entry && !parentReadOnly(at, rest) {
-		return "" // whatever the name stands for
+		return none // whatever the name stands for
 	}
 	object, err := openAt(at, rest, in.follow)
 	exists := err == nil
@@ -99,14 +111,15 @@ func (w *worker) readOnly(tid uint32, in *intent) string {
 	}
 	switch {
 	case exists && in.absent, !exists && err != unix.ENOENT, !exists && !in.absent && !in.creates():
-		return ""
+		return none
 	case exists && in.opens && !in.writes(object):
-		return ""
+		return none
+	case exists && !in.entry && onReadOnly(object):
+		return readOnly(w.describeFile(object))
+	case exists && !in.entry && in.content && w.given(object):
+		return refusal{w.describeFile(object), unix.EACCES, "the command has this file as its input, to read"}
 	case exists && !in.entry:
-		if !onReadOnly(object) {
-			return ""
-		}
-		return w.describeFile(object)
+		return none
 	}
 	if in.opens {
 		in.action = "create"
@@ -116,13 +129,29 @@ func (w *worker) readOnly(tid uint32, in *intent) string {
 		parent, name, err = throughLinks(parent, name)
 	}
 	if err != nil {
-		return ""
+		return none
 	}
 	defer unix.Close(parent)
 	if !onReadOnly(parent) {
-		return ""
+		return none
 	}
-	return path.Join(w.describeFile(parent), name)
+	return readOnly(path.Join(w.describeFile(parent), name))
+}
+
+// given tells whether a file is one of Config.ReadOnly, as the command has it: by their mount, which is the caller's.
+func (w *worker) given(file int) bool {
+	if len(w.config.ReadOnly) == 0 {
+		return false
+	}
+	var st, theirs unix.Statx_t
+	const mask = unix.STATX_MNT_ID | unix.STATX_INO
+	if unix.Statx(file, "", unix.AT_EMPTY_PATH, mask, &st) != nil {
+		return false
+	}
+	return slices.ContainsFunc(w.config.ReadOnly, func(f *os.File) bool {
+		return unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, mask, &theirs) == nil && st.Mnt_id == theirs.Mnt_id &&
+			st.Ino == theirs.Ino
+	})
 }
 
 // throughLinks follows a name for as long as it is a symbolic link, to the name that open(2) would make (path_resolution(7)). It
