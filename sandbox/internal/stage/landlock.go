@@ -80,9 +80,7 @@ func grantStandard(ruleset, abi, fd int) syscall.Errno {
 	if err != nil || flags&unix.O_ACCMODE == unix.O_RDONLY || unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return 0
 	}
-	beneath := unix.LandlockPathBeneathAttr{Allowed_access: granted(abi, false), Parent_fd: int32(fd)}
-	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), unix.LANDLOCK_RULE_PATH_BENEATH,
-		uintptr(unsafe.Pointer(&beneath)), 0, 0, 0)
+	errno := addRule(ruleset, fd, granted(abi, false))
 	if errno == unix.EBADFD {
 		return 0 // of a file system that is mounted nowhere, such as a memfd's
 	}
@@ -99,10 +97,11 @@ func grant(ruleset, abi int, path string) syscall.Errno {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return errnoOf(err)
 	}
-	beneath := unix.LandlockPathBeneathAttr{
-		Allowed_access: granted(abi, st.Mode&unix.S_IFMT == unix.S_IFDIR),
-		Parent_fd:      int32(fd),
-	}
+	return addRule(ruleset, fd, granted(abi, st.Mode&unix.S_IFMT == unix.S_IFDIR))
+}
+
+func addRule(ruleset, fd int, rights uint64) syscall.Errno {
+	beneath := unix.LandlockPathBeneathAttr{Allowed_access: rights, Parent_fd: int32(fd)}
 	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), unix.LANDLOCK_RULE_PATH_BENEATH,
 		uintptr(unsafe.Pointer(&beneath)), 0, 0, 0)
 	return errno
