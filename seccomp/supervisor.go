@@ -17,8 +17,8 @@ import (
 // Config is what a Supervisor needs of a run.
 type Config struct {
 	Policy   Policy
-	Listener *os.File // of the filter; the Supervisor's to close
-	Init     int      // a process of the run, by its number here: its root and its network namespace are the run's
+	Listener *os.File   // of the filter; the Supervisor's to close
+	Init     int        // a process of the run, by its number here: its root and its network namespace are the run's
 	ReadOnly []*os.File // what the command was given open for reading, and may not write by /proc/self/fd either
 	Sink     audit.Sink
 	Caller   func(tid int) audit.Process
