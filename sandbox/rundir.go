@@ -65,7 +65,8 @@ type crashedRun struct {
 }
 
 // crashedRuns finds the runs that are dead, cleans up after them, and returns those that have a log. They are found again
-// until they are settled: this launcher may die too, or may find that it cannot start.
+// until they are settled: this launcher may die too, or may find that it cannot start. Each takes a descriptor; what is more
+// than maxCrashed is left to the next run.
 func crashedRuns(state string) []crashedRun {
 	entries, err := os.ReadDir(filepath.Join(state, "live"))
 	if err != nil {
@@ -85,10 +86,14 @@ func crashedRuns(state string) []crashedRun {
 			run.settle() // it had no log yet, and no process
 			continue
 		}
-		runs = append(runs, run)
+		if runs = append(runs, run); len(runs) == maxCrashed {
+			break
+		}
 	}
 	return runs
 }
+
+const maxCrashed = 64
 
 // claim takes the mark of a dead run: nobody else holds its lock, and nobody who held it has settled the run.
 func claim(path string) *os.File {

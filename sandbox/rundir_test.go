@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -71,6 +72,33 @@ func ids(runs []crashedRun) (ids []string) {
 }
 
 // TestClaimSettled: a launcher that opened a mark before another one settled the run, and locks it after, has no claim.
+// TestManyCrashedRuns: more dead runs than a process has descriptors keep no run from starting, and each is found once.
+func TestManyCrashedRuns(t *testing.T) {
+	state := t.TempDir()
+	const dead = maxCrashed + 10
+	for i := range dead {
+		d, err := newRunDir(state, fmt.Sprint("DEAD", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(d.log(), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d.mark.Close()
+	}
+	first := crashedRuns(state)
+	second := crashedRuns(state)
+	if len(first) != maxCrashed || len(first)+len(second) != dead {
+		t.Errorf("found %d and %d of %d", len(first), len(second), dead)
+	}
+	for _, c := range append(first, second...) {
+		c.settle()
+	}
+	if got := ids(crashedRuns(state)); len(got) != 0 {
+		t.Errorf("found again: %v", got)
+	}
+}
+
 func TestClaimSettled(t *testing.T) {
 	state := t.TempDir()
 	path := filepath.Join(state, "mark")
