@@ -4,6 +4,7 @@ package sandbox
 
 import (
 	"path/filepath"
+	"slices"
 
 	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/runc/libcontainer/configs"
@@ -16,6 +17,20 @@ var maskedProc = []string{
 	"/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/proc/sysrq-trigger",
 }
 
+// maskedFromRoot are files of /proc that the kernel shows to root alone, by their mode: the state of every page of memory, and what
+// the kernel has where. A run of root's owns them as the host's root does; nobody else can open them.
+var maskedFromRoot = []string{
+	"/proc/kpagecgroup", "/proc/kpagecount", "/proc/kpageflags", "/proc/pagetypeinfo", "/proc/slabinfo", "/proc/vmallocinfo",
+}
+
+// masked are the files of /proc that a run does not see.
+func masked(plan Plan) []string {
+	if plan.Identity.UID != 0 {
+		return maskedProc // each mask costs a start a mount
+	}
+	return slices.Concat(maskedProc, maskedFromRoot)
+}
+
 // readonlyProc are the parts of /proc through which root could change the machine.
 var readonlyProc = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"}
 
@@ -25,7 +40,7 @@ const stageCapability = "CAP_SETFCAP"
 
 // jailConfig is libcontainer's part of a run: the namespaces, /proc, the pivot and the empty capability sets. The root is
 // almost finished when libcontainer gets it, since each mount in its own configuration costs milliseconds.
-func jailConfig(run, root, netns string) *configs.Config {
+func jailConfig(run, root, netns string, mask []string) *configs.Config {
 	caps := []string{stageCapability}
 	return &configs.Config{
 		Rootfs: root, RootPropagation: unix.MS_REC | unix.MS_PRIVATE, ParentDeathSignal: int(unix.SIGKILL),
@@ -42,7 +57,7 @@ func jailConfig(run, root, netns string) *configs.Config {
 			// /dev is finished. libcontainer leaves it alone where its configuration binds one.
 			{Device: "bind", Source: filepath.Join(root, "dev"), Destination: "/dev", Flags: unix.MS_BIND | unix.MS_REC},
 		},
-		MaskPaths: maskedProc, ReadonlyPaths: readonlyProc,
+		MaskPaths: mask, ReadonlyPaths: readonlyProc,
 		// None is made, see buildTree; the name is the run's own, since libcontainer refuses one that is in use.
 		Cgroups: &cgroups.Cgroup{Name: run, Resources: &cgroups.Resources{SkipDevices: true}, Rootless: true},
 		Rlimits: []configs.Rlimit{{Type: unix.RLIMIT_CORE, Hard: 0, Soft: 0}},

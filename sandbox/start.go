@@ -51,7 +51,7 @@ var stageEnv = []string{"PATH=/", "GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=8MiB"}
 
 // startJail has libcontainer make the namespaces and start the stage in them.
 func (s *supervisor) startJail() error {
-	config := jailConfig(s.order.ID, s.root, s.network.Path())
+	config := jailConfig(s.order.ID, s.root, s.network.Path(), masked(s.order.Plan))
 	jail, err := libcontainer.Create(filepath.Join(s.order.Dir, "mnt", "state"), s.order.ID, config)
 	if err != nil {
 		return setupError("namespaces", err)

@@ -34,7 +34,7 @@ func wantedMounts(plan Plan, lstat func(string) (fs.FileInfo, error)) []posture.
 			want = append(want, posture.WantMount{Point: path, Type: "proc", Flags: procFlags | posture.ReadOnly})
 		}
 	}
-	for _, path := range maskedProc {
+	for _, path := range masked(plan) {
 		info, err := lstat(path)
 		switch {
 		case err != nil:
