@@ -5,6 +5,7 @@ package sandbox
 import (
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -27,6 +28,11 @@ func (c *compiler) program(path string, depth int) error {
 		return nil
 	}
 	if c.covering(target) == nil {
+		if link := c.planted(target); link != "" && depth == 0 {
+			return planted("command", path, link, target)
+		} else if link != "" && !c.onPath(target) {
+			return nil
+		}
 		source, dir := target, false
 		if root := packageRoot(target); root != "" {
 			source, dir = root, true
@@ -51,7 +57,7 @@ func isExecutable(info fs.FileInfo) bool { return info.Mode().IsRegular() && inf
 // of a script there must not widen a run.
 func (c *compiler) isCommands(path string) bool {
 	m := c.covering(path)
-	return within(c.dir, path) || m != nil && m.Writable
+	return m != nil && m.Writable || slices.ContainsFunc(c.places, func(place string) bool { return within(place, path) })
 }
 
 // onPath tells whether a program is the one that the caller's PATH has under its name.

@@ -21,7 +21,7 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 	c := &compiler{policy: policy, host: host, symlinks: map[string]string{}}
 	steps := []func() error{
 		c.workdir, c.privateHome, c.system, c.userGrants, c.worktree,
-		func() error { return c.commandFiles(command) }, c.mountHome, c.hides,
+		func() error { return c.commandFiles(command) }, c.mountHome, c.hides, c.policyFiles, c.pins,
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -51,6 +51,8 @@ type compiler struct {
 	home     Home
 	mounts   []Mount
 	symlinks map[string]string
+	places   []string // see writablePlaces
+	followed []string // the symbolic links on the way of the path that was resolved last
 }
 
 // refusedDirs would hand the run more than a project: system directories and the parents of homes.
@@ -65,25 +67,42 @@ func (c *compiler) workdir() error {
 		return requestErrorf("working directory %q: %v", c.host.Workdir, reason(err))
 	}
 	home := c.host.Identity.Home
+	if c.isProject(c.host.Current) {
+		c.places = append(c.places, c.host.Current)
+	}
+	if link := c.planted(dir); link != "" {
+		return planted("working directory", c.host.Workdir, link, dir)
+	}
 	switch {
 	case !info.IsDir():
 		return requestErrorf("working directory %q is not a directory", c.host.Workdir)
 	case dir == home:
 		return requestErrorf("working directory %q is the home directory, with all that it holds; change to a project's directory", dir)
-	case within(dir, home) || slices.Contains(refusedDirs, dir):
+	case !c.isProject(dir):
 		return requestErrorf("working directory %q is more than a project's directory; change to one", dir)
 	case isKernelPath(dir):
 		return requestErrorf("working directory %q belongs to the kernel; change to a project's directory", dir)
 	}
 	c.dir = dir
+	c.places = append(c.places, dir)
 	return c.add(Mount{
 		Kind: Bind, Target: dir, Source: dir, Dir: true, Writable: c.policy.Files().Workdir == "rw", Origin: "working directory",
 	})
 }
 
+// isProject tells whether a directory is no more than that.
+func (c *compiler) isProject(dir string) bool {
+	return !within(dir, c.host.Identity.Home) && !slices.Contains(refusedDirs, dir)
+}
+
 // userGrants are the read and write lists of the policy.
 func (c *compiler) userGrants() error {
 	files := c.policy.Files()
+	for _, path := range files.Write {
+		if target, _, err := c.canonical(c.expand(path)); err == nil && c.isProject(target) {
+			c.places = append(c.places, target)
+		}
+	}
 	for _, list := range []struct {
 		paths    []string
 		writable bool
@@ -106,6 +125,9 @@ func (c *compiler) grant(path string, writable, optional bool) error {
 	}
 	if err != nil {
 		return requestErrorf("grant of %q: %v", path, reason(err))
+	}
+	if link := c.planted(target); link != "" {
+		return planted("grant of", path, link, target)
 	}
 	if isKernelPath(target) {
 		return requestErrorf("grant of %q: /dev, /proc and /sys are the run's own, and hold what a command may have of them", path)
@@ -187,7 +209,7 @@ func (c *compiler) ordered() []Mount {
 	var kept []Mount
 	for _, m := range c.mounts {
 		if above := innermost(kept, m.Target); m.Kind == Bind && above != nil && above.Kind == Bind &&
-			above.Writable == m.Writable && above.Target == above.Source && m.Target == m.Source {
+			above.Writable == m.Writable && above.Target == above.Source && m.Target == m.Source && m.Origin != originPin {
 			continue
 		}
 		kept = append(kept, m)

@@ -79,7 +79,7 @@ func fakeHost() Host {
 			"PATH=/home/ann/.nvm/bin:./evil:/usr/bin", "TERM=xterm", "HOME=/elsewhere", "GITHUB_TOKEN=ghp_x", "EDITOR=vi",
 			"FOO=bar", "OLDPWD=/root",
 		},
-		Workdir: "/home/ann/src/app", State: "/home/ann/.local/state/agentjail", Umask: 0o22,
+		Workdir: "/home/ann/src/app", Current: "/home/ann/src/app", State: "/home/ann/.local/state/agentjail", Umask: 0o22,
 		Files: fakeFiles{
 			"/usr/bin/env": "", "/usr/bin/true": "", "/usr/lib/x": "", "/bin": "-> usr/bin", "/lib": "-> usr/lib",
 			"/etc/ssl/certs/ca.pem": "", "/etc/localtime": "-> ../usr/lib/x", "/etc/shadow": "", "/home/ann/.ssh/id": "",

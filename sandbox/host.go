@@ -27,6 +27,7 @@ type Host struct {
 	Identity Identity
 	Environ  []string
 	Workdir  string // as asked for, absolute; symlinks not resolved
+	Current  string // the current directory; the same unless another Workdir was asked for
 	State    string // agentjail's state directory
 	Umask    int
 	Files    Files
@@ -43,14 +44,14 @@ func Probe(r Request) (Host, error) {
 	if err != nil {
 		return Host{}, err
 	}
-	workdir, err := requestedWorkdir(r.Workdir)
+	workdir, current, err := requestedWorkdir(r.Workdir)
 	if err != nil {
 		return Host{}, err
 	}
 	umask := unix.Umask(0o077)
 	unix.Umask(umask)
 	return Host{
-		Identity: id, Environ: os.Environ(), Workdir: workdir, State: StateDir(id.Home),
+		Identity: id, Environ: os.Environ(), Workdir: workdir, Current: current, State: StateDir(id.Home),
 		Umask: umask, Files: hostFiles{},
 	}, nil
 }
@@ -73,18 +74,18 @@ func StateDir(home string) string {
 	}
 }
 
-func requestedWorkdir(asked string) (string, error) {
-	cwd, err := os.Getwd()
+func requestedWorkdir(asked string) (workdir, current string, err error) {
+	current, err = os.Getwd()
 	if err != nil {
-		return "", requestErrorf("the current directory does not exist any more; change to one that does")
+		return "", "", requestErrorf("the current directory does not exist any more; change to one that does")
 	}
 	if asked == "" {
-		return cwd, nil
+		return current, current, nil
 	}
 	if !filepath.IsAbs(asked) {
-		asked = filepath.Join(cwd, asked)
+		asked = filepath.Join(current, asked)
 	}
-	return filepath.Clean(asked), nil
+	return filepath.Clean(asked), current, nil
 }
 
 // callerIdentity is who the command runs as. Under sudo(8) that is the user who called it.

@@ -37,6 +37,9 @@ type Mount struct {
 // originHome is the origin of mounts that show directories of the private home.
 const originHome = "private home"
 
+// originPin is the origin of mounts that show what is there anyway: a mount point can be neither moved nor removed.
+const originPin = "pinned"
+
 // Identity is who the command runs as: the caller, by the numbers and names of the host.
 type Identity struct {
 	UID   int    `json:"uid"`

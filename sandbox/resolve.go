@@ -21,6 +21,7 @@ var errLoop = errors.New("too many symbolic links")
 // the run's own tree, so that the path as written works inside too; those inside a grant are there already.
 func (c *compiler) resolve(path string) (string, fs.FileInfo, error) {
 	links := 0
+	c.followed = nil
 	current, rest := "/", components(filepath.Clean(path))
 	for len(rest) > 0 {
 		name := rest[0]
@@ -46,6 +47,7 @@ func (c *compiler) resolve(path string) (string, fs.FileInfo, error) {
 			return "", nil, err
 		}
 		c.link(next, to)
+		c.followed = append(c.followed, next)
 		if filepath.IsAbs(to) {
 			current = "/"
 		}

@@ -53,6 +53,9 @@ func (r Result) String() string {
 
 // Shows tells whether the command could see a path of the host.
 func (p Plan) Shows(path string) bool {
+	if within(p.Home.Private, path) {
+		return true
+	}
 	for _, m := range p.Mounts {
 		if m.Kind == Bind && within(m.Source, path) {
 			return true

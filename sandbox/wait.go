@@ -199,7 +199,7 @@ func (r *Run) reportLimits() {
 func (r *Run) startDetail() map[string]any {
 	grants := make([]string, 0, len(r.plan.Mounts))
 	for _, m := range r.plan.Mounts {
-		if m.Origin != "system" {
+		if m.Origin != "system" && m.Origin != originPin {
 			grants = append(grants, access(m)+" "+m.Target)
 		}
 	}

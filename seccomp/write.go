@@ -101,7 +101,8 @@ func (w *worker) refuses(tid uint32, in *intent) (none refusal) {
 		return none
 	}
 	defer w.usher.leave(at)
-	if in.entry && !parentReadOnly(at, rest) {
+	inReadOnly := in.entry && parentReadOnly(at, rest)
+	if in.entry && !inReadOnly && in.absent {
 		return none // whatever the name stands for
 	}
 	object, err := openAt(at, rest, in.follow)
@@ -110,6 +111,10 @@ func (w *worker) refuses(tid uint32, in *intent) (none refusal) {
 		defer unix.Close(object)
 	}
 	switch {
+	case in.entry && !inReadOnly && exists && isMountPoint(object):
+		return refusal{w.describeFile(object), unix.EBUSY, "a grant of this run or a protected path begins here"}
+	case in.entry && !inReadOnly:
+		return none
 	case exists && in.absent, !exists && err != unix.ENOENT, !exists && !in.absent && !in.creates():
 		return none
 	case exists && in.opens && !in.writes(object):
@@ -220,6 +225,13 @@ func (in intent) writes(object int) bool {
 		return in.flags&unix.O_TMPFILE == unix.O_TMPFILE
 	}
 	return false
+}
+
+// isMountPoint tells whether a name stands for the root of a mount (STATX_ATTR_MOUNT_ROOT, Linux 5.8), which rename(2), rmdir(2)
+// and unlink(2) leave where it is.
+func isMountPoint(fd int) bool {
+	var st unix.Statx_t
+	return unix.Statx(fd, "", unix.AT_EMPTY_PATH, 0, &st) == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
 }
 
 func onReadOnly(fd int) bool {

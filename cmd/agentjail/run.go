@@ -64,7 +64,7 @@ func runAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	policy, err := policyFrom(c, command)
+	policy, err := policyFrom(c, host.Workdir, command)
 	if err != nil {
 		return err
 	}
@@ -95,10 +95,10 @@ func refuseEmpty(c *cli.Context, flags ...string) error {
 }
 
 // policyFrom layers the profile, the policy file and the flags.
-func policyFrom(c *cli.Context, command []string) (profiles.Policy, error) {
+func policyFrom(c *cli.Context, workdir string, command []string) (profiles.Policy, error) {
 	name := c.String("profile")
 	if name == "" {
-		name = profiles.ForCommand(command[0])
+		name = profileFor(workdir, command[0])
 	}
 	policy, err := profiles.Named(name)
 	if err != nil {
@@ -116,6 +116,20 @@ func policyFrom(c *cli.Context, command []string) (profiles.Policy, error) {
 		policy = policy.With(over)
 	}
 	return withFlags(c, policy)
+}
+
+// profileFor is the profile that the command's name chooses. A program of the working directory chooses none: an earlier run may
+// have put it there under an agent's name, to have that agent's hosts and keys.
+func profileFor(workdir, program string) string {
+	name := profiles.ForCommand(program)
+	rel, err := filepath.Rel(workdir, program)
+	inside := !filepath.IsAbs(program) || err == nil && filepath.IsLocal(rel)
+	if !strings.Contains(program, "/") || !inside || name == "base" {
+		return name
+	}
+	fmt.Fprintf(os.Stderr, "agentjail: %s lies in the working directory: profile base; if it is what it says, give --profile %s\n",
+		strconv.Quote(program), name)
+	return "base"
 }
 
 // maxPolicy bounds a policy file; Parse refuses one that is longer.
