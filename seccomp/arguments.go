@@ -72,6 +72,8 @@ func socketRule() rule {
 		when(allowed, is(0, unix.AF_INET, unix.AF_INET6), typ(unix.SOCK_STREAM), is(2, 0, unix.IPPROTO_TCP)),
 		when(allowed, is(0, unix.AF_INET, unix.AF_INET6), typ(unix.SOCK_DGRAM), is(2, 0, unix.IPPROTO_UDP)),
 		when(allowed, is(0, unix.AF_NETLINK), typ(unix.SOCK_DGRAM, unix.SOCK_RAW), is(2, unix.NETLINK_ROUTE)),
+		// Go's servers ask for it first, with which connections could take paths that the gateway does not see.
+		when(absent, is(0, unix.AF_INET, unix.AF_INET6), typ(unix.SOCK_STREAM), is(2, unix.IPPROTO_MPTCP)),
 	)
 }
 

@@ -34,6 +34,8 @@ var (
 	killed  = Verdict{Kind: Kill}
 	refused = Verdict{Errno: unix.EPERM}
 	unknown = Verdict{Errno: unix.ENOSYS}
+	// absent is the answer of a kernel without a protocol (socket(2)).
+	absent = Verdict{Errno: unix.EPROTONOSUPPORT}
 )
 
 // test is true for a call whose argument Arg, masked, is one of In (or none of them, where Not is set).

@@ -218,7 +218,7 @@ func (w *worker) deny(n *notification, errno unix.Errno) {
 		Class: audit.ClassSyscall, Action: name, Decision: audit.Deny, Target: target, Errno: unix.ErrnoName(errno),
 		Provenance: from, Process: w.describeCaller(n.PID),
 	}
-	if errno == unix.ENOSYS {
+	if errno == unix.ENOSYS || errno == unix.EPROTONOSUPPORT {
 		e.Reason = "answered as an older kernel would: callers fall back"
 		if name != "clone3" { // of which only those that ask for a namespace or a cgroup come here
 			e.Severity = audit.SeverityNoise
