@@ -66,7 +66,6 @@ func (c *compiler) workdir() error {
 	if err != nil {
 		return requestErrorf("working directory %q: %v", c.host.Workdir, reason(err))
 	}
-	home := c.host.Identity.Home
 	if c.isProject(c.host.Current) {
 		c.places = append(c.places, c.host.Current)
 	}
@@ -76,7 +75,7 @@ func (c *compiler) workdir() error {
 	switch {
 	case !info.IsDir():
 		return requestErrorf("working directory %q is not a directory", c.host.Workdir)
-	case dir == home:
+	case slices.Contains(c.host.Homes, dir):
 		return requestErrorf("working directory %q is the home directory, with all that it holds; change to a project's directory", dir)
 	case !c.isProject(dir):
 		return requestErrorf("working directory %q is more than a project's directory; change to one", dir)
@@ -92,7 +91,12 @@ func (c *compiler) workdir() error {
 
 // isProject tells whether a directory is no more than that.
 func (c *compiler) isProject(dir string) bool {
-	return !within(dir, c.host.Identity.Home) && !slices.Contains(refusedDirs, dir)
+	return !c.holdsHome(dir) && !slices.Contains(refusedDirs, dir)
+}
+
+// holdsHome tells whether a directory has a home of the caller's in it, or is one.
+func (c *compiler) holdsHome(dir string) bool {
+	return slices.ContainsFunc(c.host.Homes, func(home string) bool { return within(dir, home) })
 }
 
 // userGrants are the read and write lists of the policy.
@@ -132,10 +136,10 @@ func (c *compiler) grant(path string, writable, optional bool) error {
 	if isKernelPath(target) {
 		return requestErrorf("grant of %q: /dev, /proc and /sys are the run's own, and hold what a command may have of them", path)
 	}
-	if writable && (slices.Contains(refusedDirs, target) || within(target, c.host.Identity.Home)) {
+	if writable && (slices.Contains(refusedDirs, target) || c.holdsHome(target)) {
 		return requestErrorf("write access to %q would hand over the whole directory; name what is needed below it", path)
 	}
-	if target == "/" || within(target, c.host.Identity.Home) {
+	if target == "/" || c.holdsHome(target) {
 		return requestErrorf("read access to %q would show everything below it; name what is needed", path)
 	}
 	if !info.IsDir() && !info.Mode().IsRegular() {

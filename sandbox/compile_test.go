@@ -79,7 +79,7 @@ func fakeHost() Host {
 			"PATH=/home/ann/.nvm/bin:./evil:/usr/bin", "TERM=xterm", "HOME=/elsewhere", "GITHUB_TOKEN=ghp_x", "EDITOR=vi",
 			"FOO=bar", "OLDPWD=/root",
 		},
-		Workdir: "/home/ann/src/app", Current: "/home/ann/src/app", State: "/home/ann/.local/state/agentjail", Umask: 0o22,
+		Workdir: "/home/ann/src/app", Current: "/home/ann/src/app", Homes: []string{"/home/ann", "/home/real"}, State: "/home/ann/.local/state/agentjail", Umask: 0o22,
 		Files: fakeFiles{
 			"/usr/bin/env": "", "/usr/bin/true": "", "/usr/lib/x": "", "/bin": "-> usr/bin", "/lib": "-> usr/lib",
 			"/etc/ssl/certs/ca.pem": "", "/etc/localtime": "-> ../usr/lib/x", "/etc/shadow": "", "/home/ann/.ssh/id": "",
@@ -89,7 +89,7 @@ func fakeHost() Host {
 			"/home/ann/.nvm/lib/node_modules/@a/agent/cli.js": "#!/usr/bin/env node\n",
 			"/home/ann/src/app/evil/agent":                    "", "/sys/devices/system/cpu/online": "", "/sys/kernel/mm/transparent_hugepage/enabled": "", "/srv/loop": "-> loop",
 			"/home/ann/sock": "socket", "/home/ann/.local/state/agentjail/runs/x": "", "/home/ann/.local/state/agentjail/homes/base/x": "", "/proc/self/x": "", "/dev/shm/app/x": "",
-			"/home/ann/src/app/.env": "", "/dev/null": "",
+			"/home/ann/src/app/.env": "", "/dev/null": "", "/home/real/x": "",
 		},
 	}
 }
@@ -153,7 +153,7 @@ func TestPlanGolden(t *testing.T) {
 
 func TestWorkdirs(t *testing.T) {
 	for dir, want := range map[string]string{
-		"/": "more than a project", "/home/ann": "home directory", "/home": "more than a project", "/usr": "more than a project",
+		"/": "more than a project", "/home/ann": "home directory", "/home/real": "home directory", "/home": "more than a project", "/usr": "more than a project",
 		"/proc/self": "kernel", "/dev/shm": "more than a project", "/gone": "does not exist", "/home/ann/src/app/main.go": "", "/srv/loop": "too many symbolic links",
 		"/home/ann/.local/state/agentjail/runs": "own state", "/home/ann/.local": "own state",
 	} {
@@ -262,7 +262,7 @@ func TestHidePrivate(t *testing.T) {
 
 func TestGrantsRefused(t *testing.T) {
 	for path, want := range map[string]string{
-		"/home/ann": "everything below", "/home": "everything below",
+		"/home/ann": "everything below", "/home": "everything below", "/home/real": "everything below",
 		"/home/ann/sock": "only files and directories", "/home/ann/.local/state": "own state",
 		"/home/ann/.local/state/agentjail/homes/base": "own state",
 	} {

@@ -51,7 +51,7 @@ func gatherFacts() doctorFacts {
 	if info, err := os.Stat("/dev/fuse"); err == nil {
 		f.FuseMode = fmt.Sprintf("%04o", info.Mode().Perm())
 	}
-	id, err := callerIdentity()
+	id, _, err := callerIdentity()
 	if err != nil { // the home is missing, which the log needs
 		id = Identity{UID: os.Getuid(), GID: os.Getgid()}
 		f.Trials[trialState] = failed(err)

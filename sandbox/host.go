@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -26,9 +27,10 @@ type Files interface {
 type Host struct {
 	Identity Identity
 	Environ  []string
-	Workdir  string // as asked for, absolute; symlinks not resolved
-	Current  string // the current directory; the same unless another Workdir was asked for
-	State    string // agentjail's state directory
+	Workdir  string   // as asked for, absolute; symlinks not resolved
+	Current  string   // the current directory; the same unless another Workdir was asked for
+	Homes    []string // that of Identity, and the one that the system's list of users has, where HOME is another
+	State    string   // agentjail's state directory
 	Umask    int
 	Files    Files
 }
@@ -40,7 +42,7 @@ type Request struct {
 
 // Probe asks the host for the facts that a plan needs. It changes nothing.
 func Probe(r Request) (Host, error) {
-	id, err := callerIdentity()
+	id, homes, err := callerIdentity()
 	if err != nil {
 		return Host{}, err
 	}
@@ -51,7 +53,7 @@ func Probe(r Request) (Host, error) {
 	umask := unix.Umask(0o077)
 	unix.Umask(umask)
 	return Host{
-		Identity: id, Environ: os.Environ(), Workdir: workdir, Current: current, State: StateDir(id.Home),
+		Identity: id, Environ: os.Environ(), Workdir: workdir, Current: current, Homes: homes, State: StateDir(id.Home),
 		Umask: umask, Files: hostFiles{},
 	}, nil
 }
@@ -88,16 +90,20 @@ func requestedWorkdir(asked string) (workdir, current string, err error) {
 	return filepath.Clean(asked), current, nil
 }
 
-// callerIdentity is who the command runs as. Under sudo(8) that is the user who called it.
-func callerIdentity() (Identity, error) {
+// callerIdentity is who the command runs as, and the homes of that user. Under sudo(8) that is the user who called it.
+func callerIdentity() (Identity, []string, error) {
 	id := Identity{UID: os.Getuid(), GID: os.Getgid(), Home: os.Getenv("HOME")}
 	if uid, gid, ok := Sudo(); ok {
 		id = Identity{UID: uid, GID: gid}
 	}
+	var homes []string
 	u, err := user.LookupId(strconv.Itoa(id.UID))
 	switch {
 	case err == nil:
 		id.User = u.Username
+		if home, err := filepath.EvalSymlinks(u.HomeDir); err == nil && !slices.Contains(refusedDirs, home) {
+			homes = append(homes, home)
+		}
 		if id.Home == "" {
 			id.Home = u.HomeDir
 		}
@@ -111,20 +117,20 @@ func callerIdentity() (Identity, error) {
 		id.Group = g.Name
 	}
 	if id.Home != "" && !filepath.IsAbs(id.Home) {
-		return Identity{}, requestErrorf("HOME is %q, which is no absolute path; set it to one", id.Home)
+		return Identity{}, nil, requestErrorf("HOME is %q, which is no absolute path; set it to one", id.Home)
 	}
 	if id.Home == "" {
-		return Identity{}, requestErrorf("no home directory is known for uid %d; set HOME", id.UID)
+		return Identity{}, nil, requestErrorf("no home directory is known for uid %d; set HOME", id.UID)
 	}
 	home, err := filepath.EvalSymlinks(id.Home)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Identity{}, requestErrorf("the home directory %q does not exist; set HOME to one that does", id.Home)
+		return Identity{}, nil, requestErrorf("the home directory %q does not exist; set HOME to one that does", id.Home)
 	}
 	if err != nil {
-		return Identity{}, fmt.Errorf("home: %w", err)
+		return Identity{}, nil, fmt.Errorf("home: %w", err)
 	}
 	id.Home = home
-	return id, nil
+	return id, append(homes, home), nil
 }
 
 // Sudo returns the ids of the user who called sudo, where root runs for one.
