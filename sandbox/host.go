@@ -30,6 +30,7 @@ type Host struct {
 	Workdir  string   // as asked for, absolute; symlinks not resolved
 	Current  string   // the current directory; the same unless another Workdir was asked for
 	Homes    []string // that of Identity, and the one that the system's list of users has, where HOME is another
+	Program  string   // the running program, which starts the next run too
 	State    string   // agentjail's state directory
 	Umask    int
 	Files    Files
@@ -50,10 +51,14 @@ func Probe(r Request) (Host, error) {
 	if err != nil {
 		return Host{}, err
 	}
+	program, err := os.Executable()
+	if err != nil {
+		return Host{}, err
+	}
 	umask := unix.Umask(0o077)
 	unix.Umask(umask)
 	return Host{
-		Identity: id, Environ: os.Environ(), Workdir: workdir, Current: current, Homes: homes, State: StateDir(id.Home),
+		Identity: id, Environ: os.Environ(), Workdir: workdir, Current: current, Homes: homes, Program: program, State: StateDir(id.Home),
 		Umask: umask, Files: hostFiles{},
 	}, nil
 }

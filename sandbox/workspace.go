@@ -29,13 +29,17 @@ func planted(what, path, link, target string) error {
 		what, path, link, target)
 }
 
-// policyFiles keeps the command from changing the policy of the next run, where this run's lies in a place that it may write.
-func (c *compiler) policyFiles() error {
+// ownFiles keeps the command from changing the next run's policy, or agentjail itself, where this run's lie in a place that it may
+// write.
+func (c *compiler) ownFiles() error {
+	own := []string{c.host.Program}
 	for _, s := range c.policy.Sources() {
-		if strings.HasPrefix(s.Name, "profile:") {
-			continue
+		if !strings.HasPrefix(s.Name, "profile:") {
+			own = append(own, c.absolute(s.Name))
 		}
-		target, info, err := c.canonical(c.absolute(s.Name))
+	}
+	for _, path := range own {
+		target, info, err := c.canonical(path)
 		if err != nil || !info.Mode().IsRegular() {
 			continue // it was a pipe, say
 		}
@@ -43,7 +47,7 @@ func (c *compiler) policyFiles() error {
 		if above := c.covering(target); above == nil || !above.Writable || slices.ContainsFunc(c.mounts, hidden) {
 			continue
 		}
-		if err := c.add(Mount{Kind: Bind, Target: target, Source: target, Origin: "policy file"}); err != nil {
+		if err := c.add(Mount{Kind: Bind, Target: target, Source: target, Origin: "agentjail"}); err != nil {
 			return err
 		}
 	}

@@ -61,6 +61,8 @@ func TestPins(t *testing.T) {
 	host := fakeHost()
 	files := host.Files.(fakeFiles)
 	files["/home/ann/src/app/a/b/secret"], files["/home/ann/src/app/x/ro/f"], files["/home/ann/src/app/conf/jail.yaml"] = "data", "data", "data"
+	host.Program = "/home/ann/src/app/bin/agentjail"
+	files[host.Program] = ""
 	over, err := profiles.Parse("conf/jail.yaml", []byte("version: 1\n"))
 	if err != nil {
 		t.Fatal(err)
@@ -79,12 +81,15 @@ func TestPins(t *testing.T) {
 			pinned = append(pinned, m.Target)
 		}
 	}
-	if want := []string{"/home/ann/src/app", "/home/ann/src/app/a", "/home/ann/src/app/a/b", "/home/ann/src/app/conf", "/home/ann/src/app/x"}; !slices.Equal(pinned, want) {
+	if want := []string{"/home/ann/src/app", "/home/ann/src/app/a", "/home/ann/src/app/a/b", "/home/ann/src/app/bin", "/home/ann/src/app/conf", "/home/ann/src/app/x"}; !slices.Equal(pinned, want) {
 		t.Errorf("pinned %q, want %q", pinned, want)
 	}
-	if m, ok := plan.mount("/home/ann/src/app/conf/jail.yaml"); !ok || m.Writable {
-		t.Errorf("the policy file is mounted as %+v", m)
+	for _, own := range []string{"/home/ann/src/app/conf/jail.yaml", host.Program} {
+		if m, ok := plan.mount(own); !ok || m.Writable {
+			t.Errorf("%s is mounted as %+v", own, m)
+		}
 	}
+	host.Program = "/usr/bin/agentjail"
 	plan, err = Compile(writing(t, "/home/ann/src"), host, []string{"true"})
 	if err != nil {
 		t.Fatal(err)
