@@ -57,7 +57,8 @@ const (
 	ulogConfig     = unix.NFNL_SUBSYS_ULOG<<8 | 1
 	cfgCommand     = 1
 	cfgMode        = 2
-	cfgThreshold   = 4
+	cfgBuffer      = 3
+	cfgThreshold   = 5
 	commandBind    = 1
 	copyPacket     = 2
 	attrPayload    = 9
@@ -93,6 +94,8 @@ func bindRequest() []byte {
 	body := []byte{unix.AF_UNSPEC, 0, 0, logGroup} // struct nfgenmsg: family, version, the group in network order
 	body = appendAttr(body, cfgCommand, []byte{commandBind})
 	body = appendAttr(body, cfgMode, append(binary.BigEndian.AppendUint32(nil, logBytes), copyPacket, 0))
+	// The default is a page for each message, which takes more room in the socket's buffer than what is in it.
+	body = appendAttr(body, cfgBuffer, binary.BigEndian.AppendUint32(nil, logBytes))
 	body = appendAttr(body, cfgThreshold, binary.BigEndian.AppendUint32(nil, 1))
 	message := binary.NativeEndian.AppendUint32(nil, uint32(unix.NLMSG_HDRLEN+len(body)))
 	message = binary.NativeEndian.AppendUint16(message, ulogConfig)

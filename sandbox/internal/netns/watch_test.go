@@ -72,6 +72,29 @@ func TestUnlistenedLoopbackIsRefused(t *testing.T) {
 	})
 }
 
+// A refusal does not wait for more packets to be told with it: the kernel's timer for that takes 10 ms (nfnetlink_log.c).
+func TestRefusalsAreToldAtOnce(t *testing.T) {
+	inUserNamespace(t, func(t *testing.T) {
+		n, refusals := watched(t)
+		fastest := time.Minute
+		inside(t, n, func() {
+			for range 50 {
+				began := time.Now()
+				if _, err := net.DialTimeout("tcp", "127.0.0.1:3000", 20*time.Second); !errors.Is(err, unix.ECONNREFUSED) {
+					t.Fatal(err)
+				}
+				fastest = min(fastest, time.Since(began))
+			}
+		})
+		if fastest > 8*time.Millisecond {
+			t.Errorf("the fastest refusal took %v", fastest)
+		}
+		if len(refusals) != 50 {
+			t.Errorf("told of %d refusals, want 50", len(refusals))
+		}
+	})
+}
+
 // What the policy grants of the host's loopback, DNS, and every other address still reach the listeners.
 func TestWatchLeavesTheRestToTheListeners(t *testing.T) {
 	inUserNamespace(t, func(t *testing.T) {
