@@ -295,6 +295,32 @@ func TestUnconnectedUDP(t *testing.T) {
 	})
 }
 
+// A datagram without a checksum is one that is sent all the same: the sender may leave it out.
+func TestDatagramsWithoutChecksum(t *testing.T) {
+	inUserNamespace(t, func(t *testing.T) {
+		n := newNamespace(t)
+		echo(n)
+		for address, o := range map[string]option{
+			"93.184.216.34:443": {unix.SOL_SOCKET, unix.SO_NO_CHECK, 1}, "[2606:4700::1111]:443": {unix.SOL_UDP, unix.UDP_NO_CHECK6_TX, 1},
+		} {
+			c := dial(t, n, "udp", address)
+			raw, err := c.(*net.UDPConn).SyscallConn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := control([]option{o})("", "", raw); err != nil {
+				t.Fatal(err)
+			}
+			c.SetDeadline(time.Now().Add(2 * time.Second))
+			var b [100]byte
+			c.Write([]byte("bare"))
+			if size, err := c.Read(b[:]); err != nil || string(b[:size]) != "gateway "+address+" bare" {
+				t.Errorf("%s: %q, %v", address, b[:size], err)
+			}
+		}
+	})
+}
+
 // What the run listens on itself is its own: nothing of it reaches the gateway.
 func TestOwnServers(t *testing.T) {
 	inUserNamespace(t, func(t *testing.T) {

@@ -27,7 +27,9 @@ func listenUDP(network string, addr netip.AddrPort) (*UDP, error) {
 	ipv6 := addr.Addr().Is6()
 	options := append(transparent(addr.Addr()), option{unix.SOL_IP, unix.IP_RECVORIGDSTADDR, 1})
 	if ipv6 {
-		options = append(transparent(addr.Addr()), option{unix.SOL_IPV6, unix.IPV6_RECVORIGDSTADDR, 1})
+		// Without a checksum, which its sender may leave out (UDP_NO_CHECK6_TX), a datagram would be dropped unseen (RFC 6936).
+		options = append(transparent(addr.Addr()), option{unix.SOL_IPV6, unix.IPV6_RECVORIGDSTADDR, 1},
+			option{unix.SOL_UDP, unix.UDP_NO_CHECK6_RX, 1})
 	}
 	lc := net.ListenConfig{Control: control(options)}
 	conn, err := lc.ListenPacket(context.Background(), "udp"+network, addr.String())
