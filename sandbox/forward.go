@@ -3,7 +3,7 @@
 package sandbox
 
 import (
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/agentjail/agentjail/internal/audit"
@@ -16,19 +16,21 @@ const forwardQueue = 8192
 // forwarder is the supervisor's audit.Sink: it sends events to the launcher, which keeps the log. Emit never blocks; what
 // does not fit is counted, and the count is sent.
 type forwarder struct {
-	conn    *wire.Conn
-	queue   chan forwarded
-	dropped atomic.Uint64
+	conn  *wire.Conn
+	queue chan forwarded
+
+	mu      sync.Mutex
+	dropped map[audit.Class]uint64
 }
 
-// forwarded is an event, or a request to say when all before it are sent.
+// forwarded is an event, a request to say when all before it are sent, or neither: there are counts to send.
 type forwarded struct {
 	event audit.Event
 	sent  chan<- struct{}
 }
 
 func newForwarder(conn *wire.Conn) *forwarder {
-	f := &forwarder{conn: conn, queue: make(chan forwarded, forwardQueue)}
+	f := &forwarder{conn: conn, queue: make(chan forwarded, forwardQueue), dropped: map[audit.Class]uint64{}}
 	go f.run()
 	return f
 }
@@ -41,18 +43,45 @@ func (f *forwarder) Emit(e audit.Event) {
 	select {
 	case f.queue <- forwarded{event: e}:
 	default:
-		f.dropped.Add(1)
+		f.lost(e.Class, func() uint64 { return max(e.Count, 1) })
 	}
+}
+
+// lost counts accesses that there is no event of. What count takes from elsewhere is counted here before flush can miss it.
+func (f *forwarder) lost(class audit.Class, count func() uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := count()
+	if n == 0 {
+		return
+	}
+	f.dropped[class] += n
+	select {
+	case f.queue <- forwarded{}:
+	default: // the counts go with what waits
+	}
+}
+
+// take returns the counts so far, nil for none.
+func (f *forwarder) take() map[audit.Class]uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.dropped) == 0 {
+		return nil
+	}
+	counts := f.dropped
+	f.dropped = map[audit.Class]uint64{}
+	return counts
 }
 
 // run sends until the process ends; when the launcher is gone, so is this process.
 func (f *forwarder) run() {
 	for item := range f.queue {
-		if item.sent == nil {
+		if item.event.Class != "" {
 			f.conn.Send(msgEvent, item.event)
 		}
-		if n := f.dropped.Swap(0); n > 0 {
-			f.conn.Send(msgDropped, n)
+		if counts := f.take(); counts != nil {
+			f.conn.Send(msgDropped, counts)
 		}
 		if item.sent != nil {
 			close(item.sent)

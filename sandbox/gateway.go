@@ -18,7 +18,8 @@ type Network struct {
 	Owner func(network string, local, remote netip.AddrPort) audit.Process // who opened a socket; zero if unknown
 }
 
-// PacketConn receives the datagrams that the command sends, to whatever address, and sends answers from that address.
+// PacketConn receives the datagrams that the command sends, to whatever address, and sends answers from that address. What had
+// come before Close can be read after it: there is an event of it to write.
 type PacketConn interface {
 	ReadFromTo(b []byte) (n int, src, dst netip.AddrPort, err error)
 	WriteFromTo(b []byte, src, dst netip.AddrPort) error

@@ -279,9 +279,9 @@ func (r *Run) receive() {
 				r.log.Emit(e)
 			}
 		case msgDropped:
-			var n uint64
-			if m.Decode(&n) == nil {
-				r.log.Dropped(n)
+			var counts map[audit.Class]uint64
+			if m.Decode(&counts) == nil {
+				r.log.Dropped(counts)
 			}
 		default:
 			r.messages <- m

@@ -19,7 +19,7 @@ import (
 //	B -> A  ready     the command's pid and its posture; the command is waiting
 //	A -> B  go        run.start and the posture are in the log
 //	B -> A  started
-//	B -> A  event     an event for the log; dropped: how many did not fit
+//	B -> A  event     an event for the log; dropped: how many of each class there is none for
 //	A -> B  signal    for the command; continue: after a stop
 //	B -> A  stopped   the command was stopped (Ctrl-Z)
 //	B -> A  over      the command's status; the run's cgroup is still there: A counts what hit its limits

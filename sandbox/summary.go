@@ -45,7 +45,7 @@ func (r Result) String() string {
 		b.WriteString("\n")
 	}
 	if r.Summary.Dropped > 0 {
-		fmt.Fprintf(&b, "agentjail: %d events did not fit into the log\n", r.Summary.Dropped)
+		fmt.Fprintf(&b, "agentjail: %d accesses came too fast to be recorded; the log has their number\n", r.Summary.Dropped)
 	}
 	fmt.Fprintf(&b, "agentjail: log head %s\n", r.Summary.Head)
 	return b.String()

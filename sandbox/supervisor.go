@@ -16,6 +16,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
+	"github.com/agentjail/agentjail/internal/audit"
 	"github.com/agentjail/agentjail/internal/caller"
 	"github.com/agentjail/agentjail/sandbox/internal/netns"
 	"github.com/agentjail/agentjail/sandbox/internal/rootfs"
@@ -166,8 +167,16 @@ func (s *supervisor) startNetwork(newGateway NewGateway) error {
 	if err := gateway.Serve(network); err != nil {
 		return setupError("gateway", err)
 	}
+	go s.countLost()
 	trace("supervisor: network captured")
 	return nil
+}
+
+// countLost tells the log of packets that were lost, while the run goes on. teardown tells of the last ones.
+func (s *supervisor) countLost() {
+	for range time.Tick(time.Second) {
+		s.sink.lost(audit.ClassNet, s.network.Lost)
+	}
 }
 
 func (s *supervisor) compileFilter() (err error) {
@@ -356,6 +365,7 @@ func (s *supervisor) teardown() {
 	}
 	if s.network != nil {
 		s.network.Close()
+		s.sink.lost(audit.ClassNet, s.network.Lost)
 	}
 }
 

@@ -157,11 +157,13 @@ func (r *Recorder) room(e Event) bool {
 	return r.waiting < count && r.waitBytes+entrySize(e) <= bytes
 }
 
-// Dropped counts events that were lost on their way to Emit, whatever they were about.
-func (r *Recorder) Dropped(n uint64) {
+// Dropped counts accesses that there is no event of: lost on the way to Emit, or before anybody saw more than their number.
+func (r *Recorder) Dropped(counts map[Class]uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.drop("unknown", n)
+	for class, n := range counts {
+		r.drop(class, n)
+	}
 }
 
 func (r *Recorder) drop(class Class, n uint64) {

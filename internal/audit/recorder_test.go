@@ -257,11 +257,11 @@ func TestCountsAreWrittenWhileTheRunGoesOn(t *testing.T) {
 
 func TestDroppedTravelsInTheLog(t *testing.T) {
 	r, path := started(t)
-	r.Dropped(5)
-	r.Dropped(2)
+	r.Dropped(map[Class]uint64{ClassNet: 4, ClassFile: 1})
+	r.Dropped(map[Class]uint64{ClassNet: 2})
 	s, events := closed(t, r, path)
 	got := events[1]
-	if got.Class != ClassRun || got.Action != ActionDropped || string(got.Detail) != `{"dropped":{"unknown":7}}` || s.Dropped != 7 {
+	if got.Class != ClassRun || got.Action != ActionDropped || string(got.Detail) != `{"dropped":{"file":1,"net":6}}` || s.Dropped != 7 {
 		t.Errorf("event %+v, detail %s, dropped %d", got, got.Detail, s.Dropped)
 	}
 	if report, _ := Verify(mustOpen(t, path)); report.Dropped != 7 {

@@ -67,7 +67,7 @@ func TestLogFollowsSchema(t *testing.T) {
 	for i := range maxKeys { // before Start nothing makes room: the queue fills, then the counts overflow
 		r.Emit(denied(ClassFile, fmt.Sprint(i, strings.Repeat("x", MaxTarget))))
 	}
-	r.Dropped(1)
+	r.Dropped(map[Class]uint64{ClassNet: 1})
 	err = r.Start(map[string]any{"command": []string{"sh\xff"}, "policy": "d", "coverage": map[string]string{"a": strings.Repeat("x", MaxDetail)}})
 	if err != nil {
 		t.Fatal(err)

@@ -48,6 +48,7 @@ type PacketConn interface {
 	ReadFromTo(b []byte) (n int, src, dst netip.AddrPort, err error)
 	// WriteFromTo sends a packet to dst that comes from src.
 	WriteFromTo(b []byte, src, dst netip.AddrPort) error
+	// Close has ReadFromTo return what had come before, and then net.ErrClosed.
 	Close() error
 }
 
@@ -278,6 +279,7 @@ func (g *Gateway) pause(network string, err error) bool {
 func Coverage() []string {
 	return []string{
 		"network: every TCP connection, UDP packet and DNS query of the run is judged and recorded, whatever its destination",
+		"network: of UDP packets that come faster than they can be judged, which go nowhere, only the number is recorded",
 		"network: allowed hosts are reached over TCP only; UDP, including HTTP/3, is denied and recorded even to allowed hosts",
 		"network: DNS answers addresses (A, AAAA) only; SRV, TXT, MX and other records are answered empty or refused",
 		"network: of TLS the server name of the hello is checked and nothing after it is read; of plain HTTP every request is",

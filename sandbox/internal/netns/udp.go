@@ -3,11 +3,15 @@
 package netns
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,10 +21,25 @@ import (
 // Answers leave through a raw socket, which can send from every address and port without taking any: a socket bound to the
 // address that is answered from would be in the command's way when it wants that port.
 type UDP struct {
-	conn *net.UDPConn
-	raw  *rawSocket
-	ipv6 bool
+	conn   *net.UDPConn
+	raw    *rawSocket
+	ipv6   bool
+	losses losses
+
+	mu   sync.Mutex
+	rest []datagram // had come when Close was called
 }
+
+type datagram struct {
+	data     []byte
+	src, dst netip.AddrPort
+}
+
+// Bounds of what Close keeps for the reader: more than any buffer of a socket holds, unless the command still sends.
+const (
+	maxRest      = 1 << 16 // datagrams
+	maxRestBytes = 4 << 20
+)
 
 // listenUDP makes a UDP in the network namespace of the calling thread.
 func listenUDP(network string, addr netip.AddrPort) (*UDP, error) {
@@ -47,15 +66,30 @@ func listenUDP(network string, addr netip.AddrPort) (*UDP, error) {
 // errNoDestination cannot happen as long as the kernel keeps its word (IP_RECVORIGDSTADDR, Linux 2.6.37).
 var errNoDestination = errors.New("bug: a datagram came without its destination")
 
-// ReadFromTo waits for a datagram from src to dst. One that is longer than b is cut. The error is net.ErrClosed after Close.
+// ReadFromTo waits for a datagram from src to dst. One that is longer than b is cut. After Close it returns what had come
+// before, and then net.ErrClosed.
 func (u *UDP) ReadFromTo(b []byte) (n int, src, dst netip.AddrPort, err error) {
 	var oob [128]byte
 	n, oobn, _, src, err := u.conn.ReadMsgUDPAddrPort(b, oob[:])
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) { // of Close
+		return u.readRest(b)
+	}
 	if err != nil {
 		return 0, src, dst, err
 	}
 	dst, err = originalDestination(oob[:oobn])
 	return n, unmap(src), dst, err
+}
+
+func (u *UDP) readRest(b []byte) (n int, src, dst netip.AddrPort, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.rest) == 0 {
+		return 0, src, dst, net.ErrClosed
+	}
+	d := u.rest[0]
+	u.rest = u.rest[1:]
+	return copy(b, d.data), d.src, d.dst, nil
 }
 
 // originalDestination finds IP_ORIGDSTADDR or IPV6_ORIGDSTADDR among control messages.
@@ -69,11 +103,8 @@ func originalDestination(oob []byte) (netip.AddrPort, error) {
 		if err != nil {
 			continue // another message
 		}
-		switch sa := sa.(type) {
-		case *unix.SockaddrInet4:
-			return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)), nil
-		case *unix.SockaddrInet6:
-			return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port)), nil
+		if dst := addrPortOf(sa); dst.IsValid() {
+			return dst, nil
 		}
 	}
 	return netip.AddrPort{}, errNoDestination
@@ -92,8 +123,58 @@ func (u *UDP) WriteFromTo(b []byte, src, dst netip.AddrPort) error {
 	return u.raw.send(packet, dst.Addr())
 }
 
-// Close ends both directions.
-func (u *UDP) Close() error { return errors.Join(u.conn.Close(), u.raw.Close()) }
+// Close ends both directions. What the command sent before can still be read: it was denied, however soon its sender ended.
+func (u *UDP) Close() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	// A reader that waits, or comes now, waits for the mutex.
+	if err := u.conn.SetReadDeadline(time.Unix(1, 0)); err == nil {
+		u.keepRest()
+		u.look()
+	}
+	return errors.Join(u.conn.Close(), u.raw.Close())
+}
+
+// keepRest reads what has come.
+func (u *UDP) keepRest() {
+	conn, err := u.conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	b, oob, size := make([]byte, 0xffff), make([]byte, 128), 0
+	conn.Control(func(fd uintptr) {
+		for range maxRest {
+			n, oobn, _, from, err := unix.Recvmsg(int(fd), b, oob, unix.MSG_DONTWAIT)
+			if err != nil {
+				return
+			}
+			dst, err := originalDestination(oob[:oobn])
+			if size += n; err != nil || size > maxRestBytes {
+				u.losses.add(1)
+				continue
+			}
+			u.rest = append(u.rest, datagram{bytes.Clone(b[:n]), addrPortOf(from), dst})
+		}
+	})
+}
+
+// look counts what was lost.
+func (u *UDP) look() {
+	if conn, err := u.conn.SyscallConn(); err == nil {
+		u.losses.look(conn)
+	}
+}
+
+// addrPortOf is not valid for addresses that are not of the Internet.
+func addrPortOf(sa unix.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}
 
 // unmap makes an IPv4 address in IPv6's form one of IPv4, and drops the zone, which is always lo.
 func unmap(a netip.AddrPort) netip.AddrPort {

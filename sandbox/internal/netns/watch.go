@@ -6,9 +6,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -42,8 +42,9 @@ func (n *Namespace) Watching() bool { return n.watch != nil }
 // watcher reads the log of packets (libnetfilter_log's protocol, linux/netfilter/nfnetlink_log.h).
 type watcher struct {
 	Watch
-	file  *os.File
-	ended chan struct{}
+	file   *os.File
+	losses losses
+	ended  chan struct{}
 }
 
 const (
@@ -120,10 +121,14 @@ func (w *watcher) start(n *Namespace) {
 func (w *watcher) run(n *Namespace) {
 	defer close(w.ended)
 	buf := make([]byte, 64<<10)
-	for {
+	for rest := maxRest; rest > 0; {
 		size, err := w.file.Read(buf)
+		if errors.Is(err, os.ErrDeadlineExceeded) { // of close: what has come is still told
+			rest--
+			size, err = w.readNow(buf)
+		}
 		if errors.Is(err, unix.ENOBUFS) {
-			continue // a flood: some packets were dropped unseen
+			continue // a flood: losses counts what was dropped
 		}
 		if err != nil {
 			return
@@ -133,6 +138,24 @@ func (w *watcher) run(n *Namespace) {
 				w.refuse(n, p)
 			}
 		}
+	}
+}
+
+// readNow reads without waiting, whatever the deadline.
+func (w *watcher) readNow(b []byte) (n int, err error) {
+	conn, err := w.file.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var failed error
+	err = conn.Control(func(fd uintptr) { n, _, failed = unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT) })
+	return max(n, 0), errors.Join(err, failed)
+}
+
+// look counts what was lost, one message for each packet. Those of the kernel's own that are not told otherwise are among them.
+func (w *watcher) look() {
+	if conn, err := w.file.SyscallConn(); err == nil {
+		w.losses.look(conn)
 	}
 }
 
@@ -188,17 +211,14 @@ func attrs(b []byte, kind uint16) [][]byte {
 // align is the next multiple of 4, to which netlink pads.
 func align(n int) int { return (n + 3) &^ 3 }
 
-// close ends the reading. A watcher that was never started has none.
+// close ends the reading, after what has come. A watcher that was never started reads nothing.
 func (w *watcher) close() error {
 	if w.file == nil {
 		return nil
 	}
-	err := w.file.Close()
-	if w.ended != nil {
+	if w.ended != nil && w.file.SetReadDeadline(time.Unix(1, 0)) == nil {
 		<-w.ended
+		w.look()
 	}
-	if errors.Is(err, os.ErrClosed) || errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	return err
+	return ignoreClosed(w.file.Close())
 }

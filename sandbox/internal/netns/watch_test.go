@@ -21,14 +21,19 @@ import (
 func watched(t *testing.T, granted ...uint16) (*Namespace, <-chan Refusal) {
 	t.Helper()
 	refusals := make(chan Refusal, 100)
-	n := captured(t, &Watch{Granted: granted, Refused: func(r Refusal) { refusals <- r }})
+	return watchedBy(t, &Watch{Granted: granted, Refused: func(r Refusal) { refusals <- r }}), refusals
+}
+
+func watchedBy(t *testing.T, w *Watch) *Namespace {
+	t.Helper()
+	n := captured(t, w)
 	if !n.Watching() {
 		if os.Getenv("AGENTJAIL_MUST_WORK") != "" {
 			t.Fatal("packets cannot be logged here")
 		}
 		t.Skip("packets cannot be logged here")
 	}
-	return n, refusals
+	return n
 }
 
 func next(t *testing.T, refusals <-chan Refusal) Refusal {
