@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 const (
 	ofThread = "thread" // TCP, from a thread with files of its own
 	ofOrphan = "orphan" // the same, after the process's first thread has ended
+	ofCrowd  = "crowd"  // as ofThread, with more threads and files beside it than are looked at one by one
 )
 
 func init() {
@@ -47,9 +48,26 @@ func init() {
 	}
 }
 
-// dialFromThread connects as ofThread and ofOrphan say.
+// crowd makes threads that share the process's files, and the files.
+func crowd() {
+	started := make(chan struct{})
+	for range 300 {
+		unix.Dup(0)
+		go func() {
+			runtime.LockOSThread()
+			started <- struct{}{}
+			select {}
+		}()
+		<-started
+	}
+}
+
+// dialFromThread connects as ofThread, ofOrphan and ofCrowd say.
 func dialFromThread(network, address string) int {
 	to := netip.MustParseAddrPort(address)
+	if network == ofCrowd {
+		crowd()
+	}
 	go func() {
 		runtime.LockOSThread()
 		fd, err := -1, unix.Unshare(unix.CLONE_FILES)
@@ -74,7 +92,7 @@ func dialFromThread(network, address string) int {
 
 // dialer connects, sends a byte, and holds its socket until its input ends. 3 is for a connection that was refused.
 func dialer(network, address string) int {
-	if network == ofThread || network == ofOrphan {
+	if network == ofThread || network == ofOrphan || network == ofCrowd {
 		return dialFromThread(network, address)
 	}
 	c, err := net.DialTimeout(network, address, 20*time.Second)
@@ -419,7 +437,7 @@ func TestOwnerThread(t *testing.T) {
 	inUserNamespace(t, func(t *testing.T) {
 		n := newNamespace(t)
 		tcp, _ := n.Listeners()
-		for _, network := range []string{ofThread, ofOrphan} {
+		for _, network := range []string{ofThread, ofOrphan, ofCrowd} {
 			pid, end := program(t, n, network, "93.184.216.34:443")
 			c, err := tcp[0].Accept()
 			if err != nil {
@@ -433,6 +451,40 @@ func TestOwnerThread(t *testing.T) {
 			if code := end(); code != 0 {
 				t.Errorf("%s: the program ended with %d", network, code)
 			}
+		}
+	})
+}
+
+// A socket that is only in a message has no owner; it is not looked for again and again.
+func TestNoOwnerIsRemembered(t *testing.T) {
+	inUserNamespace(t, func(t *testing.T) {
+		n := newNamespace(t)
+		_, udp := n.Listeners()
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := dial(t, n, "udp", "93.184.216.34:443")
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := c.(*net.UDPConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw.Control(func(fd uintptr) { err = unix.Sendmsg(pair[0], []byte("x"), unix.UnixRights(int(fd)), nil, 0) })
+		c.Close()
+		_, src, dst, rerr := udp[0].ReadFromTo(nil)
+		if err := errors.Join(err, rerr); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if p := n.Owner("udp", src, dst); p.PID != 0 {
+				t.Errorf("the owner is %+v", p)
+			}
+		}
+		if len(n.owner.known) != 1 {
+			t.Errorf("%d sockets are remembered, want 1", len(n.owner.known))
 		}
 	})
 }

@@ -22,9 +22,9 @@ import (
 // has no owner in the log.
 const (
 	maxProcesses = 4096    // looked at, of the host's
-	maxThreads   = 256     // looked at, of each of them
+	maxThreads   = 4096    // looked at, of all of them together
 	maxFiles     = 1 << 16 // looked at, of all processes together
-	maxOfThreads = 1 << 10 // looked at, of their single threads: most share their process's
+	maxOfThreads = 1 << 12 // looked at, of their threads that have files of their own
 	maxKnown     = 256     // sockets whose owner is remembered
 	knownFor     = time.Second
 	maxRecent    = 8 // processes that are tried first
@@ -71,22 +71,22 @@ func (n *Namespace) Owner(network string, local, remote netip.AddrPort) audit.Pr
 	if k, ok := o.known[inode]; ok && time.Since(k.at) < knownFor {
 		return k.process
 	}
-	pid := o.find("socket:[" + strconv.FormatUint(uint64(inode), 10) + "]")
-	if pid == 0 {
-		return audit.Process{}
+	var process audit.Process // of nobody, where a message on a Unix socket has the only descriptor: remembered, too
+	if pid := o.find("socket:[" + strconv.FormatUint(uint64(inode), 10) + "]"); pid != 0 {
+		o.recent = slices.DeleteFunc(o.recent, func(p int) bool { return p == pid })
+		o.recent = append([]int{pid}, o.recent[:min(len(o.recent), maxRecent-1)]...)
+		process = caller.Of(pid)
 	}
-	o.recent = slices.DeleteFunc(o.recent, func(p int) bool { return p == pid })
-	o.recent = append([]int{pid}, o.recent[:min(len(o.recent), maxRecent-1)]...)
 	if len(o.known) >= maxKnown {
 		clear(o.known)
 	}
-	k := known{caller.Of(pid), time.Now()}
-	o.known[inode] = k
-	return k.process
+	o.known[inode] = known{process, time.Now()}
+	return process
 }
 
-// find looks for a process of the namespace that holds the file, or one of its threads: first those that were found before, and last among the files
-// of single threads, which may have their own (CLONE_FILES of clone(2)) or have outlived their process's first.
+// find looks for a process of the namespace that holds the file, or one of its threads: first those that were found before,
+// and last the threads that may have files of their own (without CLONE_FILES of clone(2)), or have outlived their process's
+// first.
 func (o *owners) find(link string) int {
 	files := maxFiles
 	for _, pid := range o.recent {
@@ -101,8 +101,9 @@ func (o *owners) find(link string) int {
 		}
 	}
 	files = min(files, maxOfThreads)
+	threads := maxThreads
 	for _, pid := range all {
-		if tid := o.thread(pid, link, &files); tid != 0 {
+		if tid := o.thread(pid, link, &threads, &files); tid != 0 {
 			return tid
 		}
 	}
@@ -111,20 +112,39 @@ func (o *owners) find(link string) int {
 
 func directory(pid int) string { return "/proc/" + strconv.Itoa(pid) }
 
-// thread looks for a thread that holds the file among those of a process but the first.
-func (o *owners) thread(pid int, link string, budget *int) int {
+// thread looks for a thread that holds the file among those of a process but the first. What it looks at it takes from the
+// two budgets. Nearly all threads have the files of one before, and cost no more than a call each.
+func (o *owners) thread(pid int, link string, threads, files *int) int {
 	var st unix.Stat_t
 	// A first thread that has ended is in no namespace any more; one of another user's is not for us to see.
 	err := unix.Stat(directory(pid)+"/ns/net", &st)
 	if err == nil && st.Ino != o.namespace || err != nil && err != unix.ENOENT {
 		return 0
 	}
-	for _, tid := range numbers(directory(pid)+"/task", maxThreads) {
-		if tid != pid && o.holds(directory(tid), link, budget) {
+	if *threads <= 0 {
+		return 0
+	}
+	all := numbers(directory(pid)+"/task", *threads)
+	*threads -= len(all)
+	before := pid
+	for _, tid := range all {
+		if tid == pid || sameFiles(pid, tid) || sameFiles(before, tid) {
+			continue
+		}
+		if o.holds(directory(tid), link, files) {
 			return tid
 		}
+		before = tid
 	}
 	return 0
+}
+
+// sameFiles tells whether two threads share their descriptors (kcmp(2)). Where the kernel does not say, as without CONFIG_KCMP,
+// they are taken to have their own.
+func sameFiles(a, b int) bool {
+	const files = 2 // KCMP_FILES of linux/kcmp.h
+	order, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(a), uintptr(b), files, 0, 0, 0)
+	return errno == 0 && order == 0
 }
 
 // processes lists the newest processes that this one can see, newest first as far as numbers tell.
