@@ -11,9 +11,6 @@ import (
 	"github.com/agentjail/agentjail/internal/audit"
 )
 
-// maxConnects bounds the connects that are under way; one above it is answered EAGAIN.
-const maxConnects = 512
-
 // connect carries connect(2) out for a caller: on the caller's own socket (pidfd_getfd(2), Linux 5.6), with an address that
 // was copied once, so that what was judged is what is done. Letting the kernel go on would let the caller change the address,
 // or put another socket behind the number, in between.
@@ -38,14 +35,13 @@ func (w *worker) connect(n *notification) {
 		// The file that was judged, whatever the path names by now.
 		to = append(address{unix.AF_UNIX, 0}, "/proc/self/fd/"+strconv.Itoa(file)+"\x00"...)
 	}
-	select {
-	case w.connects <- struct{}{}:
-		go w.carryOut(n.ID, socket, file, to)
-	default:
+	if !w.connects.enter(n.ID) {
 		unix.Close(socket)
 		unix.Close(file)
 		answer(w.fd, n.ID, unix.EAGAIN)
+		return
 	}
+	go w.carryOut(n.ID, socket, file, to)
 }
 
 // carryOut runs on a thread with the host's root: a path in /proc/self names one of this process's files.
@@ -54,12 +50,14 @@ func (s *Supervisor) carryOut(id uint64, socket, file int, to address) {
 	if len(to) > 0 {
 		p = unsafe.Pointer(&to[0])
 	}
-	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(socket), uintptr(p), uintptr(len(to)))
+	errno := s.connects.do(id, func() unix.Errno {
+		_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(socket), uintptr(p), uintptr(len(to)))
+		return errno
+	})
 	unix.Close(socket)
 	if file >= 0 {
 		unix.Close(file)
 	}
-	<-s.connects
 	answer(s.fd, id, errno)
 }
 

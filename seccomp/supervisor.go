@@ -33,7 +33,7 @@ type Supervisor struct {
 	duty     *duty
 	stop     *os.File // readable when Close was called
 	stopper  *os.File
-	connects chan struct{} // a place for each connect that is under way
+	connects *pending
 	work     sync.WaitGroup
 	once     sync.Once
 	mu       sync.Mutex // guards what follows
@@ -44,11 +44,15 @@ type Supervisor struct {
 // NewSupervisor prepares a Supervisor; Serve starts it. The calling process must have every capability in the user namespace
 // that the run's mount and network namespaces belong to.
 func NewSupervisor(c Config) (*Supervisor, error) {
-	s := &Supervisor{config: c, fd: int(c.Listener.Fd()), connects: make(chan struct{}, maxConnects)}
+	s := &Supervisor{config: c, fd: int(c.Listener.Fd())}
 	for _, step := range []func() error{
 		func() (e error) { s.usher, e = newUsher(c.Init); return e },
 		func() (e error) { s.sockets, e = newSockets(c.Init); return e },
 		func() (e error) { s.duty, e = newDuty(); return e },
+		func() (e error) {
+			s.connects, e = newPending(func(id uint64) bool { return valid(s.fd, id) })
+			return e
+		},
 		func() (e error) { s.stop, s.stopper, e = os.Pipe(); return e },
 	} {
 		if err := step(); err != nil {
