@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -122,7 +123,7 @@ func (g *Gateway) judgeQuery(opcode int, q dns.Question) dnsVerdict {
 	case q.Qtype == dns.TypePTR:
 		return g.judgeReverse(q)
 	}
-	name, err := canonicalName(q.Name)
+	name, err := canonicalName(beyondASCII(q.Name))
 	if err != nil {
 		return refuse(err.Error())
 	}
@@ -137,6 +138,28 @@ func (g *Gateway) judgeQuery(opcode int, q dns.Question) dnsVerdict {
 		return g.allowedAnswer(q, name, rule.String(), wildcard)
 	}
 	return g.deniedAnswer(q, name)
+}
+
+// beyondASCII gives the bytes of a name that are not ASCII, which the library writes as \DDD (RFC 1035 section 5.1), as themselves,
+// for the reason to be the true one. Whatever else it writes with a backslash keeps that: no host name has either.
+func beyondASCII(name string) string {
+	var out []byte
+	for i := 0; i < len(name); i++ {
+		if name[i] != '\\' || i+1 == len(name) {
+			out = append(out, name[i])
+			continue
+		}
+		if i+4 <= len(name) {
+			if n, err := strconv.ParseUint(name[i+1:i+4], 10, 8); err == nil && n >= 0x80 {
+				out = append(out, byte(n))
+				i += 3
+				continue
+			}
+		}
+		out = append(out, name[i], name[i+1])
+		i++
+	}
+	return string(out)
 }
 
 // allowedAnswer gives the pool's address of an allowed name.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -170,6 +171,47 @@ func TestDNSAnswers(t *testing.T) {
 	}
 	if n.looked != nil {
 		t.Errorf("the host's resolver was asked for %s", n.looked)
+	}
+}
+
+// TestDNSOddNames: what is wrong with a name is said, and not that its bytes take more room where they are written out.
+func TestDNSOddNames(t *testing.T) {
+	n := newNetwork(t, nil, "*.wild.test", "b.wild.test")
+	p := newPackets(n)
+	const character, ascii, allowed = "has a character that no host name has", "has characters outside ASCII", "is on the allow-list"
+	long := strings.Repeat("x", 63)
+	for _, tt := range []struct {
+		labels []string
+		reason string
+	}{
+		{[]string{"a b"}, character},
+		{[]string{strings.Repeat(" ", 63)}, character},
+		{[]string{strings.Repeat("\x01", 63)}, character},
+		{[]string{long, strings.Repeat("\n", 63), strings.Repeat("\x7f", 63)}, character},
+		{[]string{"a.b"}, character}, // one label, which is not the two of a.b
+		{[]string{"x\\195"}, character},
+		{[]string{"a%b", strings.Repeat("\xff", 63)}, character},
+		{[]string{"caf\xc3\xa9"}, ascii},
+		{[]string{strings.Repeat("\xe9", 63)}, ascii},
+		{[]string{"\xff", "\x00"}, ascii},
+		{[]string{"a"}, allowed},
+		{[]string{long}, allowed},
+		{[]string{"a", "b"}, allowed},
+	} {
+		labels := append(slices.Clone(tt.labels), "wild", "test")
+		var wire []byte
+		for _, label := range labels {
+			wire = append(append(wire, byte(len(label))), label...)
+		}
+		name, _, err := dns.UnpackDomainName(append(wire, 0), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reply := p.ask(t, query(name, dns.TypeA))
+		refused := tt.reason != allowed
+		if e := n.log.last(t); !strings.Contains(e.Reason, tt.reason) || (e.Decision == audit.Deny) != refused || (reply.Rcode == dns.RcodeRefused) != refused {
+			t.Errorf("%q: rcode %d, %s %q; want %q", labels, reply.Rcode, e.Decision, e.Reason, tt.reason)
+		}
 	}
 }
 

@@ -29,9 +29,12 @@ func (e *NameError) Error() string {
 // address to the C library (inet_aton(3): 127.1, 0x7f000001) and to browsers, and is refused.
 func canonicalName(s string) (string, error) {
 	name := strings.TrimSuffix(s, ".")
+	why := badCharacter(name) // what is wrong of itself comes before what is too long
 	switch {
 	case name == "":
 		return "", &NameError{s, "is empty"}
+	case why != "":
+		return "", &NameError{s, why}
 	case len(name) > maxName:
 		return "", &NameError{s, "is longer than 253 characters"}
 	}
@@ -47,7 +50,7 @@ func canonicalName(s string) (string, error) {
 	return strings.ToLower(name), nil
 }
 
-// badLabel says what is wrong with one label of a name, or "".
+// badLabel says what is wrong with the length of one label of a name, or "".
 func badLabel(label string) string {
 	switch {
 	case label == "":
@@ -55,9 +58,14 @@ func badLabel(label string) string {
 	case len(label) > maxLabel:
 		return "has a label longer than 63 characters"
 	}
-	for _, c := range []byte(label) {
+	return ""
+}
+
+// badCharacter says what is wrong with the characters of a name, or "".
+func badCharacter(name string) string {
+	for _, c := range []byte(name) {
 		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_', c == '.':
 		case c >= 0x80:
 			return "has characters outside ASCII: write it as an A-label (xn--...)"
 		default:
