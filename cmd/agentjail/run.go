@@ -57,7 +57,7 @@ func runAction(c *cli.Context) error {
 	if len(command) == 0 || command[0] == "" {
 		return errors.New("which command? agentjail run [flags] [--] COMMAND [ARG...]")
 	}
-	if err := refuseEmpty(c, "profile", "policy", "workdir", "memory", "log"); err != nil {
+	if err := emptyFlag(c); err != nil {
 		return err
 	}
 	host, err := sandbox.Probe(sandbox.Request{Workdir: c.String("workdir")})
@@ -81,17 +81,6 @@ func runAction(c *cli.Context) error {
 		return err
 	}
 	return runPlan(plan, copies, printer{quiet: c.Bool("quiet"), json: c.Bool("json")})
-}
-
-// refuseEmpty refuses a flag that was given no value: that of a variable that is not set would silently be none, and the run
-// would go without the policy, the limit or the log that was asked for.
-func refuseEmpty(c *cli.Context, flags ...string) error {
-	for _, name := range flags {
-		if c.IsSet(name) && c.String(name) == "" {
-			return fmt.Errorf("--%s is empty; give it a value, or leave it out", name)
-		}
-	}
-	return nil
 }
 
 // policyFrom layers the profile, the policy file and the flags.

@@ -184,6 +184,20 @@ func argumentsAround(c *cli.Context) ([]string, error) {
 	return args, errors.Join(errs...)
 }
 
+// emptyFlag refuses the empty text as a flag's value: it comes from a variable that is not set, and must not mean the default.
+func emptyFlag(c *cli.Context) error {
+	for _, f := range c.Command.Flags {
+		text, ok := f.(*cli.StringFlag)
+		if !ok || !c.IsSet(text.Name) || c.String(text.Name) != "" {
+			continue
+		}
+		_, usage, _ := strings.Cut(text.Usage, "`")
+		what, _, _ := strings.Cut(usage, "`") // as the help calls it
+		return fmt.Errorf("--%s is empty: give it a %s, or leave it out", text.Name, what)
+	}
+	return nil
+}
+
 // oneArgument is argumentsAround for a verb that takes one argument at most.
 func oneArgument(c *cli.Context) (string, error) {
 	args, err := argumentsAround(c)
@@ -194,6 +208,9 @@ func oneArgument(c *cli.Context) (string, error) {
 	case 0:
 		return "", nil
 	case 1:
+		if args[0] == "" {
+			return "", errors.New("the name of the run is empty: give the start of its id, or leave it out for the newest (agentjail log --list shows the runs)")
+		}
 		return args[0], nil
 	}
 	return "", fmt.Errorf("%s takes one run at most, not %d arguments", c.Command.Name, len(args))

@@ -32,6 +32,9 @@ func verifyCommand() *cli.Command {
 		Flags: []cli.Flag{&cli.StringFlag{Name: "head", Usage: "the last line must have this `HASH`"}},
 		Action: func(c *cli.Context) error {
 			name, err := oneArgument(c)
+			if err == nil {
+				err = emptyFlag(c)
+			}
 			if err != nil {
 				return cli.Exit(err, exitUnread)
 			}
