@@ -60,6 +60,9 @@ func runAction(c *cli.Context) error {
 	if err := emptyFlag(c); err != nil {
 		return err
 	}
+	if c.Bool("json") && c.Bool("dry-run") {
+		return errors.New("--json prints the summary of a run, and --dry-run runs nothing: the plan is text for people; leave one of the two out")
+	}
 	host, err := sandbox.Probe(sandbox.Request{Workdir: c.String("workdir")})
 	if err != nil {
 		return err
