@@ -66,8 +66,8 @@ func (c *compiler) workdir() error {
 	if err != nil {
 		return requestErrorf("working directory %q: %v", c.host.Workdir, reason(err))
 	}
-	if c.isProject(c.host.Current) {
-		c.places = append(c.places, c.host.Current)
+	if current, _, err := c.canonical(c.host.Current); err == nil && c.isProject(current) {
+		c.places = append(c.places, current)
 	}
 	if link := c.planted(dir); link != "" {
 		return planted("working directory", c.host.Workdir, link, dir)

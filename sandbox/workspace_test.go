@@ -30,6 +30,10 @@ func TestPlantedLinks(t *testing.T) {
 			policy: with(t, reading(t, "/home/ann/data/out"), func(p profiles.Policy) (profiles.Policy, error) { return p.WithWrite("/home/ann/data") }),
 		},
 		{name: "workdir", policy: base(t), host: func(h *Host, _ fakeFiles) { h.Workdir = app + "/to-other" }, refused: true},
+		{
+			name: "workdir by a linked current directory", policy: base(t), refused: true,
+			host: func(h *Host, _ fakeFiles) { h.Workdir, h.Current = "/home/ann/link/to-other", "/home/ann/link" },
+		},
 		{name: "workdir below a home", policy: base(t), host: func(h *Host, _ fakeFiles) { h.Workdir, h.Current = "/home/ann/link", "/home/ann" }},
 		{name: "command", policy: base(t), command: "./tool", refused: true},
 		{name: "command of the system", policy: base(t), command: "./python"},
