@@ -24,5 +24,14 @@ const (
 	fixV1    = "cgroup v1 lets only root set limits: run as root, boot with systemd.unified_cgroup_hierarchy=1, or leave --memory, --pids and --cpus out"
 	fixV2    = "in a container, put the limits on the container (docker run --memory --pids-limit --cpus); elsewhere run from a login session, so that systemd's user manager can make the group (loginctl enable-linger starts one)"
 	fixHand  = "let systemd hand the controllers to users: Delegate=cpu memory pids in /etc/systemd/system/user@.service.d/delegate.conf, then systemctl daemon-reload and log in again"
+	fixRoot  = "journalctl -b _PID=1 says why systemd refuses the scope; leave --memory, --pids and --cpus out, or put the limits on agentjail itself (systemd-run --scope -p MemoryMax=...)"
 	fixQuota = "ask for no more than the group that agentjail was started in has itself: the kernel does not take this value"
 )
+
+// fixScope is what to do about a scope that systemd refuses to a user.
+func fixScope(uid int) string {
+	if uid == 0 {
+		return fixRoot
+	}
+	return fixHand
+}

@@ -45,7 +45,7 @@ func (s *scope) start(pid int, spec Spec) (string, error) {
 	}
 	dir, err := s.manager.startScope(name, pid, properties)
 	if err != nil {
-		return "", &UnavailableError{"systemd: scope " + name, err, fixHand}
+		return "", &UnavailableError{"systemd: scope " + name, err, fixScope(os.Geteuid())}
 	}
 	return dir, nil
 }

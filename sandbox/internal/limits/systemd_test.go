@@ -420,3 +420,9 @@ func TestVerify(t *testing.T) {
 		}
 	}
 }
+
+func TestFixScope(t *testing.T) {
+	if root, user := fixScope(0), fixScope(1000); root == user || !strings.Contains(user, "user@.service") || strings.Contains(root, "user@.service") {
+		t.Errorf("root is told %q, a user %q", root, user)
+	}
+}
