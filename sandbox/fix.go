@@ -17,6 +17,11 @@ func fixFor(layer string, err error) string {
 	if errors.As(err, &known) {
 		return known.Fix()
 	}
+	for errno, fix := range resourceFixes {
+		if errors.Is(err, errno) {
+			return fix
+		}
+	}
 	switch layer {
 	case "user namespace":
 		return userNamespaceFix()
@@ -33,6 +38,13 @@ func fixFor(layer string, err error) string {
 	default:
 		return "agentjail doctor says what this host can do"
 	}
+}
+
+// resourceFixes are for the limits of the process that agentjail was started in (getrlimit(2)), which any layer can meet.
+var resourceFixes = map[unix.Errno]string{
+	unix.EMFILE: "allow more open files: ulimit -n 1024",
+	unix.EAGAIN: "allow more processes: ulimit -u 1024, or a larger limit of the group that agentjail was started in",
+	unix.EFBIG:  "allow larger files: ulimit -f unlimited",
 }
 
 func userNamespaceFix() string {

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestFixForLimits: a limit of the process is the fix, in whatever layer it is met.
+func TestFixForLimits(t *testing.T) {
+	full := fmt.Errorf("start: %w", &os.PathError{Op: "fork/exec", Path: "/proc/self/exe", Err: unix.EMFILE})
+	for _, layer := range []string{"user namespace", "log", "namespaces"} {
+		if fix := fixFor(layer, full); !strings.Contains(fix, "ulimit -n") {
+			t.Errorf("%s: %q", layer, fix)
+		}
+		if fix := fixFor(layer, unix.EPERM); strings.Contains(fix, "ulimit") {
+			t.Errorf("%s without a limit: %q", layer, fix)
+		}
+	}
+}
