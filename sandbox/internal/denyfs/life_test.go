@@ -68,7 +68,7 @@ func TestJailMemoryFlat(t *testing.T) {
 	if after := heap(); after > before+4<<20 {
 		t.Errorf("%d lookups grew the heap from %d to %d KiB", 2*n, before>>10, after>>10)
 	}
-	// On a machine that stands still for laterAfter a directory is reported beside the file below it. None is missing.
+	// On a machine that stands still for several ticks (laterTicks) a directory is reported beside the file below it. None is missing.
 	if got, want := int(j.events.n.Load()), 2*n+n/100; got < want || got > want+want/100 {
 		t.Errorf("%d events, want %d, and at most a hundredth more", got, want)
 	}

@@ -12,9 +12,13 @@ import (
 	"github.com/agentjail/agentjail/internal/audit"
 )
 
-// laterAfter is how long a report waits for the kernel to come back within the same system call. That takes
-// microseconds unless the machine is overloaded; an attempt is then reported twice rather than never.
-const laterAfter = 200 * time.Millisecond
+// A report waits laterTicks times laterTick for the kernel to come back within the same system call. That takes microseconds unless
+// the machine is overloaded; an attempt is then reported twice rather than never. It is ticks that are counted, so that a machine
+// that stands still as a whole, as a suspended virtual one does, is waited for.
+const (
+	laterTick  = 50 * time.Millisecond
+	laterTicks = 4
+)
 
 // maxLater bounds the reports that wait. More are made at once.
 const maxLater = 4096
@@ -37,6 +41,7 @@ type waiting struct {
 	event   audit.Event
 	path    string
 	through bool // the path is a directory: a request for a name in it goes on with the same walk
+	ticks   int  // that it has waited for
 }
 
 func newReporter(c *Config, h *host) *reporter {
@@ -65,7 +70,7 @@ func (r *reporter) verdict(tid uint32, path string, v Verdict) {
 	case Now:
 		r.sink.Emit(r.event(tid, v.Denial))
 	case Later:
-		r.postpone(tid, waiting{r.event(tid, v.Denial), path, v.Answer == AnswerThrough})
+		r.postpone(tid, waiting{event: r.event(tid, v.Denial), path: path, through: v.Answer == AnswerThrough})
 	}
 }
 
@@ -95,7 +100,7 @@ func (r *reporter) postpone(tid uint32, w waiting) {
 	full := len(r.later) >= maxLater
 	if !full {
 		if len(r.later) == 0 {
-			r.timer = time.AfterFunc(laterAfter, r.overdue)
+			r.timer = time.AfterFunc(laterTick, r.tick)
 		}
 		r.later[tid] = w
 	}
@@ -105,19 +110,20 @@ func (r *reporter) postpone(tid uint32, w waiting) {
 	}
 }
 
-// overdue makes the events that waited long enough.
-func (r *reporter) overdue() {
-	now := time.Now()
+// tick makes the events that waited long enough.
+func (r *reporter) tick() {
 	var due []audit.Event
 	r.mu.Lock()
 	for tid, w := range r.later {
-		if now.Sub(w.event.Time) >= laterAfter {
+		if w.ticks++; w.ticks > laterTicks { // the first tick may be a short one
 			due = append(due, w.event)
 			delete(r.later, tid)
+			continue
 		}
+		r.later[tid] = w
 	}
 	if len(r.later) > 0 {
-		r.timer = time.AfterFunc(laterAfter, r.overdue)
+		r.timer = time.AfterFunc(laterTick, r.tick)
 	}
 	r.mu.Unlock()
 	for _, e := range due {
