@@ -162,6 +162,20 @@ func (c Call) xattr() bool {
 	return c.Nr >= 463 && c.Nr <= 466
 }
 
+// starts are the directories that the paths of the call are relative to, for the calls that make names.
+func (c Call) starts() []int {
+	at := func(i int) int { return int(int32(c.Args[i])) }
+	switch c.Nr {
+	case unix.SYS_MKDIRAT, unix.SYS_MKNODAT:
+		return []int{at(0)}
+	case unix.SYS_SYMLINKAT:
+		return []int{at(1)}
+	case unix.SYS_LINKAT:
+		return []int{at(0), at(2)}
+	}
+	return []int{unix.AT_FDCWD}
+}
+
 // openAction reads the flags of open(2).
 func openAction(flags uint64) Action {
 	switch {

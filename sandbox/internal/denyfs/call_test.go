@@ -5,6 +5,7 @@ package denyfs
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -117,6 +118,25 @@ func TestActions(t *testing.T) {
 		}
 		if got := test.c.makesNames(); got != test.makes {
 			t.Errorf("%+v: makes names: %v, want %v", test.c, got, test.makes)
+		}
+	}
+}
+
+func TestStarts(t *testing.T) {
+	here := func(fd int32) uint64 { return uint64(uint32(fd)) }
+	for _, test := range []struct {
+		c    Call
+		want []int
+	}{
+		{call(unix.SYS_MKDIRAT, 3, 4, 5), []int{3}},
+		{call(unix.SYS_MKNODAT, here(unix.AT_FDCWD)), []int{unix.AT_FDCWD}},
+		{call(unix.SYS_SYMLINKAT, 3, 4, 5), []int{4}},
+		{call(unix.SYS_LINKAT, 3, 4, 5, 6), []int{3, 5}},
+		{call(unix.SYS_INOTIFY_ADD_WATCH, 3), []int{unix.AT_FDCWD}},
+		{Call{}, []int{unix.AT_FDCWD}},
+	} {
+		if got := test.c.starts(); !slices.Equal(got, test.want) {
+			t.Errorf("%+v starts at %d, want %d", test.c, got, test.want)
 		}
 	}
 }

@@ -41,6 +41,9 @@
 //   - Connecting to a hidden socket (see Config.Hidden) is refused by the kernel without a question to denyfs, and
 //     so is moving or removing a mount point (EBUSY), linking across mounts (EXDEV) or moving a file onto a
 //     directory (EISDIR).
+//   - Of a mkdir of a directory and a second one, of the same arguments in number, for a name that begins in it by
+//     /proc/self/fd, the second alone is reported. Where it begins there by its directory, both are, and so are the two
+//     directories of a single call that goes the long way round to where it begins.
 //   - An access of a thread whose system call cannot be read has the action "other".
 //   - Locks taken on files of the home hold inside one run only, and the home keeps no extended attributes.
 //   - A private home on a file system that hangs stalls what is looked up in it.

@@ -161,7 +161,7 @@ func (r *raw) found(cancel <-chan struct{}, tid uint32, q Query, l lookedUp, out
 	}
 	v := r.tree.Lookup(q)
 	if !ignored {
-		r.reports.verdict(tid, q.Path, v)
+		r.reports.verdict(tid, q, v)
 	}
 	switch v.Answer {
 	case AnswerReal:

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -66,6 +67,7 @@ type host struct {
 	lstat   func(string) (fs.FileMode, error)
 	caller  func(int) audit.Process
 	callOf  func(int) (Call, bool)
+	dirOf   func(tid, dirfd int) (string, error)
 	stats   slots
 	callers slots
 	calls   slots
@@ -76,6 +78,7 @@ func newHost(c *Config) *host {
 		lstat:   c.HostLstat,
 		caller:  c.Caller,
 		callOf:  c.CallOf,
+		dirOf:   readDir,
 		stats:   make(slots, hostSlots),
 		callers: make(slots, callerSlots),
 		calls:   make(slots, callerSlots),
@@ -163,6 +166,22 @@ func readCall(tid int) (Call, bool) {
 		return Call{}, false
 	}
 	return ParseCall(buf[:n])
+}
+
+// startsAt tells whether a directory of a thread is the one at a path. Its name begins at the root of the thread's mount
+// namespace, which the jail's root may lie below.
+func (h *host) startsAt(tid uint32, dirfd int, path string) bool {
+	name, err := h.dirOf(int(tid), dirfd)
+	return err == nil && strings.HasSuffix(strings.TrimSuffix(name, " (deleted)"), path)
+}
+
+// readDir reads a link of /proc/TID, which asks the file system for nothing.
+func readDir(tid, dirfd int) (string, error) {
+	link := "/proc/" + strconv.Itoa(tid) + "/cwd"
+	if dirfd != unix.AT_FDCWD {
+		link = "/proc/" + strconv.Itoa(tid) + "/fd/" + strconv.Itoa(dirfd)
+	}
+	return os.Readlink(link)
 }
 
 // ThreadOf returns a function for Config.Ignore that knows the threads of one process.

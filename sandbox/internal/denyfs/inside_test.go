@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -207,10 +209,51 @@ func look(o op) (d done, err error) {
 		// One system call after the other, in one thread and without a pause.
 		err = unix.Mkdir(o.Path, 0o700)
 		_ = unix.Mkdir(o.Path2, 0o700)
+	case "within":
+		err = within(o)
 	default:
 		return file(o)
 	}
 	return d, err
+}
+
+// within makes a call at a directory and then one, of Data, for a name in it that begins at the directory itself: the file
+// system is asked for no more than by one call for that name. Where both are mkdirat, their arguments are the same numbers.
+func within(o op) error {
+	dir, err := unix.Open(o.Path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	var name [unix.PathMax]byte
+	mkdirat := func(path string) error {
+		copy(name[:], path+"\x00")
+		_, _, errno := unix.Syscall(unix.SYS_MKDIRAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])), 0o700)
+		if errno != 0 {
+			return errno
+		}
+		return nil
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	first, second, _ := strings.Cut(o.Data, " ")
+	switch first {
+	case "mkdir":
+		err = unix.Mkdir(o.Path, 0o700)
+	case "mkdirat":
+		err = mkdirat(o.Path)
+	case "symlink":
+		err = unix.Symlink("x", o.Path)
+	case "watch":
+		_, err = look(op{Do: "watch", Path: o.Path})
+	}
+	switch second {
+	case "open":
+		_, _ = unix.Openat(dir, o.Path2, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	case "mkdirat":
+		_ = mkdirat(o.Path2)
+	}
+	return err
 }
 
 func socket(o op) error {

@@ -142,6 +142,31 @@ func TestJailCreate(t *testing.T) {
 	}
 }
 
+// A call at a directory, and one for a name in it that begins there: both are reported, whatever the second one finds.
+func TestJailWithin(t *testing.T) {
+	j, h := granted(t)
+	dir := h + "/etc/deep/er"
+	within := func(calls, name string) op { return op{Do: "within", Path: dir, Path2: name, Data: calls} }
+	open, missing := "file open-read "+dir+"/file ENOENT", "missing"
+	for first, event := range map[string]string{"mkdir": "file mkdir " + dir + " EEXIST", "symlink": "file symlink " + dir + " EEXIST", "watch": "file watch " + dir} {
+		errno := unix.EEXIST
+		if first == "watch" {
+			errno = 0
+		}
+		j.expect(within(first+" open", "file"), errno, event, open)
+		j.expect(within(first+" open", missing), errno, event)
+		j.expect(within(first+" open", "."), errno, event, "file list "+dir+" EACCES")
+	}
+	mkdir := "file mkdir " + dir + " EEXIST"
+	j.expect(within("mkdirat mkdirat", missing), unix.EEXIST, mkdir, "file mkdir "+dir+"/missing EACCES")
+	// The twins: one call for the name, wherever it begins.
+	j.expect(op{Do: "mkdir", Path: dir + "/missing"}, unix.EACCES, "file mkdir "+dir+"/missing EACCES")
+	j.expect(op{Do: "symlink", Path: "x", Path2: dir + "/missing"}, unix.EACCES, "file symlink "+dir+"/missing EACCES")
+	j.expect(op{Do: "watch", Path: dir + "/file"}, unix.ENOENT, "file watch "+dir+"/file ENOENT")
+	j.expect(within(" mkdirat", missing), 0, "file mkdir "+dir+"/missing EACCES")
+	j.expect(within(" mkdirat", "missing/.."), 0)
+}
+
 func TestJailHidden(t *testing.T) {
 	h := tree(t, "work/file", "work/.env", "work/secrets/key", "work/secrets/more/")
 	env, secrets := h+"/work/.env", h+"/work/secrets"

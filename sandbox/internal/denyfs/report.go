@@ -4,6 +4,7 @@ package denyfs
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,8 +41,9 @@ type reporter struct {
 type waiting struct {
 	event   audit.Event
 	path    string
-	through bool // the path is a directory: a request for a name in it goes on with the same walk
-	ticks   int  // that it has waited for
+	through bool // the path is a directory: a request for a name in it goes on with the same walk, if it is of the same call
+	call    Call
+	ticks   int // that it has waited for
 }
 
 func newReporter(c *Config, h *host) *reporter {
@@ -64,35 +66,53 @@ func newReporter(c *Config, h *host) *reporter {
 func (r *reporter) ignored(tid uint32) bool { return tid != 0 && r.ignore(int(tid)) }
 
 // verdict reports what a lookup decided.
-func (r *reporter) verdict(tid uint32, path string, v Verdict) {
-	r.settle(tid, path, false)
+func (r *reporter) verdict(tid uint32, q Query, v Verdict) {
+	r.settle(tid, q.Path, q.Call, false)
 	switch v.When {
 	case Now:
 		r.sink.Emit(r.event(tid, v.Denial))
 	case Later:
-		r.postpone(tid, waiting{event: r.event(tid, v.Denial), path: path, through: v.Answer == AnswerThrough})
+		r.postpone(tid, waiting{event: r.event(tid, v.Denial), path: q.Path, through: v.Answer == AnswerThrough, call: q.Call})
 	}
 }
 
 // denied reports a request that made, changed, opened or listed something, in place of the lookup that led to it.
 func (r *reporter) denied(tid uint32, d Denial) {
-	r.settle(tid, d.Path, true)
+	r.settle(tid, d.Path, Call{}, true)
 	if !r.ignored(tid) {
 		r.sink.Emit(r.event(tid, d))
 	}
 }
 
 // settle ends the wait of what a thread's last lookup left: the event is dropped if the request at path is part of
-// the same call, and made otherwise. same says that a request for the very path is.
-func (r *reporter) settle(tid uint32, path string, same bool) {
+// the same call, and made otherwise. same says that a request for the very path is. The call may be unknown.
+func (r *reporter) settle(tid uint32, path string, call Call, same bool) {
 	r.mu.Lock()
 	w, ok := r.later[tid]
 	delete(r.later, tid)
 	r.mu.Unlock()
-	if !ok || same && w.path == path || w.through && below(path, w.path) {
+	switch {
+	case !ok:
+		return
+	case w.through && (below(path, w.path) || same && w.path == path):
+		if r.goesOn(tid, w, call) {
+			return
+		}
+	case same && w.path == path: // a name that was missing a moment ago: another call would have looked it up first
 		return
 	}
 	r.sink.Emit(w.event)
+}
+
+// goesOn tells whether a thread is in the call that looked a directory up. The next call asks for no more than a name in it
+// where it begins at that very directory, which the thread has open. A thread's calls have no number of their own: two with
+// the same arguments are told apart by where they begin alone, and that is also where one call is reported twice rather
+// than two once.
+func (r *reporter) goesOn(tid uint32, w waiting, call Call) bool {
+	if !call.Known {
+		call = r.host.call(tid)
+	}
+	return call == w.call && !slices.ContainsFunc(call.starts(), func(dirfd int) bool { return r.host.startsAt(tid, dirfd, w.path) })
 }
 
 func (r *reporter) postpone(tid uint32, w waiting) {

@@ -32,8 +32,20 @@ func later(path string, a Action, through bool) Verdict {
 
 func TestReportOnce(t *testing.T) {
 	const a, b = uint32(10), uint32(11)
-	lookup := func(tid uint32, path string, v Verdict) func(*reporter) {
-		return func(r *reporter) { r.verdict(tid, path, v) }
+	mkdir := call(unix.SYS_MKDIRAT, 3, 4)
+	by := func(c Call, tid uint32, path string, v Verdict) func(*reporter) {
+		return func(r *reporter) { r.verdict(tid, Query{Path: path, Call: c}, v) }
+	}
+	lookup := func(tid uint32, path string, v Verdict) func(*reporter) { return by(mkdir, tid, path, v) }
+	begins := func(dirfd int, at string) func(*reporter) { // the thread's calls from here on
+		return func(r *reporter) {
+			r.host.dirOf = func(_, fd int) (string, error) {
+				if fd != dirfd {
+					return "/elsewhere", nil
+				}
+				return at, nil
+			}
+		}
 	}
 	denied := func(tid uint32, path string, act Action) func(*reporter) {
 		return func(r *reporter) { r.denied(tid, Denial{Action: act, Path: path, Errno: unix.EACCES, Rule: "x"}) }
@@ -66,12 +78,34 @@ func TestReportOnce(t *testing.T) {
 		{"the walk ends", []func(*reporter){
 			lookup(a, "/d", later("/d", ActionMkdir, true)), lookup(a, "/d", later("/d", ActionMkdir, true)), lookup(a, "/d/e", quiet),
 		}, []string{"file mkdir /d ENOENT"}},
+		{"another call begins there", []func(*reporter){
+			lookup(a, "/d", later("/d", ActionMkdir, true)), by(call(unix.SYS_OPENAT, 3, 4), a, "/d/e", quiet),
+		}, []string{"file mkdir /d ENOENT"}},
+		{"another call of the same kind begins there", []func(*reporter){
+			lookup(a, "/d", later("/d", ActionMkdir, true)), by(call(unix.SYS_MKDIRAT, 3, 5), a, "/d/e", quiet),
+		}, []string{"file mkdir /d ENOENT"}},
+		{"a call with the same arguments begins there", []func(*reporter){
+			begins(3, "/jail/d"), lookup(a, "/d", later("/d", ActionMkdir, true)), lookup(a, "/d/e", quiet),
+		}, []string{"file mkdir /d ENOENT"}},
+		{"a call with the same arguments begins there, and it is forgotten", []func(*reporter){
+			begins(3, "/jail/d (deleted)"), lookup(a, "/d", later("/d", ActionMkdir, true)), lookup(a, "/d/e", quiet),
+		}, []string{"file mkdir /d ENOENT"}},
+		{"the walk begins elsewhere", []func(*reporter){
+			begins(5, "/d"), lookup(a, "/d", later("/d", ActionMkdir, true)), lookup(a, "/d/e", quiet),
+		}, nil},
+		{"the walk goes on to what needs no look at the call", []func(*reporter){
+			lookup(a, "/d", later("/d", ActionMkdir, true)), by(Call{}, a, "/d/e", quiet),
+		}, nil},
+		{"the directory itself is listed by another call", []func(*reporter){
+			by(call(unix.SYS_INOTIFY_ADD_WATCH), a, "/d", later("/d", ActionWatch, true)), denied(a, "/d", ActionList),
+		}, []string{"file watch /d ENOENT", "file list /d EACCES"}},
 		{"a file is not walked through", []func(*reporter){
 			lookup(a, "/d", later("/d", ActionOpenWrite, false)), lookup(a, "/d/e", quiet),
 		}, []string{"file open-write /d ENOENT"}},
 	}
 	for _, test := range tests {
-		r, sink := reporterFor(Config{})
+		r, sink := reporterFor(Config{CallOf: func(int) (Call, bool) { return mkdir, true }})
+		begins(0, "")(r)
 		for _, step := range test.steps {
 			step(r)
 		}
@@ -90,7 +124,7 @@ func TestReportOnce(t *testing.T) {
 func TestReportOverdue(t *testing.T) {
 	r, sink := reporterFor(Config{})
 	for i := range uint32(3) {
-		r.verdict(i+1, "/f", later("/f", ActionOpenWrite, false))
+		r.verdict(i+1, Query{Path: "/f"}, later("/f", ActionOpenWrite, false))
 	}
 	for deadline := time.Now().Add(time.Minute); sink.n.Load() < 3; {
 		if time.Now().After(deadline) {
@@ -105,7 +139,7 @@ func TestReportBounded(t *testing.T) {
 	sink.off.Store(true)
 	const n = maxLater + 100
 	for i := range uint32(n) {
-		r.verdict(i+1, "/f", later("/f", ActionOpenWrite, false))
+		r.verdict(i+1, Query{Path: "/f"}, later("/f", ActionOpenWrite, false))
 	}
 	r.mu.Lock()
 	waiting := len(r.later)
