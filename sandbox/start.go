@@ -80,15 +80,16 @@ func (s *supervisor) startJail() error {
 	if err := jail.Start(s.process); err != nil {
 		return setupError("namespaces", err)
 	}
-	if err := s.place(); err != nil {
-		return err
+	if err := jail.Exec(); err != nil {
+		return setupError("namespaces", err)
 	}
 	trace("supervisor: namespaces")
-	return setupErrorOrNil("namespaces", jail.Exec())
+	return s.place()
 }
 
 // place has the launcher put the run's first process, and so all that it starts, into the run's cgroup, and shows it there: the
-// tree is finished by then, but where systemd makes the cgroup there is none without a process.
+// tree is finished by then, but where systemd makes the cgroup there is none without a process. The stage has its threads by
+// then: without room for them it would end with a dump of the Go runtime.
 func (s *supervisor) place() error {
 	if s.order.Group.Name == "" {
 		return nil
@@ -96,6 +97,12 @@ func (s *supervisor) place() error {
 	pid, err := s.process.Pid()
 	if err != nil {
 		return setupError("limits", err)
+	}
+	if err := s.stage.Awake(); err != nil {
+		return setupError("stage", err)
+	}
+	if err := enoughPids(s.order.Plan.Limits.Pids, pid); err != nil {
+		return err
 	}
 	if err := s.conn.Send(msgPlace, pid); err != nil {
 		return err
@@ -112,6 +119,25 @@ func (s *supervisor) place() error {
 		entries = append(entries, rootfs.Entry{Kind: rootfs.Bind, Source: v.Source, Target: v.Target, Dir: true})
 	}
 	return setupErrorOrNil("mounts", rootfs.BindInto(pid, entries))
+}
+
+// enoughPids refuses a limit that leaves no room for the command beside pid 1, whose threads count, too. The Go runtime has one
+// more of them in some runs than in others, and a command mostly starts others: the fix names a number that is enough always.
+func enoughPids(limit int64, pid int) error {
+	if limit == 0 {
+		return nil
+	}
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return setupError("limits", err)
+	}
+	if own := int64(len(threads)); limit <= own {
+		return &SetupError{
+			Layer: "limits", Fix: fmt.Sprintf("--pids %d leaves room for one and what it starts", 2*own),
+			Err: fmt.Errorf("%d processes and threads are too few to start a command: %d are the run's own", limit, own),
+		}
+	}
+	return nil
 }
 
 // prepare tells the stage what to run, and gets the listener of its filter.

@@ -146,6 +146,11 @@ func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) 
 		rules = append(rules, rule)
 	}
 	limits := profiles.Limits{Pids: c.Int64("pids"), CPUs: c.Float64("cpus"), TTL: c.Duration("ttl")}
+	for name, zero := range map[string]bool{"pids": limits.Pids == 0, "cpus": limits.CPUs == 0, "ttl": limits.TTL == 0} {
+		if zero && c.IsSet(name) {
+			return policy, fmt.Errorf("--%s 0 would stop everything: leave it out for no limit", name)
+		}
+	}
 	if text := c.String("memory"); text != "" {
 		size, err := profiles.ParseSize(text)
 		if err != nil {

@@ -4,6 +4,7 @@
 // supervisor holds.
 //
 //	p, err := stage.NewParent(conn)        // supervisor: its end of the socket that the stage inherits as file 3
+//	err = p.Awake()                        // it is there: the time to put it into a cgroup
 //	ready, err := p.Prepare(spec)          // identity, capabilities, Landlock and the filter are on; nothing has run yet
 //	...                                    // compare the posture of ready.HostPID from outside, serve ready.Listener
 //	err = p.Go()                           // execve

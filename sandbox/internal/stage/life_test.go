@@ -4,6 +4,8 @@ package stage
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +29,42 @@ func TestOrphansReaped(t *testing.T) {
 			t.Fatalf("children of the stage: %v", list)
 		}
 	}
+}
+
+// TestThreadsAreThereWhenAwake: a stage never makes another thread, for which there may be no room when the command runs.
+func TestThreadsAreThereWhenAwake(t *testing.T) {
+	output, expect := lines(t)
+	j := start(t, func(cmd *exec.Cmd) {
+		output(cmd)
+		cmd.Env = append(cmd.Env, "GOMAXPROCS=1", "GOGC=off") // as the supervisor does
+	})
+	if err := j.Awake(); err != nil {
+		t.Fatal(err)
+	}
+	threads := func() int { return len(taskIDs(t, j.cmd.Process.Pid)) }
+	before := threads()
+	j.ready(t, shellSpec(`trap : USR1; echo listens; for i in $(seq 100); do (:) & done; while :; do wait; sleep 0.01; done`))
+	j.goOn(t)
+	expect("listens")
+	t.Logf("%d threads", before)
+	for range 200 {
+		if err := j.Signal(unix.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+		if now := threads(); now != before {
+			t.Fatalf("%d threads, and %d when it was awake", now, before)
+		}
+	}
+}
+
+func taskIDs(t *testing.T, pid int) []os.DirEntry {
+	t.Helper()
+	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }
 
 // TestSurvivorsKilled: what the command leaves behind ends with it. The test's copy of the output would never reach its

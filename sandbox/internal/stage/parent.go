@@ -19,13 +19,14 @@ import (
 // itself waits for nothing on the way but the file system.
 const patience = 30 * time.Second
 
-// Parent is the supervisor's half of the conversation. Prepare, Go, Next and Wait are called in that order by one
+// Parent is the supervisor's half of the conversation. Awake, Prepare, Go, Next and Wait are called in that order by one
 // goroutine; Signal and Close at any time by any.
 type Parent struct {
 	conn     *net.UnixConn
 	handOver *net.UnixConn
 	command  string
 	dir      string
+	awake    bool
 	writing  sync.Mutex
 }
 
@@ -62,6 +63,21 @@ func fileConn(f *os.File) (*net.UnixConn, error) {
 	return u, nil
 }
 
+// Awake waits until the stage is there, with all the threads that it will ever have, 30 seconds at most. Nothing of the command
+// exists before Prepare, which waits for it, too. The error is an *Error.
+func (p *Parent) Awake() error {
+	if p.awake {
+		return nil
+	}
+	p.conn.SetDeadline(time.Now().Add(patience))
+	m, err := p.receive()
+	if err == nil && m.kind != kindAwake {
+		err = &Error{Step: StepAnswer, Detail: "a message out of turn"}
+	}
+	p.awake = err == nil
+	return err
+}
+
 // Prepare sends the Spec and waits until the command's process is ready to execute it, 30 seconds at most. Every error
 // is an *Error, and means that nothing was and nothing will be executed: the caller closes the Parent.
 func (p *Parent) Prepare(spec Spec) (Ready, error) {
@@ -69,6 +85,9 @@ func (p *Parent) Prepare(spec Spec) (Ready, error) {
 		return Ready{}, err
 	}
 	p.command, p.dir = spec.Argv[0], spec.Dir
+	if err := p.Awake(); err != nil {
+		return Ready{}, err
+	}
 	deadline := time.Now().Add(patience)
 	p.conn.SetDeadline(deadline)
 	if err := p.send(&spec); err != nil {

@@ -17,7 +17,8 @@ import (
 // of file says that execve(2) succeeded, and the command never holds it.
 //
 //	supervisor (Parent)                  stage (pid 1)                   the command's process
-//	     |                                    |
+//	     |<-- awake | failed -----------------| all its threads are there
+//	     | put it into the cgroup             |
 //	     |-- spec + end of the hand-over ---->|
 //	     |                                    | session, Landlock ruleset
 //	     |                                    |-- clone(NEWUSER|NEWCGROUP) ----->|
@@ -49,6 +50,7 @@ const (
 	kindStopped
 	kindContinued
 	kindExited
+	kindAwake
 )
 
 const (
@@ -124,7 +126,7 @@ func decodeMessage(data []byte) (message, error) {
 	case kindExited:
 		m.code, m.signal = int(d.u32()), syscall.Signal(d.u32())
 		ok = m.code <= 255 && (m.signal == 0 || validSignal(m.signal) && m.code == 0)
-	case kindContinued:
+	case kindContinued, kindAwake:
 	default:
 		ok = false
 	}

@@ -5,6 +5,7 @@ package stage
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"reflect"
 	"strings"
@@ -45,6 +46,7 @@ func TestMessages(t *testing.T) {
 		{kind: kindExited, code: 255},
 		{kind: kindExited, signal: unix.SIGKILL},
 		{kind: kindSignal, signal: 64},
+		{kind: kindAwake},
 	} {
 		data, err := readFrame(bytes.NewReader(m.encode()), maxToParent)
 		if err != nil {
@@ -70,6 +72,7 @@ func TestMessagesRefused(t *testing.T) {
 		"long":             {byte(kindContinued), 0},
 		"signal 0":         {byte(kindStopped), 0, 0, 0, 0},
 		"signal 65":        {byte(kindStopped), 0, 0, 0, 65},
+		"awake with more":  {byte(kindAwake), 0},
 		"code 256":         {byte(kindExited), 0, 0, 1, 0, 0, 0, 0, 0},
 		"code and signal":  {byte(kindExited), 0, 0, 0, 1, 0, 0, 0, 9},
 		"pid 1":            {byte(kindStarted), 0, 0, 0, 1, 0, 0, 0, 1},
@@ -124,6 +127,7 @@ func play(part func()) (wait func()) {
 // takeSpec plays the stage's part of the beginning, and gives the hand-over.
 func takeSpec(t testing.TB, stage *os.File) *os.File {
 	t.Helper()
+	stage.Write(message{kind: kindAwake}.encode())
 	data, fd, err := socket(stage.Fd()).first()
 	if err != nil || kind(data[0]) != kindSpec {
 		t.Errorf("no spec: %v", err)
@@ -146,6 +150,7 @@ func TestParentAgainstNonsense(t *testing.T) {
 	for name, c := range map[string]struct{ stream, report []byte }{
 		"nothing":                {nil, nil},
 		"out of turn":            {message{kind: kindContinued}.encode(), nil},
+		"awake again":            {message{kind: kindAwake}.encode(), nil},
 		"a message for a stage":  {message{kind: kindSignal, signal: 1}.encode(), nil},
 		"half a message":         {started[:5], nil},
 		"no report":              {started, nil},
@@ -167,6 +172,26 @@ func TestParentAgainstNonsense(t *testing.T) {
 		_, err := p.Prepare(shellSpec("exit 0"))
 		expectAnswer(t, name, err)
 		wait()
+	}
+}
+
+// TestParentGivesNothingToAStageThatIsNotAwake: no Spec is sent before.
+func TestParentGivesNothingToAStageThatIsNotAwake(t *testing.T) {
+	for name, stream := range map[string][]byte{
+		"nothing":      nil,
+		"out of turn":  message{kind: kindStarted, pid: 2, abi: 1}.encode(),
+		"half a word":  message{kind: kindAwake}.encode()[:4],
+		"no such word": {0, 0, 0, 1, 99},
+	} {
+		p, stage := hostile(t)
+		stage.Write(stream)
+		unix.Shutdown(int(stage.Fd()), unix.SHUT_WR)
+		_, err := p.Prepare(shellSpec("exit 0"))
+		expectAnswer(t, name, err)
+		p.Close()
+		if b, _ := io.ReadAll(stage); len(b) > 0 {
+			t.Errorf("%s: the stage was given %d bytes", name, len(b))
+		}
 	}
 }
 

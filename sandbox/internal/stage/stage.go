@@ -60,6 +60,8 @@ func (s *stage) start() *Error {
 	if failed := confine(); failed != nil {
 		return failed
 	}
+	makeThreads()
+	s.socket.send(message{kind: kindAwake})
 	spec, handOver, failed := s.receive()
 	if failed != nil {
 		return failed
@@ -140,6 +142,24 @@ func closeInherited() *Error {
 		}
 	}
 	return nil
+}
+
+// makeThreads has the Go runtime make the threads that it will ever need here. Later the command may have used up what the run's
+// cgroup allows, and a runtime that cannot make one ends the process, and so the run. GOMAXPROCS is 1: this thread waits in
+// reap, one in obey, and one runs what is left. As many are there once a goroutine with a thread of its own and this one have
+// waited for each other, since a third thread hands over between the two.
+func makeThreads() {
+	there, enough, gone := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		there <- struct{}{}
+		<-enough
+		runtime.UnlockOSThread()
+		close(gone)
+	}()
+	<-there
+	close(enough)
+	<-gone
 }
 
 func openFiles() (names []string, err error) {
