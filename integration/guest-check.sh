@@ -162,7 +162,7 @@ root_inside() {
     for f in cgroup.procs pids.max memory.max cgroup.subtree_control; do
       (echo 1 >/sys/fs/cgroup/$f) 2>/dev/null && echo "wrote $f"
     done
-    awk "/cgroup/ { print \$2, substr(\$4, 1, 3), \$3 }" /proc/self/mounts
+    awk "\$3 ~ /cgroup/ { print \$2, substr(\$4, 1, 3), \$3 }" /proc/self/mounts
     unshare --cgroup true 2>/dev/null && echo "made a namespace"
     cat /sys/fs/cgroup/pids.max'
   same "$out" "$(printf '/\n/sys/fs/cgroup ro, cgroup2\n60')"
