@@ -28,7 +28,6 @@ func (p *Plan) describe() error {
 		"files: that a directory of a guessed name exists can be told from inside",
 		"files: looks for paths that exist neither here nor on the host are not reported, and for a second after such a look those for the same path are not, whatever the host makes there",
 		"files: a write whose path another thread changes while it is decided is refused by the mounts or by Landlock, and not reported",
-		"files: a change of a read-only place by a symbolic link of the command's own into /proc/self is refused by the mounts, and not reported",
 		"files: a rename from one mount to another is refused (EXDEV), after which callers copy, and not reported",
 		"files: of a process that may not be read by its owner, such as a program with mode 0111, the operation is not known: the action is other",
 		"syscalls: clone3 is answered ENOSYS, after which callers use clone; one that asks for no namespace is not reported",

@@ -4,6 +4,7 @@ package seccomp
 
 import (
 	"strconv"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -92,11 +93,19 @@ func domain(socket int) int {
 // judge opens the socket file that a path names for the caller. One that no socket of the run is bound to is the host's: it
 // is refused, although the mount shows it, and recorded.
 func (w *worker) judge(n *notification, path string) (int, error) {
-	file, err := w.usher.open(n.PID, unix.AT_FDCWD, path, true)
+	at, rest, err := w.usher.place(n.PID, unix.AT_FDCWD, path, true)
 	if err != nil {
-		if err == unix.ENOENT && path[0] == '/' && w.usher.onHost(path) {
-			w.refuse(n, path, "ENOENT")
+		return -1, err
+	}
+	defer w.usher.leave(at)
+	file, err := openAt(at, rest, true)
+	if err == unix.ENOENT {
+		// By the name that it has from the root of the run, however the caller spelled it.
+		if named := strings.TrimRight(w.describeFile(at), "/") + "/" + rest; w.usher.onHost(named) {
+			w.refuse(n, named, "ENOENT")
 		}
+	}
+	if err != nil {
 		return -1, err
 	}
 	var st unix.Stat_t

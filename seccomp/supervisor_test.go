@@ -130,7 +130,7 @@ func newJail(t *testing.T) *jail {
 	cmd.Env = append(os.Environ(), victimEnv+"="+j.dir)
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET, Pdeathsig: unix.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID, Pdeathsig: unix.SIGKILL}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -225,6 +225,9 @@ func victim(dir string) {
 	if err := unix.Mount("none", filepath.Join(dir, "hosts"), "tmpfs", 0, ""); err != nil {
 		fail("tmpfs", err)
 	}
+	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+		fail("proc", err)
+	}
 	if err := os.Chdir(dir); err != nil {
 		fail("chdir", err)
 	}
@@ -298,10 +301,14 @@ func (s step) run() error {
 	case "slow":
 		_, err := syscall.ForkExec("/proc/self/exe", slowArgv, &syscall.ProcAttr{Env: []string{slowEnv + "=1"}})
 		return err
+	case "chdir":
+		return unix.Chdir(s.A)
 	case "unlink":
 		return unix.Unlink(s.A)
 	case "mkdir":
 		return unix.Mkdir(s.A, 0o755)
+	case "rmdir":
+		return unix.Rmdir(s.A)
 	case "rename":
 		return unix.Rename(s.A, s.B)
 	case "link":
@@ -337,7 +344,7 @@ func (s step) run() error {
 		if err := unix.Bind(fd, &unix.SockaddrUnix{Name: s.A}); err != nil {
 			return err
 		}
-		return unix.Listen(fd, 5)
+		return unix.Listen(fd, 100)
 	case "connect":
 		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 		if err != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -68,58 +67,54 @@ func (u *usher) enter() error {
 	return nil
 }
 
-// place is where a path starts, and the rest of it: a directory or file of the caller, by its link in /proc, or the root for
-// absolute paths. The caller's own entry of /proc has a name that means the reader's (proc(5)): it is named by its number.
-func (u *usher) place(tid uint32, dirfd int32, path string) (at int, rest string, err error) {
+// place is where a path of the caller leads: the directory that holds its last name, and that name, with the slashes that
+// follow it; the file itself for an empty path. Where a name on the way is missing, it is the last directory and what is left.
+// With follow the last name is no symbolic link.
+func (u *usher) place(tid uint32, dirfd int32, path string, follow bool) (at int, rest string, err error) {
+	from, err := u.start(tid, dirfd, path)
+	name := strings.TrimRight(path, "/")
+	if err != nil || name == "" {
+		return from, path, err
+	}
+	defer u.leave(from)
+	slashes := path[len(name):]
+	// The kernel finds most by itself. What it does not find for this thread may be there for the caller.
+	dir, name, err := openParent(from, path)
+	switch {
+	case err == nil && ((follow || slashes != "") && isLink(dir, name)):
+		unix.Close(dir)
+	case err == nil:
+		return dir, name + slashes, nil
+	case err != unix.ENOENT:
+		return -1, "", err
+	}
+	return u.walk(tid, from, path, follow)
+}
+
+// start is the directory or file of the caller, by its link in /proc, that a path is relative to.
+func (u *usher) start(tid uint32, dirfd int32, path string) (int, error) {
 	link := strconv.Itoa(int(tid))
 	switch {
 	case path != "" && path[0] == '/':
-		if rest, ok := ownEntry(path); ok {
-			return int(u.proc.Fd()), link + rest, nil
-		}
-		return unix.AT_FDCWD, path, nil
+		return unix.AT_FDCWD, nil
 	case dirfd == unix.AT_FDCWD:
 		link += "/cwd"
 	default:
 		link += "/fd/" + strconv.Itoa(int(dirfd))
 	}
-	at, err = unix.Openat(int(u.proc.Fd()), link, unix.O_PATH|unix.O_CLOEXEC, 0)
-	return at, path, err
+	return unix.Openat(int(u.proc.Fd()), link, unix.O_PATH|unix.O_CLOEXEC, 0)
 }
 
 // leave closes what place opened.
 func (u *usher) leave(at int) {
-	if at != unix.AT_FDCWD && at != int(u.proc.Fd()) {
+	if at != unix.AT_FDCWD {
 		unix.Close(at)
 	}
 }
 
-// ownEntries are the names of the caller's own entry of /proc, and of files in it.
-var ownEntries = []struct{ name, rest string }{
-	{"/proc/self", ""}, {"/proc/thread-self", ""}, {"/dev/fd", "/fd"},
-	{"/dev/stdin", "/fd/0"}, {"/dev/stdout", "/fd/1"}, {"/dev/stderr", "/fd/2"},
-}
-
-// ownEntry returns what follows the caller's own entry of /proc in an absolute path. There must be no way up in it: the number
-// is looked up in the host's /proc.
-func ownEntry(path string) (rest string, ok bool) {
-	words := strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
-	if slices.Contains(words, "..") {
-		return "", false
-	}
-	words = slices.DeleteFunc(words, func(w string) bool { return w == "." })
-	plain := "/" + strings.Join(words, "/")
-	for _, e := range ownEntries {
-		if rest, ok := strings.CutPrefix(plain, e.name); ok && (rest == "" || rest[0] == '/') {
-			return e.rest + rest, true
-		}
-	}
-	return "", false
-}
-
 // open resolves a path of the caller, and returns an O_PATH file.
 func (u *usher) open(tid uint32, dirfd int32, path string, follow bool) (int, error) {
-	at, rest, err := u.place(tid, dirfd, path)
+	at, rest, err := u.place(tid, dirfd, path, follow)
 	if err != nil || rest == "" {
 		return at, err
 	}
@@ -146,7 +141,7 @@ func (u *usher) statusNumber(tid uint32, field string) (int, error) {
 		return 0, err
 	}
 	defer unix.Close(fd)
-	var buf [2048]byte
+	var buf [8192]byte // the groups of the caller come first, one number each
 	n, err := unix.Read(fd, buf[:])
 	if err != nil {
 		return 0, err

@@ -96,7 +96,7 @@ func readOnly(target string) refusal {
 
 // refuses decides an intent. An open of what is missing turns out to be a create.
 func (w *worker) refuses(tid uint32, in *intent) (none refusal) {
-	at, rest, err := w.usher.place(tid, in.dirfd, in.path)
+	at, rest, err := w.usher.place(tid, in.dirfd, in.path, in.follow)
 	if err != nil {
 		return none
 	}
@@ -130,9 +130,6 @@ func (w *worker) refuses(tid uint32, in *intent) (none refusal) {
 		in.action = "create"
 	}
 	parent, name, err := openParent(at, rest)
-	if err == nil && in.opens {
-		parent, name, err = throughLinks(parent, name)
-	}
 	if err != nil {
 		return none
 	}
@@ -158,28 +155,6 @@ func (w *worker) given(file int) bool {
 			st.Ino == theirs.Ino
 	})
 }
-
-// throughLinks follows a name for as long as it is a symbolic link, to the name that open(2) would make (path_resolution(7)). It
-// closes the directory that it leaves.
-func throughLinks(parent int, name string) (int, string, error) {
-	for range maxLinks {
-		target, err := readlinkat(parent, name)
-		if err != nil {
-			return parent, name, nil
-		}
-		next, last, err := openParent(parent, target)
-		unix.Close(parent)
-		if err != nil {
-			return -1, "", err
-		}
-		parent, name = next, last
-	}
-	unix.Close(parent)
-	return -1, "", unix.ELOOP
-}
-
-// maxLinks is how many symbolic links the kernel follows for one path (MAXSYMLINKS, include/linux/namei.h).
-const maxLinks = 40
 
 // openParent opens the directory that holds the last name of a path.
 func openParent(at int, of string) (parent int, name string, err error) {
