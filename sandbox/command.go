@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -28,10 +29,12 @@ func (c *compiler) program(path string, depth int) error {
 		return nil
 	}
 	if c.covering(target) == nil {
-		if link := c.planted(target); link != "" && depth == 0 {
-			return planted("command", path, link, target)
-		} else if link != "" && !c.onPath(target) {
-			return nil
+		if link := c.planted(target); link != "" && !c.onPath(target) {
+			if depth > 0 {
+				return nil
+			}
+			return requestErrorf("command %q: it leads through %q, a symbolic link where the command may write, to %q; if you mean that: --ro %s",
+				path, link, target, strconv.Quote(target))
 		}
 		source, dir := target, false
 		if root := packageRoot(target); root != "" {

@@ -20,7 +20,7 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 	}
 	c := &compiler{policy: policy, host: host, symlinks: map[string]string{}}
 	steps := []func() error{
-		c.workdir, c.privateHome, c.system, c.userGrants, c.worktree,
+		c.findPlaces, c.workdir, c.privateHome, c.system, c.userGrants, c.worktree,
 		func() error { return c.commandFiles(command) }, c.mountHome, c.hides, c.ownFiles, c.pins,
 	}
 	for _, step := range steps {
@@ -30,7 +30,7 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 	}
 	env, withheld := policy.Environment().Select(host.Environ)
 	plan := Plan{
-		Command: command, Workdir: c.dir, Identity: host.Identity, Home: c.home,
+		Command: command, OwnProgram: c.isOwnProgram(command[0]), Workdir: c.dir, Identity: host.Identity, Home: c.home,
 		Mounts: c.ordered(), Symlinks: c.symlinks, Noise: policy.Files().Noise,
 		Env: c.environment(env), Withheld: withheld, Secrets: secrets(host.Environ, withheld),
 		Rules: policy.Rules(), Loopback: policy.Loopback(), Syscalls: policy.Syscalls(),
@@ -51,7 +51,7 @@ type compiler struct {
 	home     Home
 	mounts   []Mount
 	symlinks map[string]string
-	places   []string // see writablePlaces
+	places   []string // see findPlaces
 	followed []string // the symbolic links on the way of the path that was resolved last
 }
 
@@ -65,9 +65,6 @@ func (c *compiler) workdir() error {
 	dir, info, err := c.resolve(c.host.Workdir)
 	if err != nil {
 		return requestErrorf("working directory %q: %v", c.host.Workdir, reason(err))
-	}
-	if current, _, err := c.canonical(c.host.Current); err == nil && c.isProject(current) {
-		c.places = append(c.places, current)
 	}
 	if link := c.planted(dir); link != "" {
 		return planted("working directory", c.host.Workdir, link, dir)
@@ -83,7 +80,6 @@ func (c *compiler) workdir() error {
 		return requestErrorf("working directory %q belongs to the kernel; change to a project's directory", dir)
 	}
 	c.dir = dir
-	c.places = append(c.places, dir)
 	return c.add(Mount{
 		Kind: Bind, Target: dir, Source: dir, Dir: true, Writable: c.policy.Files().Workdir == "rw", Origin: "working directory",
 	})
@@ -102,11 +98,6 @@ func (c *compiler) holdsHome(dir string) bool {
 // userGrants are the read and write lists of the policy.
 func (c *compiler) userGrants() error {
 	files := c.policy.Files()
-	for _, path := range files.Write {
-		if target, _, err := c.canonical(c.expand(path)); err == nil && c.isProject(target) {
-			c.places = append(c.places, target)
-		}
-	}
 	for _, list := range []struct {
 		paths    []string
 		writable bool
@@ -157,6 +148,9 @@ func (c *compiler) hides() error {
 		}
 		if err != nil {
 			return requestErrorf("hide %q: %v", path, reason(err))
+		}
+		if link := c.ownLink(); link != "" {
+			return planted("hide", path, link, target)
 		}
 		above := c.covering(target)
 		if above == nil {
@@ -213,7 +207,7 @@ func (c *compiler) ordered() []Mount {
 	var kept []Mount
 	for _, m := range c.mounts {
 		if above := innermost(kept, m.Target); m.Kind == Bind && above != nil && above.Kind == Bind &&
-			above.Writable == m.Writable && above.Target == above.Source && m.Target == m.Source && m.Origin != originPin {
+			above.Writable == m.Writable && above.Target == above.Source && m.Target == m.Source && m.Origin != originPin && m.Target != c.dir {
 			continue
 		}
 		kept = append(kept, m)

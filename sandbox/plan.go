@@ -60,25 +60,27 @@ type Home struct {
 
 // Plan is everything that a run will be, decided before anything is done. It is a value: it holds no handle of the host.
 type Plan struct {
-	Command  []string          `json:"command"`
-	Workdir  string            `json:"workdir"`
-	Identity Identity          `json:"identity"`
-	Home     Home              `json:"home"`
-	Mounts   []Mount           `json:"mounts"` // in the order in which they are made
-	Symlinks map[string]string `json:"symlinks,omitempty"`
-	Noise    []string          `json:"noise,omitempty"`
-	Env      []string          `json:"env"`
-	Withheld []string          `json:"withheld,omitempty"` // names of variables that did not enter
-	Secrets  []string          `json:"secrets,omitempty"`  // those of them that look like a secret
-	Rules    []profiles.Rule   `json:"rules,omitempty"`
-	Loopback []uint16          `json:"loopback,omitempty"`
-	Syscalls []string          `json:"syscalls,omitempty"` // groups that are allowed beyond the default
-	Filter   []string          `json:"filter"`             // summary of the syscall filter
-	Limits   profiles.Limits   `json:"limits"`
-	Umask    int               `json:"umask"`
-	Policy   PolicyRef         `json:"policy"`
-	State    string            `json:"state"` // agentjail's state directory
-	Coverage []string          `json:"coverage"`
+	Command []string `json:"command"`
+	Workdir string   `json:"workdir"`
+	// OwnProgram says that the command, or that of an earlier run, can have written the program that will be executed.
+	OwnProgram bool              `json:"own_program,omitempty"`
+	Identity   Identity          `json:"identity"`
+	Home       Home              `json:"home"`
+	Mounts     []Mount           `json:"mounts"` // in the order in which they are made
+	Symlinks   map[string]string `json:"symlinks,omitempty"`
+	Noise      []string          `json:"noise,omitempty"`
+	Env        []string          `json:"env"`
+	Withheld   []string          `json:"withheld,omitempty"` // names of variables that did not enter
+	Secrets    []string          `json:"secrets,omitempty"`  // those of them that look like a secret
+	Rules      []profiles.Rule   `json:"rules,omitempty"`
+	Loopback   []uint16          `json:"loopback,omitempty"`
+	Syscalls   []string          `json:"syscalls,omitempty"` // groups that are allowed beyond the default
+	Filter     []string          `json:"filter"`             // summary of the syscall filter
+	Limits     profiles.Limits   `json:"limits"`
+	Umask      int               `json:"umask"`
+	Policy     PolicyRef         `json:"policy"`
+	State      string            `json:"state"` // agentjail's state directory
+	Coverage   []string          `json:"coverage"`
 }
 
 // PolicyRef names the policy that a plan was compiled from.

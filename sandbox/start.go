@@ -143,9 +143,13 @@ func enoughPids(limit int64, pid int) error {
 // prepare tells the stage what to run, and gets the listener of its filter.
 func (s *supervisor) prepare() (stage.Ready, error) {
 	plan := s.order.Plan
+	again, err := s.protected()
+	if err != nil {
+		return stage.Ready{}, err
+	}
 	spec := stage.Spec{
 		Argv: plan.Command, Env: plan.Env, Dir: plan.Workdir, UID: plan.Identity.UID, GID: plan.Identity.GID, Umask: plan.Umask,
-		Terminal: s.order.TTYs != [3]bool{}, Landlock: stage.Landlock{Write: writablePlaces(plan)},
+		Terminal: s.order.TTYs != [3]bool{}, Landlock: stage.Landlock{Write: writablePlaces(plan)}, Again: again,
 	}
 	for _, in := range s.program {
 		spec.Filter = append(spec.Filter, stage.SockFilter(in))
@@ -170,6 +174,22 @@ func (p Plan) writes(path string) bool {
 	return within(p.Home.Private, path) || slices.ContainsFunc(p.Mounts, func(m Mount) bool {
 		return m.Writable && m.Kind == Bind && within(m.Source, path)
 	})
+}
+
+// protects tells whether what the host has at a path is hidden or read-only in a place that the command may write.
+func (p Plan) protects(path string) bool {
+	inner, ok := p.innermost(path)
+	return ok && (inner.Kind == Hidden || inner.Kind == Bind && !inner.Writable) && p.writes(path)
+}
+
+// innermost is the mount that shows a path.
+func (p Plan) innermost(path string) (inner Mount, ok bool) {
+	for _, m := range p.Mounts {
+		if within(m.Target, path) && len(m.Target) >= len(inner.Target) {
+			inner, ok = m, true
+		}
+	}
+	return inner, ok
 }
 
 // posture reads back what the command's process is, and says where it differs from the plan.

@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -38,19 +39,42 @@ func checkStdio(o Options) error {
 	return nil
 }
 
+// readsOnly tells whether a file is a regular one that is open for reading alone, and where it lies.
+func readsOnly(f *os.File) (path string, ok bool) {
+	fd := int(f.Fd())
+	var st unix.Stat_t
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil || flags&unix.O_ACCMODE != unix.O_RDONLY || unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return "", false
+	}
+	path, err = os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	return path, err == nil
+}
+
+// protected are the paths of standard files that are protected in a place which the command may write. The stage opens them anew:
+// as the caller gave them they have the caller's mount and could be written by /proc/self/fd, since Landlock knows the place alone.
+func (s *supervisor) protected() (paths [3]string, err error) {
+	for i, f := range s.stdio {
+		path, ok := readsOnly(f)
+		if !ok || !s.order.Plan.protects(path) {
+			continue
+		}
+		if m, _ := s.order.Plan.innermost(path); m.Kind == Hidden {
+			return paths, &SetupError{
+				Layer: "standard files", Err: fmt.Errorf("%q is hidden in this run", path), Fix: "give it through a pipe: cat FILE | agentjail run ...",
+			}
+		}
+		paths[i] = path
+	}
+	return paths, nil
+}
+
 // readOnly are the standard files that Landlock keeps the command from writing when it opens them anew by /proc/self/fd: those that
 // are open for reading alone, and lie in no place that it may write.
 func (s *supervisor) readOnly() []*os.File {
 	var files []*os.File
 	for _, f := range s.stdio {
-		fd := int(f.Fd())
-		var st unix.Stat_t
-		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-		if err != nil || flags&unix.O_ACCMODE != unix.O_RDONLY || unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-			continue
-		}
-		path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
-		if err == nil && !s.order.Plan.writes(path) && !s.writable(st) {
+		if path, ok := readsOnly(f); ok && !s.order.Plan.writes(path) && !s.writable(f) {
 			files = append(files, f)
 		}
 	}
@@ -58,8 +82,9 @@ func (s *supervisor) readOnly() []*os.File {
 }
 
 // writable tells whether a standard file is also there to be written.
-func (s *supervisor) writable(file unix.Stat_t) bool {
-	return slices.ContainsFunc(s.stdio[:], func(f *os.File) bool {
+func (s *supervisor) writable(given *os.File) bool {
+	var file unix.Stat_t
+	return unix.Fstat(int(given.Fd()), &file) == nil && slices.ContainsFunc(s.stdio[:], func(f *os.File) bool {
 		var st unix.Stat_t
 		flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
 		return err == nil && flags&unix.O_ACCMODE != unix.O_RDONLY && unix.Fstat(int(f.Fd()), &st) == nil &&

@@ -11,6 +11,57 @@ import (
 // What the command may write it may also have prepared, in this run or in an earlier one. This file keeps that from widening a
 // run: by a link in the way of a name that the caller gives, or by moving what the caller protects.
 
+// findPlaces finds where the command, or that of an earlier run, may write: the current and the working directory, the repository
+// around them, and the places that this run's may write.
+func (c *compiler) findPlaces() error {
+	for _, dir := range []string{c.host.Current, c.host.Workdir} {
+		c.addPlace(dir)
+		for around := dir; around != "/"; around = filepath.Dir(around) {
+			if _, err := c.host.Files.Lstat(filepath.Join(around, ".git")); err == nil {
+				c.addPlace(around)
+			}
+		}
+	}
+	for _, path := range c.policy.Files().Write {
+		c.addPlace(c.expand(path))
+	}
+	return nil
+}
+
+// addPlace adds a directory, unless it is more than a project's: no command was given that.
+func (c *compiler) addPlace(dir string) {
+	if target, _, err := c.canonical(dir); err == nil && c.isProject(target) {
+		c.places = append(c.places, target)
+	}
+}
+
+// ownLink is the symbolic link on the way of the path that was resolved last which the command can have made, and can make anew.
+func (c *compiler) ownLink() string {
+	for _, link := range c.followed {
+		if slices.ContainsFunc(c.places, func(place string) bool { return within(place, link) && link != place }) {
+			return link
+		}
+	}
+	return ""
+}
+
+// isOwnProgram tells whether the program that a name stands for inside lies where the command may write.
+func (c *compiler) isOwnProgram(name string) bool {
+	candidates := []string{c.expand(name)}
+	if !strings.Contains(name, "/") {
+		candidates = nil
+		for _, dir := range filepath.SplitList(c.variable("PATH")) {
+			candidates = append(candidates, filepath.Join(c.expand(dir), name))
+		}
+	}
+	for _, path := range candidates {
+		if target, info, err := c.canonical(path); err == nil && isExecutable(info) {
+			return c.isCommands(target)
+		}
+	}
+	return false
+}
+
 // planted is the symbolic link on the way of the path that was resolved last which the command can have made, and which leads out
 // of the place where it could: "" if there is none.
 func (c *compiler) planted(target string) string {
@@ -39,9 +90,12 @@ func (c *compiler) ownFiles() error {
 		}
 	}
 	for _, path := range own {
-		target, info, err := c.canonical(path)
+		target, info, err := c.resolve(path)
 		if err != nil || !info.Mode().IsRegular() {
 			continue // it was a pipe, say
+		}
+		if link := c.ownLink(); link != "" && path != c.host.Program {
+			return planted("policy", path, link, target)
 		}
 		hidden := func(m Mount) bool { return m.Kind == Hidden && within(m.Target, target) }
 		if above := c.covering(target); above == nil || !above.Writable || slices.ContainsFunc(c.mounts, hidden) {
@@ -62,12 +116,12 @@ func (c *compiler) absolute(path string) string {
 	return filepath.Clean(path)
 }
 
-// pins mounts each directory between a place that may be written and what is protected in it onto itself. Without that the
+// pins mounts each directory between a place that may be written and what is protected in it, or the working directory, onto itself. Without that the
 // directory could be moved, and what the caller protected be made anew under its name (rename(2), EBUSY).
 func (c *compiler) pins() error {
 	c.mounts = c.ordered()
 	for _, m := range slices.Clone(c.mounts) {
-		if m.Kind != Hidden && (m.Kind != Bind || m.Writable) {
+		if m.Kind != Hidden && (m.Kind != Bind || m.Writable && m.Target != c.dir) {
 			continue
 		}
 		for dir := filepath.Dir(m.Target); ; dir = filepath.Dir(dir) {

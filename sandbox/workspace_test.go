@@ -36,6 +36,7 @@ func TestPlantedLinks(t *testing.T) {
 		},
 		{name: "workdir below a home", policy: base(t), host: func(h *Host, _ fakeFiles) { h.Workdir, h.Current = "/home/ann/link", "/home/ann" }},
 		{name: "command", policy: base(t), command: "./tool", refused: true},
+		{name: "command of the caller's PATH", policy: base(t), command: "./node"},
 		{name: "command of the system", policy: base(t), command: "./python"},
 	} {
 		host := fakeHost()
@@ -43,7 +44,7 @@ func TestPlantedLinks(t *testing.T) {
 		for path, text := range map[string]string{
 			app + "/out": "-> /home/ann/.ssh/id", app + "/dir": "-> /home/ann/.ssh", app + "/near": "-> main.go",
 			"/home/ann/data/out": "-> /home/ann/src/other", app + "/to-other": "-> ../other",
-			app + "/tool": "-> /home/ann/.nvm/bin/node", app + "/python": "-> /usr/bin/true",
+			app + "/tool": "-> /home/ann/.ssh/id", app + "/node": "-> /home/ann/.nvm/bin/node", app + "/python": "-> /usr/bin/true",
 		} {
 			files[path] = text
 		}
@@ -85,7 +86,7 @@ func TestPins(t *testing.T) {
 			pinned = append(pinned, m.Target)
 		}
 	}
-	if want := []string{"/home/ann/src/app", "/home/ann/src/app/a", "/home/ann/src/app/a/b", "/home/ann/src/app/bin", "/home/ann/src/app/conf", "/home/ann/src/app/x"}; !slices.Equal(pinned, want) {
+	if want := []string{"/home/ann/src/app/a", "/home/ann/src/app/a/b", "/home/ann/src/app/bin", "/home/ann/src/app/conf", "/home/ann/src/app/x"}; !slices.Equal(pinned, want) {
 		t.Errorf("pinned %q, want %q", pinned, want)
 	}
 	for _, own := range []string{"/home/ann/src/app/conf/jail.yaml", host.Program} {

@@ -112,7 +112,7 @@ func (w *worker) refuses(tid uint32, in *intent) (none refusal) {
 	}
 	switch {
 	case in.entry && !inReadOnly && exists && isMountPoint(object):
-		return refusal{w.describeFile(object), unix.EBUSY, "a grant of this run or a protected path begins here"}
+		return refusal{w.describeFile(object), unix.EBUSY, "it is a mount of this run, which can neither be moved nor removed"}
 	case in.entry && !inReadOnly:
 		return none
 	case exists && in.absent, !exists && err != unix.ENOENT, !exists && !in.absent && !in.creates():

@@ -67,11 +67,7 @@ func runAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	policy, err := policyFrom(c, host.Workdir, command)
-	if err != nil {
-		return err
-	}
-	plan, err := sandbox.Compile(policy, host, command)
+	plan, err := planFor(c, host, command)
 	if err != nil {
 		return err
 	}
@@ -86,42 +82,53 @@ func runAction(c *cli.Context) error {
 	return runPlan(plan, copies, printer{quiet: c.Bool("quiet"), json: c.Bool("json")})
 }
 
-// policyFrom layers the profile, the policy file and the flags.
-func policyFrom(c *cli.Context, workdir string, command []string) (profiles.Policy, error) {
-	name := c.String("profile")
-	if name == "" {
-		name = profileFor(workdir, command[0])
-	}
-	policy, err := profiles.Named(name)
+// planFor compiles the plan of a command under the profile that is asked for, or that its name chooses. A program which the command
+// of an earlier run can have written chooses none: it may be there under an agent's name to have that agent's hosts and keys.
+func planFor(c *cli.Context, host sandbox.Host, command []string) (sandbox.Plan, error) {
+	over, err := policyFile(c)
 	if err != nil {
-		return policy, err
+		return sandbox.Plan{}, err
 	}
-	if file := c.String("policy"); file != "" {
-		data, err := readPolicy(file)
-		if err != nil {
-			return policy, fmt.Errorf("--policy: %w", err)
+	compile := func(profile string) (sandbox.Plan, error) {
+		policy, err := profiles.Named(profile)
+		if err == nil {
+			policy, err = withFlags(c, policy.With(over))
 		}
-		over, err := profiles.Parse(file, data)
 		if err != nil {
-			return policy, err
+			return sandbox.Plan{}, err
 		}
-		policy = policy.With(over)
+		return sandbox.Compile(policy, host, command)
 	}
-	return withFlags(c, policy)
+	if name := c.String("profile"); name != "" {
+		return compile(name)
+	}
+	name := profiles.ForCommand(command[0])
+	plan, err := compile(name)
+	if err != nil || name == baseProfile || !plan.OwnProgram {
+		return plan, err
+	}
+	fmt.Fprintf(os.Stderr, "agentjail: %s lies where the command may write: profile %s; if it is what it says, give --profile %s\n",
+		strconv.Quote(command[0]), baseProfile, name)
+	return compile(baseProfile)
 }
 
-// profileFor is the profile that the command's name chooses. A program of the working directory chooses none: an earlier run may
-// have put it there under an agent's name, to have that agent's hosts and keys.
-func profileFor(workdir, program string) string {
-	name := profiles.ForCommand(program)
-	rel, err := filepath.Rel(workdir, program)
-	inside := !filepath.IsAbs(program) || err == nil && filepath.IsLocal(rel)
-	if !strings.Contains(program, "/") || !inside || name == "base" {
-		return name
+const baseProfile = "base"
+
+// policyFile is the layer of --policy; an empty one without.
+func policyFile(c *cli.Context) (profiles.Policy, error) {
+	file := c.String("policy")
+	if file == "" {
+		return profiles.Policy{}, nil
 	}
-	fmt.Fprintf(os.Stderr, "agentjail: %s lies in the working directory: profile base; if it is what it says, give --profile %s\n",
-		strconv.Quote(program), name)
-	return "base"
+	// As the plan resolves it, and with a name that no embedded profile has.
+	if file = filepath.Clean(file); !filepath.IsAbs(file) {
+		file = "." + string(filepath.Separator) + file
+	}
+	data, err := readPolicy(file)
+	if err != nil {
+		return profiles.Policy{}, fmt.Errorf("--policy: %w", err)
+	}
+	return profiles.Parse(file, data)
 }
 
 // maxPolicy bounds a policy file; Parse refuses one that is longer.

@@ -172,7 +172,7 @@ func (b *Builder) file(e Entry, target string) error {
 }
 
 func (b *Builder) bind(e Entry, target string) error {
-	if err := b.mountPoint(e, target); err != nil {
+	if err := b.mountPoint(e); err != nil {
 		return err
 	}
 	attr := uint64(unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV)
@@ -187,17 +187,34 @@ func (b *Builder) bind(e Entry, target string) error {
 }
 
 // mountPoint makes the target where it lies in a tmpfs of the run; everywhere else the root's own file system shows it.
-func (b *Builder) mountPoint(e Entry, target string) error {
+func (b *Builder) mountPoint(e Entry) error {
 	if !strings.HasPrefix(e.Target, "/tmp/") && !strings.HasPrefix(e.Target, "/var/tmp/") && !strings.HasPrefix(e.Target, "/dev/shm/") {
 		return nil
 	}
-	if e.Dir {
-		return os.MkdirAll(target, 0o755)
-	}
-	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+	// A home that is kept may hold links of an earlier run's command: none may lead out of the tree.
+	root, err := os.OpenRoot(b.Root)
+	if err != nil {
 		return err
 	}
-	return touch(target)
+	defer root.Close()
+	name := strings.TrimPrefix(e.Target, "/")
+	if e.Dir {
+		err = root.MkdirAll(name, 0o755)
+	} else if err = root.MkdirAll(filepath.Dir(name), 0o755); err == nil {
+		err = touchIn(root, name)
+	}
+	if err != nil {
+		return &Error{"make the mount point", e.Target, fmt.Errorf("%w: is a symbolic link of the command's in the way, in its private home?", err)}
+	}
+	return nil
+}
+
+func touchIn(root *os.Root, name string) error {
+	f, err := root.OpenFile(name, os.O_CREATE|os.O_WRONLY|unix.O_NOFOLLOW, 0o644)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 func touch(path string) error {

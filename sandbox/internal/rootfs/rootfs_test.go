@@ -218,3 +218,31 @@ func TestReadOnlyOfNothing(t *testing.T) {
 		t.Errorf("a path that is no mount: %v", err)
 	}
 }
+
+// TestMountPointThroughLinks: no mount point is made where a link in the tree leads out of it.
+func TestMountPointThroughLinks(t *testing.T) {
+	root, outside := t.TempDir(), t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "tmp/home/dir"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, filepath.Join(root, "tmp/home/link")); err != nil {
+		t.Fatal(err)
+	}
+	b := &Builder{Root: root}
+	for _, e := range []Entry{{Target: "/tmp/home/link/made", Dir: true}, {Target: "/tmp/home/link/deep/file"}, {Target: "/tmp/home/link/file"}} {
+		if err := b.mountPoint(e); err == nil {
+			t.Errorf("%s was made", e.Target)
+		}
+	}
+	if left, err := os.ReadDir(outside); err != nil || len(left) > 0 {
+		t.Errorf("outside of the tree there is %v, %v", left, err)
+	}
+	for _, e := range []Entry{{Target: "/tmp/home/dir/deep/made", Dir: true}, {Target: "/tmp/home/dir/file"}} {
+		if err := b.mountPoint(e); err != nil {
+			t.Error(err)
+		}
+		if info, err := os.Lstat(filepath.Join(root, e.Target)); err != nil || info.IsDir() != e.Dir {
+			t.Errorf("%s: %v, %v", e.Target, info, err)
+		}
+	}
+}

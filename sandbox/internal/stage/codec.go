@@ -107,6 +107,9 @@ func (s *Spec) encode() []byte {
 		e.u64(uint64(f.Code)<<48 | uint64(f.Jt)<<40 | uint64(f.Jf)<<32 | uint64(f.K))
 	}
 	e.strs(s.Landlock.Write)
+	for _, path := range s.Again {
+		e.str(path)
+	}
 	e.u32(uint32(len(s.Rlimits)))
 	for _, r := range s.Rlimits {
 		e.u32(uint32(r.Resource))
@@ -130,6 +133,9 @@ func decodeSpec(data []byte) (*Spec, error) {
 		s.Filter[i] = SockFilter{Code: uint16(v >> 48), Jt: uint8(v >> 40), Jf: uint8(v >> 32), K: uint32(v)}
 	}
 	s.Landlock.Write = d.strs()
+	for i := range s.Again {
+		s.Again[i] = d.str()
+	}
 	for range d.count(20) {
 		s.Rlimits = append(s.Rlimits, Rlimit{Resource: int(d.u32()), Soft: d.u64(), Hard: d.u64()})
 	}

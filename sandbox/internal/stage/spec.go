@@ -23,6 +23,10 @@ type Spec struct {
 	// foreground.
 	Terminal bool
 
+	// Again are the paths of files among 0, 1 and 2 that are opened anew, for reading and at the same offset: their mount becomes
+	// that of the run. An empty path leaves the file as it is.
+	Again [3]string
+
 	Filter   []SockFilter
 	Landlock Landlock
 	Rlimits  []Rlimit
@@ -67,6 +71,7 @@ func (s *Spec) Validate() error {
 		{len(s.Argv) == 0 || s.Argv[0] == "", "no command"},
 		{!validStrings(s.Argv, maxStrings), "an argument with a NUL byte, or too many or too long ones"},
 		{!validStrings(s.Env, maxStrings), "an environment variable with a NUL byte, or too many or too long ones"},
+		{!validAgain(s.Again), "a standard file whose path is not absolute"},
 		{!validPath(s.Dir), "the directory is not an absolute path"},
 		{!validID(s.UID) || !validID(s.GID), "a user or group id out of range"},
 		{s.Umask < 0 || s.Umask > 0o777, "a umask out of range"},
@@ -98,6 +103,15 @@ func validPath(p string) bool {
 func validPaths(list []string) bool {
 	for _, p := range list {
 		if !validPath(p) {
+			return false
+		}
+	}
+	return true
+}
+
+func validAgain(paths [3]string) bool {
+	for _, p := range paths {
+		if p != "" && !validPath(p) {
 			return false
 		}
 	}

@@ -66,6 +66,9 @@ func (s *stage) start() *Error {
 	if failed != nil {
 		return failed
 	}
+	if failed := openAgain(spec.Again); failed != nil {
+		return failed
+	}
 	if failed := s.takeTerminal(spec.Terminal); failed != nil {
 		return failed
 	}
