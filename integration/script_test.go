@@ -5,6 +5,7 @@ package integration
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -57,6 +58,11 @@ func condition(name string) (bool, error) {
 		return os.Getuid() == 0, nil
 	case "user":
 		return os.Getuid() != 0, nil
+	case "btrfs":
+		// Only root may mount one.
+		known, err := os.ReadFile("/proc/filesystems")
+		_, missing := exec.LookPath("mkfs.btrfs")
+		return err == nil && missing == nil && os.Getuid() == 0 && strings.Contains(string(known), "\tbtrfs\n"), nil
 	case "limits":
 		// As root every machine has a cgroup; an ordinary user needs a systemd session to ask for one.
 		return os.Getuid() == 0, nil

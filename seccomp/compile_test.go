@@ -167,7 +167,7 @@ func TestDisassemblyGolden(t *testing.T) {
 // Each known call is on exactly one list: one that a newer kernel brings must be decided about.
 func TestEveryCallIsOnOneList(t *testing.T) {
 	seen := map[string]int{}
-	for _, list := range []string{allowList, denyList, absentList, writeList, connectList} {
+	for _, list := range []string{allowList, denyList, absentList, writeList, connectList, listenList} {
 		for name := range strings.FieldsSeq(list) {
 			seen[name]++
 		}
@@ -257,6 +257,7 @@ func TestVerdicts(t *testing.T) {
 		{"seccomp", [6]uint64{1, 0}, Allow},
 		{"seccomp", [6]uint64{1, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER}, Deny},
 		{"connect", [6]uint64{}, Connect},
+		{"listen", [6]uint64{}, Listen},
 		{"setsockopt", [6]uint64{0, unix.SOL_TCP, 31}, Deny},
 		{"setsockopt", [6]uint64{0, unix.SOL_TCP, unix.TCP_NODELAY}, Allow},
 		{"setsockopt", [6]uint64{0, unix.SOL_SOCKET, unix.SO_MARK | high}, Deny},

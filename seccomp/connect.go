@@ -113,12 +113,24 @@ func (w *worker) judge(n *notification, path string) (int, error) {
 		unix.Close(file)
 		return -1, unix.ECONNREFUSED // as the kernel says (connect(2))
 	}
-	if w.sockets.bound(st.Dev, st.Ino) {
+	switch w.sockets.holder(fileID{st.Dev, st.Ino}) {
+	case ofRun:
 		return file, nil
+	case ofHost:
+		w.refuse(n, w.describeFile(file), "ECONNREFUSED")
 	}
-	w.refuse(n, w.describeFile(file), "ECONNREFUSED")
 	unix.Close(file)
 	return -1, unix.ECONNREFUSED
+}
+
+// listen learns which file a socket of the run is bound to, and lets the kernel go on. Whoever puts another socket behind the
+// number meanwhile has one that nobody connects to.
+func (w *worker) listen(n *notification) {
+	if socket, err := w.fetch(n); err == nil {
+		w.sockets.learn(socket)
+		unix.Close(socket)
+	}
+	carryOn(w.fd, n.ID)
 }
 
 func (w *worker) refuse(n *notification, path, errno string) {

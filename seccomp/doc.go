@@ -8,10 +8,11 @@
 //
 // Nothing is refused silently, but for a clone3(2) that asks for no namespace: the C library falls back to clone(2), which has
 // the same effect and is allowed. A refused call is a notification: the Supervisor records it and answers with the errno that
-// the table says. Two kinds of calls are asked about though they may be allowed: those that want to write to a path, since a
-// read-only mount refuses them with EROFS that nothing records, and connect(2), since a read-only mount does not stop a
-// connection to a host's socket that lies in it. Of the first the Supervisor lets the kernel carry out what the mounts allow
-// anyway; the second it carries out itself, with arguments copied once.
+// the table says. Three kinds of calls are asked about though they may be allowed: those that want to write to a path, since a
+// read-only mount refuses them with EROFS that nothing records; connect(2), since a read-only mount does not stop a
+// connection to a host's socket that lies in it; and listen(2), by which the Supervisor learns the files of the run's own
+// sockets. Of the first and the last it lets the kernel carry out what the mounts allow anyway; a connect it carries out
+// itself, with arguments copied once.
 //
 // What it refuses beyond the names: the argument filters are on the low 32 bits of arguments that the kernel truncates, so
 // that high bits change nothing. clone3(2) and openat2(2), whose flags lie behind a pointer, are answered ENOSYS: callers

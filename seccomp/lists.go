@@ -14,7 +14,7 @@ getdents getdents64 getegid geteuid getgid getgroups getitimer getpeername getpg
 getpriority getrandom getresgid getresuid getrlimit getrusage getsid getsockname getsockopt gettid gettimeofday getuid
 getxattr getxattrat inotify_add_watch inotify_init inotify_init1 inotify_rm_watch io_cancel io_destroy io_getevents
 io_pgetevents io_setup io_submit ioctl ioprio_get ioprio_set kill landlock_add_rule landlock_create_ruleset
-landlock_restrict_self lgetxattr listen listmount listxattr listxattrat llistxattr lseek lsm_get_self_attr
+landlock_restrict_self lgetxattr listmount listxattr listxattrat llistxattr lseek lsm_get_self_attr
 lsm_list_modules lstat madvise map_shadow_stack membarrier memfd_create mincore mlock mlock2 mlockall mmap mprotect
 mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink mremap mseal msgctl msgget msgrcv msgsnd msync
 munlock munlockall munmap nanosleep newfstatat open openat pause personality pidfd_open pidfd_send_signal pipe
@@ -55,3 +55,6 @@ truncate unlink unlinkat utime utimensat utimes`
 
 // connectList is carried out by the Supervisor.
 const connectList = `connect`
+
+// listenList is shown to the Supervisor.
+const listenList = `listen`

@@ -20,6 +20,7 @@ const (
 	Allow               // by the filter alone
 	Write               // a write to a path: the Supervisor decides
 	Connect             // connect(2): the Supervisor carries it out
+	Listen              // listen(2): the Supervisor looks at the socket, and the kernel carries it out
 	Kill                // the whole process
 )
 
@@ -84,7 +85,8 @@ func Default(o Options) (Policy, error) {
 	for _, list := range []struct {
 		names   string
 		verdict Verdict
-	}{{allowList, allowed}, {denyList, refused}, {absentList, unknown}, {writeList, Verdict{Kind: Write}}, {connectList, Verdict{Kind: Connect}}} {
+	}{{allowList, allowed}, {denyList, refused}, {absentList, unknown}, {writeList, Verdict{Kind: Write}}, {connectList, Verdict{Kind: Connect}},
+		{listenList, Verdict{Kind: Listen}}} {
 		for name := range strings.FieldsSeq(list.names) {
 			p.rules[name] = rule{Otherwise: list.verdict}
 		}
@@ -183,7 +185,7 @@ func (p Policy) Summary() []string {
 	return []string{
 		fmt.Sprintf("allowed: %d calls, some with conditions on their arguments", count[Allow]),
 		fmt.Sprintf("writes to a path: %d calls, refused and recorded on read-only places", count[Write]),
-		"connect: carried out by the supervisor; a host's unix socket is refused and recorded",
+		"connect: carried out by the supervisor, to whom listen shows the run's own unix sockets; a host's is refused and recorded",
 		fmt.Sprintf("refused and recorded: %d calls, and all that are newer than this table", count[Deny]),
 		"killed: calls of other architectures and of x32",
 	}

@@ -5,6 +5,7 @@ package seccomp
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
 	"strconv"
@@ -14,28 +15,48 @@ import (
 
 // sockets knows the unix sockets of the run: those that were made in its network namespace. A thread lives there and asks
 // the kernel (sock_diag(7)); a socket of the host, which a mount may show, is in another namespace.
+//
+// The kernel tells of each which file it is bound to, but by half of the inode's number and by a device that is not the one of
+// stat(2) where a file system has several (the subvolumes of btrfs, the layers of overlayfs), and then two files can have the
+// same two numbers. So the file of each socket is looked at when it begins to listen. It is another's when the socket is gone
+// alone.
 type sockets struct {
-	ask   chan question
-	ended chan struct{}
+	jobs   chan func(diag int) // run one after the other
+	ended  chan struct{}
+	listen map[fileID]socketID // what listens, or did; a job's to use
+	most   int                 // of them, before those that are gone are forgotten
 }
 
-type question struct {
-	device, inode uint32
-	answer        chan<- bool
+// socketID is a socket: no other one ever gets its cookie.
+type socketID struct {
+	inode  uint32
+	cookie uint64
 }
+
+// fileID is a file by its numbers of stat(2).
+type fileID struct{ dev, ino uint64 }
+
+// holder says whose a socket file is.
+type holder uint8
+
+const (
+	ofHost holder = iota // no socket of the run is bound to it
+	ofRun
+	ofNobody // a socket of the run may be, and does not listen: there is nothing to connect to
+)
 
 func newSockets(pid int) (*sockets, error) {
 	ns, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/net")
 	if err != nil {
 		return nil, fmt.Errorf("seccomp: the run's network namespace: %w", err)
 	}
-	s := &sockets{ask: make(chan question), ended: make(chan struct{})}
+	s := &sockets{jobs: make(chan func(int)), ended: make(chan struct{}), listen: map[fileID]socketID{}, most: fewSockets}
 	ready := make(chan error)
 	go s.live(ns, ready)
 	return s, <-ready
 }
 
-// live answers questions. The thread is in another namespace for good, and ends with the goroutine.
+// live does jobs. The thread is in another namespace for good, and ends with the goroutine.
 func (s *sockets) live(ns *os.File, ready chan<- error) {
 	runtime.LockOSThread()
 	defer ns.Close()
@@ -52,26 +73,66 @@ func (s *sockets) live(ns *os.File, ready chan<- error) {
 	ready <- nil
 	for {
 		select {
-		case q := <-s.ask:
-			q.answer <- search4(fd, q.device, q.inode)
+		case job := <-s.jobs:
+			job(fd)
 		case <-s.ended:
 			return
 		}
 	}
 }
 
-// bound tells whether a socket of the run is bound to a file. The kernel names the file by the device of its file system and
-// the low half of its inode number.
-func (s *sockets) bound(dev, ino uint64) bool {
-	answer := make(chan bool, 1)
-	device := unix.Major(dev)<<20 | unix.Minor(dev)
+// do runs a job to its end, unless the sockets are closed.
+func (s *sockets) do(job func(diag int)) {
+	done := make(chan struct{})
 	select {
-	case s.ask <- question{device, uint32(ino), answer}:
-		return <-answer
+	case s.jobs <- func(diag int) { job(diag); close(done) }:
+		<-done
 	case <-s.ended:
-		return false
 	}
 }
+
+// holder tells whose socket a file is of.
+func (s *sockets) holder(f fileID) (who holder) {
+	s.do(func(diag int) {
+		if id, ok := s.listen[f]; ok && isThere(diag, id) {
+			who = ofRun
+		} else if silent(diag, uint32(f.ino)) {
+			who = ofNobody
+		}
+	})
+	return who
+}
+
+// learn looks at the file of a socket that is about to listen: from then on one can connect to it.
+func (s *sockets) learn(socket int) {
+	var own, of unix.Stat_t
+	cookie, err := unix.GetsockoptUint64(socket, unix.SOL_SOCKET, unix.SO_COOKIE)
+	if err != nil || domain(socket) != unix.AF_UNIX || unix.Fstat(socket, &own) != nil {
+		return
+	}
+	file, err := unix.IoctlRetInt(socket, siocUnixFile)
+	if err != nil {
+		return // it has none: its name is abstract
+	}
+	defer unix.Close(file)
+	if unix.Fstat(file, &of) != nil {
+		return
+	}
+	s.do(func(diag int) {
+		s.listen[fileID{of.Dev, of.Ino}] = socketID{uint32(own.Ino), cookie}
+		if len(s.listen) > s.most {
+			maps.DeleteFunc(s.listen, func(_ fileID, id socketID) bool { return !isThere(diag, id) })
+			s.most = max(fewSockets, 2*len(s.listen))
+		}
+	})
+}
+
+// fewSockets are remembered without a look at which of them are still there.
+const fewSockets = 64
+
+// siocUnixFile opens the file that a socket is bound to, with O_PATH, for whoever has CAP_NET_ADMIN in the socket's network
+// namespace (SIOCUNIXFILE, linux/un.h, Linux 4.12).
+const siocUnixFile = 0x89e0
 
 func (s *sockets) close() { close(s.ended) }
 
@@ -79,68 +140,89 @@ func (s *sockets) close() { close(s.ended) }
 const (
 	diagRequestSize = 24
 	diagMessageSize = 16
+	diagStateAt     = 2
 	diagShowVFS     = 2 // UDIAG_SHOW_VFS
 	diagVFS         = 1 // UNIX_DIAG_VFS
+
+	stateListen = 10 // TCP_LISTEN, net/tcp_states.h
 )
 
-// search4 dumps the unix sockets of the namespace until one is bound to the file.
-func search4(fd int, device, inode uint32) bool {
+// request asks for one socket, or for all.
+func request(id socketID, flags uint16) []byte {
 	b := make([]byte, unix.SizeofNlMsghdr+diagRequestSize)
 	binary.NativeEndian.PutUint32(b[0:], uint32(len(b)))
 	binary.NativeEndian.PutUint16(b[4:], unix.SOCK_DIAG_BY_FAMILY)
-	binary.NativeEndian.PutUint16(b[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
+	binary.NativeEndian.PutUint16(b[6:], unix.NLM_F_REQUEST|flags)
 	r := b[unix.SizeofNlMsghdr:]
 	r[0] = unix.AF_UNIX
 	binary.NativeEndian.PutUint32(r[4:], ^uint32(0)) // any state
+	binary.NativeEndian.PutUint32(r[8:], id.inode)
 	binary.NativeEndian.PutUint32(r[12:], diagShowVFS)
-	if unix.Sendto(fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) != nil {
-		return false
-	}
+	binary.NativeEndian.PutUint32(r[16:], uint32(id.cookie))
+	binary.NativeEndian.PutUint32(r[20:], uint32(id.cookie>>32))
+	return b
+}
+
+// isThere asks for a socket of the namespace. The answer is the socket or an error.
+func isThere(diag int, id socketID) bool {
 	found := false
+	_ = ask(diag, request(id, 0), func([]byte) { found = true })
+	return found
+}
+
+// silent tells whether a socket of the namespace that does not listen is bound to a file with such a number.
+func silent(diag int, inode uint32) bool {
+	found := false
+	err := ask(diag, request(socketID{}, unix.NLM_F_DUMP), func(m []byte) {
+		bound, ok := boundFile(m[diagMessageSize:])
+		found = found || ok && bound == inode && m[diagStateAt] != stateListen
+	})
+	return err == nil && found
+}
+
+// ask sends a request and takes the whole answer, so that nothing is left of it for the next one.
+func ask(diag int, request []byte, each func(message []byte)) error {
+	if err := unix.Sendto(diag, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return err
+	}
 	buf := make([]byte, 64<<10)
-	for { // to the end of the dump, so that nothing is left for the next one
-		n, _, err := unix.Recvfrom(fd, buf, 0)
-		if err != nil {
-			return false
-		}
-		done, hit := scanDump(buf[:n], device, inode)
-		found = found || hit
-		if done {
-			return found
+	for {
+		n, _, err := unix.Recvfrom(diag, buf, 0)
+		if err != nil || scan(buf[:n], each) {
+			return err
 		}
 	}
 }
 
-// scanDump looks through one part of a dump. It tells whether the dump is over.
-func scanDump(b []byte, device, inode uint32) (done, found bool) {
+// scan looks through one part of an answer, and tells whether it is the last.
+func scan(b []byte, each func(message []byte)) (done bool) {
+	done = true
 	for len(b) >= unix.SizeofNlMsghdr {
 		size := int(binary.NativeEndian.Uint32(b))
-		kind := binary.NativeEndian.Uint16(b[4:])
+		kind, flags := binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint16(b[6:])
 		if size < unix.SizeofNlMsghdr || size > len(b) || kind == unix.NLMSG_DONE || kind == unix.NLMSG_ERROR {
-			return true, found
+			return true
 		}
-		if d, i, ok := boundFile(b[unix.SizeofNlMsghdr:size]); ok && d == device && i == inode {
-			found = true
+		if m := b[unix.SizeofNlMsghdr:size]; len(m) >= diagMessageSize {
+			each(m)
 		}
+		done = flags&unix.NLM_F_MULTI == 0
 		b = b[min(len(b), (size+3)&^3):]
 	}
-	return false, found
+	return done
 }
 
-// boundFile is the file that a socket of a dump is bound to.
-func boundFile(m []byte) (device, inode uint32, ok bool) {
-	if len(m) < diagMessageSize {
-		return 0, 0, false
-	}
-	for a := m[diagMessageSize:]; len(a) >= 4; {
+// boundFile finds among the attributes of a socket the low half of the inode number of the file that it is bound to.
+func boundFile(a []byte) (inode uint32, ok bool) {
+	for len(a) >= 4 {
 		size := int(binary.NativeEndian.Uint16(a))
 		if size < 4 || size > len(a) {
-			return 0, 0, false
+			return 0, false
 		}
-		if binary.NativeEndian.Uint16(a[2:]) == diagVFS && size >= 12 {
-			return binary.NativeEndian.Uint32(a[8:]), binary.NativeEndian.Uint32(a[4:]), true
+		if binary.NativeEndian.Uint16(a[2:]) == diagVFS && size >= 8 {
+			return binary.NativeEndian.Uint32(a[4:]), true
 		}
 		a = a[min(len(a), (size+3)&^3):]
 	}
-	return 0, 0, false
+	return 0, false
 }

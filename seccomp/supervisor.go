@@ -198,6 +198,8 @@ func (w *worker) decide(n *notification) {
 		w.write(n)
 	case Connect:
 		w.connect(n)
+	case Listen:
+		w.listen(n)
 	case Allow:
 		// The filter never asks about it.
 		answer(w.fd, n.ID, unix.EPERM)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -105,6 +106,16 @@ type jail struct {
 	out    *json.Decoder
 	asked  chan struct{} // gets a value when one of slowArgv is to be described
 	slow   chan struct{} // is closed for it to go on
+
+	supervisor *Supervisor
+	pid        string // of the victim
+	names      int
+}
+
+// next returns a name that no other call returns.
+func (j *jail) next() string {
+	j.names++
+	return strconv.Itoa(j.names)
 }
 
 func newJail(t *testing.T) *jail {
@@ -113,7 +124,7 @@ func newJail(t *testing.T) *jail {
 		t.Fatal(err)
 	}
 	j := &jail{t: t, dir: t.TempDir(), asked: make(chan struct{}, 100), slow: make(chan struct{})}
-	for _, d := range []string{"ro", "rw", "hosts"} {
+	for _, d := range []string{"ro", "rw", "hosts", "upper", "merged"} {
 		if err := os.Mkdir(filepath.Join(j.dir, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -159,6 +170,7 @@ func newJail(t *testing.T) *jail {
 	if err != nil {
 		t.Fatal(err)
 	}
+	j.supervisor, j.pid = s, strconv.Itoa(cmd.Process.Pid)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve() }()
 	unix.Write(fds[0], []byte{1})
@@ -221,6 +233,7 @@ func victim(dir string) {
 	if err := unix.Mount("", ro, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
 		fail("remount", err)
 	}
+	_ = layers(dir) // the test that is about it sees whether it worked
 	// What is in it is the host's alone.
 	if err := unix.Mount("none", filepath.Join(dir, "hosts"), "tmpfs", 0, ""); err != nil {
 		fail("tmpfs", err)
@@ -335,13 +348,18 @@ func (s step) run() error {
 	case "newcall":
 		_, _, errno := unix.Syscall(5000, 0, 0, 0)
 		return errno
-	case "listen":
+	case "close":
+		last := len(kept) - 1
+		err := unix.Close(kept[last])
+		kept = kept[:last]
+		return err
+	case "listen", "bind":
 		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 		if err != nil {
 			return err
 		}
 		kept = append(kept, fd)
-		if err := unix.Bind(fd, &unix.SockaddrUnix{Name: s.A}); err != nil {
+		if err := unix.Bind(fd, &unix.SockaddrUnix{Name: s.A}); err != nil || s.Call == "bind" {
 			return err
 		}
 		return unix.Listen(fd, 100)

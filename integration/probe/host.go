@@ -64,6 +64,30 @@ func disk(args []string) error {
 	return mounting(command, func() error { return fullTmpfs(flags.Arg(0), *free) })
 }
 
+// layers puts a file system of two over a directory, for a command alone: of what is there, and of a tmpfs for what is changed.
+func layers(args []string) error {
+	before, command, err := afterDashes(args)
+	if err != nil || len(before) != 1 {
+		return errors.New("usage: layers DIR -- COMMAND")
+	}
+	return mounting(command, func() error {
+		upper, err := os.MkdirTemp("", "layers")
+		if err != nil {
+			return err
+		}
+		if err := unix.Mount("layers", upper, "tmpfs", 0, ""); err != nil {
+			return err
+		}
+		for _, dir := range []string{"/files", "/work"} {
+			if err := os.Mkdir(upper+dir, 0o755); err != nil {
+				return err
+			}
+		}
+		return unix.Mount("layers", before[0], "overlay", 0,
+			"userxattr,xino=off,lowerdir="+before[0]+",upperdir="+upper+"/files,workdir="+upper+"/work")
+	})
+}
+
 // cover puts an empty file that nobody may open over a file, for a command alone.
 func cover(args []string) error {
 	before, command, err := afterDashes(args)
@@ -90,7 +114,7 @@ func mounting(command []string, mount func() error) error {
 		attr := &syscall.SysProcAttr{}
 		if os.Getuid() != 0 {
 			attr = ownUser(os.Getuid(), os.Getgid())
-			attr.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN}
+			attr.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_DAC_OVERRIDE} // the second for the work of an overlay
 		}
 		attr.Cloneflags |= unix.CLONE_NEWNS
 		return again(attr)
