@@ -236,6 +236,11 @@ func TestVerdicts(t *testing.T) {
 		{"ioctl", [6]uint64{0, unix.TIOCGWINSZ}, Allow},
 		{"ioctl", [6]uint64{0, unix.TCGETS}, Allow},
 		{"ioctl", [6]uint64{0, 0x4B46}, Deny}, // KDGKBENT's family
+		{"ioctl", [6]uint64{0, 0x40087602}, Deny},
+		{"ioctl", [6]uint64{0, 0x40047602}, Deny},
+		{"ioctl", [6]uint64{0, 0x40086604}, Deny},
+		{"ioctl", [6]uint64{0, 0x40046604}, Deny},
+		{"ioctl", [6]uint64{0, 0x80087601}, Allow}, // FS_IOC_GETVERSION
 		{"clone", [6]uint64{unix.CLONE_VM | unix.CLONE_THREAD | unix.CLONE_SIGHAND}, Allow},
 		{"clone", [6]uint64{unix.CLONE_NEWUSER}, Deny},
 		{"clone", [6]uint64{unix.CLONE_NEWUSER | high}, Deny},
