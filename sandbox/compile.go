@@ -30,7 +30,7 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 	}
 	env, withheld := policy.Environment().Select(host.Environ)
 	plan := Plan{
-		Command: command, OwnProgram: c.isOwnProgram(command[0]), Workdir: c.dir, Identity: host.Identity, Home: c.home,
+		Command: command, OwnProgram: c.isOwnProgram(command[0]), Places: c.places, Workdir: c.dir, Identity: host.Identity, Home: c.home,
 		Mounts: c.ordered(), Symlinks: c.symlinks, Noise: policy.Files().Noise,
 		Env: c.environment(env), Withheld: withheld, Secrets: secrets(host.Environ, withheld),
 		Rules: policy.Rules(), Loopback: policy.Loopback(), Syscalls: policy.Syscalls(),
@@ -121,7 +121,7 @@ func (c *compiler) grant(path string, writable, optional bool) error {
 	if err != nil {
 		return requestErrorf("grant of %q: %v", path, reason(err))
 	}
-	if link := c.planted(target); link != "" {
+	if link, above := c.planted(target), c.covering(target); link != "" && (above == nil || writable && !above.Writable) {
 		return planted("grant of", path, link, target)
 	}
 	if isKernelPath(target) {

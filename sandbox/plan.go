@@ -64,6 +64,7 @@ type Plan struct {
 	Workdir string   `json:"workdir"`
 	// OwnProgram says that the command, or that of an earlier run, can have written the program that will be executed.
 	OwnProgram bool              `json:"own_program,omitempty"`
+	Places     []string          `json:"places"` // where it can have written anything
 	Identity   Identity          `json:"identity"`
 	Home       Home              `json:"home"`
 	Mounts     []Mount           `json:"mounts"` // in the order in which they are made

@@ -45,6 +45,13 @@ func (c *compiler) ownLink() string {
 	return ""
 }
 
+// OwnLink is the symbolic link on the way of a path which the command can have made: "" if there is none.
+func (p Plan) OwnLink(path string) string {
+	c := &compiler{host: Host{Files: hostFiles{}}, places: p.Places, symlinks: map[string]string{}}
+	c.resolve(path) // as far as it goes
+	return c.ownLink()
+}
+
 // isOwnProgram tells whether the program that a name stands for inside lies where the command may write.
 func (c *compiler) isOwnProgram(name string) bool {
 	candidates := []string{c.expand(name)}

@@ -45,8 +45,11 @@ func (w *worker) write(n *notification) {
 		carryOn(w.fd, n.ID) // EXDEV, after which callers copy (rename(2))
 		return
 	}
-	for _, in := range intents {
+	for i, in := range intents {
 		if no := w.refuses(n.PID, &in); no.target != "" {
+			if i > 0 && no.errno == unix.EBUSY && !w.exists(n.PID, intents[0]) {
+				break // ENOENT comes first
+			}
 			w.emit(n, audit.Event{
 				Class: audit.ClassFile, Action: in.action, Decision: audit.Deny, Target: no.target, Errno: unix.ErrnoName(no.errno),
 				Reason: no.reason, Provenance: audit.FromClaimed, Process: w.describeCaller(n.PID),
@@ -56,6 +59,15 @@ func (w *worker) write(n *notification) {
 		}
 	}
 	carryOn(w.fd, n.ID)
+}
+
+func (w *worker) exists(tid uint32, in intent) bool {
+	file, err := w.usher.open(tid, in.dirfd, in.path, false)
+	if err != nil {
+		return false
+	}
+	unix.Close(file)
+	return true
 }
 
 // sameMount tells whether two names lie on one mount, which rename(2) wants before it looks at anything else.

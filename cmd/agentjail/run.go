@@ -210,6 +210,9 @@ func logCopies(c *cli.Context, plan sandbox.Plan) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--log: %w", err)
 	}
+	if link := plan.OwnLink(filepath.Dir(full)); link != "" {
+		return nil, fmt.Errorf("--log %s leads through %s, a symbolic link where the command may write; name where it leads", strconv.Quote(file), strconv.Quote(link))
+	}
 	if plan.Shows(dir) {
 		return nil, fmt.Errorf("--log %s lies inside what the command may see; name a file outside of it", strconv.Quote(file))
 	}
