@@ -174,7 +174,7 @@ func openParent(at int, of string) (parent int, name string, err error) {
 	if dir == "" && name == "" {
 		return -1, "", unix.ENOENT
 	}
-	parent, err = openAt(at, dirOr(dir), true)
+	parent, err = openAt(at, dir, true)
 	return parent, name, err
 }
 
