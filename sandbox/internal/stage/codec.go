@@ -13,6 +13,14 @@ func (e *encoder) u8(v uint8)   { *e = append(*e, v) }
 func (e *encoder) u32(v uint32) { *e = binary.BigEndian.AppendUint32(*e, v) }
 func (e *encoder) u64(v uint64) { *e = binary.BigEndian.AppendUint64(*e, v) }
 
+func (e *encoder) flag(v bool) {
+	if v {
+		e.u8(1)
+	} else {
+		e.u8(0)
+	}
+}
+
 func (e *encoder) str(s string) {
 	e.u32(uint32(len(s)))
 	*e = append(*e, s...)
@@ -97,11 +105,8 @@ func (s *Spec) encode() []byte {
 	e.u32(uint32(s.UID))
 	e.u32(uint32(s.GID))
 	e.u32(uint32(s.Umask))
-	if s.Terminal {
-		e.u8(1)
-	} else {
-		e.u8(0)
-	}
+	e.flag(s.Terminal)
+	e.flag(s.Foreground)
 	e.u32(uint32(len(s.Filter)))
 	for _, f := range s.Filter {
 		e.u64(uint64(f.Code)<<48 | uint64(f.Jt)<<40 | uint64(f.Jf)<<32 | uint64(f.K))
@@ -124,7 +129,7 @@ func decodeSpec(data []byte) (*Spec, error) {
 	d := decoder{data: data}
 	s := &Spec{Argv: d.strs(), Env: d.strs(), Dir: d.str()}
 	s.UID, s.GID, s.Umask = int(d.u32()), int(d.u32()), int(d.u32())
-	s.Terminal = d.u8() == 1
+	s.Terminal, s.Foreground = d.u8() == 1, d.u8() == 1
 	if n := d.count(8); n > 0 {
 		s.Filter = make([]SockFilter, n)
 	}

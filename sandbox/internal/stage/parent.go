@@ -20,7 +20,7 @@ import (
 const patience = 30 * time.Second
 
 // Parent is the supervisor's half of the conversation. Awake, Prepare, Go, Next and Wait are called in that order by one
-// goroutine; Signal and Close at any time by any.
+// goroutine; Signal, Continue and Close at any time by any.
 type Parent struct {
 	conn     *net.UnixConn
 	handOver *net.UnixConn
@@ -286,12 +286,22 @@ func (p *Parent) Signal(sig syscall.Signal) error {
 	if !validSignal(sig) {
 		return fmt.Errorf("stage: no such signal: %d", int(sig))
 	}
+	return p.tell(message{kind: kindSignal, signal: sig})
+}
+
+// Continue lets a command that was stopped go on, as a shell does with a job: in the foreground of its terminal, where it
+// has the keys, or in the background. Without a terminal it is a SIGCONT.
+func (p *Parent) Continue(foreground bool) error {
+	return p.tell(message{kind: kindContinue, foreground: foreground})
+}
+
+func (p *Parent) tell(m message) error {
 	p.writing.Lock()
 	defer p.writing.Unlock()
 	if p.handOver == nil {
-		return errors.New("stage: a signal before the spec")
+		return errors.New("stage: a message before the spec")
 	}
-	if _, err := p.conn.Write(message{kind: kindSignal, signal: sig}.encode()); err != nil {
+	if _, err := p.conn.Write(m.encode()); err != nil {
 		return noAnswer(err)
 	}
 	return nil

@@ -253,6 +253,8 @@ func TestSelfFilter(t *testing.T) {
 		{unix.SYS_CLONE, []uint64{unix.CLONE_VM | unix.CLONE_NEWUSER}, deny},
 		{unix.SYS_CLONE, []uint64{1<<32 | unix.CLONE_NEWNET}, deny},
 		{unix.SYS_IOCTL, []uint64{5, unix.TIOCGPGRP}, allow},
+		{unix.SYS_IOCTL, []uint64{5, unix.TIOCSPGRP}, allow},
+		{unix.SYS_IOCTL, []uint64{5, unix.TCSETS}, deny},
 		{unix.SYS_IOCTL, []uint64{5, unix.TIOCSTI}, deny},
 		{unix.SYS_IOCTL, []uint64{5, 1<<32 | unix.TIOCSTI}, deny},
 		{1<<30 | unix.SYS_READ, nil, deny}, // x32

@@ -33,6 +33,7 @@ import (
 //	     |                                    |
 //	     |-- signal{n} ---------------------->| kill
 //	     |<-- stopped{n} | continued ---------| wait4
+//	     |-- continue{foreground} ----------->| TIOCSPGRP, kill(SIGCONT)
 //	     |<-- exited{code, signal} -----------| kill(-1, SIGKILL), exit
 //	     |<-- end of file --------------------|
 //
@@ -43,8 +44,9 @@ import (
 type kind uint8
 
 const (
-	kindSpec   kind = iota + 1 // to the stage: a Spec
-	kindSignal                 // to the stage: u32
+	kindSpec     kind = iota + 1 // to the stage: a Spec
+	kindSignal                   // to the stage: u32
+	kindContinue                 // to the stage: u8
 	kindStarted
 	kindFailed
 	kindStopped
@@ -77,7 +79,7 @@ type Event struct {
 	Code   int            // its exit code, where it exited by itself
 }
 
-// message is everything that the stage can say.
+// message is everything that the two say, but for the Spec.
 type message struct {
 	kind   kind
 	pid    int
@@ -87,6 +89,8 @@ type message struct {
 	detail string
 	signal syscall.Signal
 	code   int
+
+	foreground bool
 }
 
 func (m message) encode() []byte {
@@ -101,6 +105,8 @@ func (m message) encode() []byte {
 		e.str(m.detail[:min(len(m.detail), maxDetail)])
 	case kindStopped, kindSignal:
 		e.u32(uint32(m.signal))
+	case kindContinue:
+		e.flag(m.foreground)
 	case kindExited:
 		e.u32(uint32(m.code))
 		e.u32(uint32(m.signal))
@@ -123,6 +129,8 @@ func decodeMessage(data []byte) (message, error) {
 	case kindStopped, kindSignal:
 		m.signal = syscall.Signal(d.u32())
 		ok = validSignal(m.signal)
+	case kindContinue:
+		m.foreground = d.u8() == 1
 	case kindExited:
 		m.code, m.signal = int(d.u32()), syscall.Signal(d.u32())
 		ok = m.code <= 255 && (m.signal == 0 || validSignal(m.signal) && m.code == 0)

@@ -19,7 +19,7 @@ import (
 func TestSpecEncoding(t *testing.T) {
 	s := Spec{
 		Argv: []string{"a", "", "\xff\n"}, Env: []string{"A=1", "B"}, Dir: "/d", UID: 1, GID: 4294967294, Umask: 0o777,
-		Terminal: true, Filter: []SockFilter{{1, 2, 3, 4}, {0xffff, 0xff, 0xfe, 0xfffffffd}},
+		Terminal: true, Foreground: true, Filter: []SockFilter{{1, 2, 3, 4}, {0xffff, 0xff, 0xfe, 0xfffffffd}},
 		Landlock: Landlock{Write: []string{"/w"}}, Rlimits: []Rlimit{{7, 1, ^uint64(0)}},
 	}
 	got, err := decodeSpec(s.encode())
@@ -47,6 +47,8 @@ func TestMessages(t *testing.T) {
 		{kind: kindExited, signal: unix.SIGKILL},
 		{kind: kindSignal, signal: 64},
 		{kind: kindAwake},
+		{kind: kindContinue},
+		{kind: kindContinue, foreground: true},
 	} {
 		data, err := readFrame(bytes.NewReader(m.encode()), maxToParent)
 		if err != nil {

@@ -59,8 +59,13 @@ func (s *stage) obey() {
 		if err != nil {
 			break
 		}
-		if m, err := decodeMessage(data); err == nil && m.kind == kindSignal {
+		m, err := decodeMessage(data)
+		switch {
+		case err != nil:
+		case m.kind == kindSignal:
 			s.deliver(m.signal)
+		case m.kind == kindContinue:
+			s.resume(m.foreground)
 		}
 	}
 	unix.Kill(-1, unix.SIGKILL)
@@ -68,7 +73,8 @@ func (s *stage) obey() {
 }
 
 // deliver passes a signal on. Where the terminal would have sent it to a whole group, so does the stage: to the one in
-// the foreground where there is a terminal, else to the command's, as with the command alone under a shell.
+// the foreground where there is a terminal, else, or where that is the stage itself, to the command's, as with the command
+// alone under a shell.
 func (s *stage) deliver(sig syscall.Signal) {
 	if !ofTerminal(sig) {
 		unix.Kill(s.command, sig)
@@ -76,12 +82,26 @@ func (s *stage) deliver(sig syscall.Signal) {
 	}
 	group := s.command
 	if s.terminal >= 0 {
-		if g, err := unix.IoctlGetInt(s.terminal, unix.TIOCGPGRP); err == nil && g > 1 {
+		if g, err := unix.IoctlGetInt(s.terminal, unix.TIOCGPGRP); err == nil && g > own {
 			group = g
 		}
 	}
 	if unix.Kill(-group, sig) != nil {
 		unix.Kill(s.command, sig)
+	}
+}
+
+// resume lets the command's group go on, and says first whether the terminal is its own.
+func (s *stage) resume(foreground bool) {
+	group := own
+	if foreground {
+		group = s.command
+	}
+	if s.terminal >= 0 {
+		unix.IoctlSetPointerInt(s.terminal, unix.TIOCSPGRP, group)
+	}
+	if unix.Kill(-s.command, unix.SIGCONT) != nil { // it has gone to another group
+		unix.Kill(s.command, unix.SIGCONT)
 	}
 }
 

@@ -73,7 +73,7 @@ const newNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUT
 	unix.CLONE_NEWPID | unix.CLONE_NEWNET
 
 // selfFilter is the program for one architecture. clone3 is "not implemented", since its flags are behind a pointer: the
-// C library then uses clone. Of ioctl only asking for the foreground group is left.
+// C library then uses clone. Of ioctl only asking for and setting the foreground group are left.
 func selfFilter(arch uint32) []SockFilter {
 	const (
 		load  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
@@ -91,9 +91,10 @@ func selfFilter(arch uint32) []SockFilter {
 		{Code: set, K: newNamespaces, Jf: 1},
 		{Code: ret, K: deny},
 		{Code: ret, K: allow},
-		{Code: equal, K: unix.SYS_IOCTL, Jf: 4},
+		{Code: equal, K: unix.SYS_IOCTL, Jf: 5},
 		{Code: load, K: dataArg1},
-		{Code: equal, K: unix.TIOCGPGRP, Jt: 1},
+		{Code: equal, K: unix.TIOCGPGRP, Jt: 2},
+		{Code: equal, K: unix.TIOCSPGRP, Jt: 1},
 		{Code: ret, K: deny},
 		{Code: ret, K: allow},
 		{Code: equal, K: unix.SYS_CLONE3, Jf: 1},

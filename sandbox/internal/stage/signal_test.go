@@ -44,14 +44,10 @@ func TestStopAndContinue(t *testing.T) {
 		if ev := j.next(t); ev != (Event{Kind: Stopped, Signal: sig}) {
 			t.Fatalf("event %+v, want stopped by %v", ev, sig)
 		}
-		if err := j.Signal(unix.SIGCONT); err != nil {
+		if err := j.Continue(sig == unix.SIGSTOP); err != nil { // without a terminal it is the same
 			t.Fatal(err)
 		}
-		ev := j.next(t)
-		if ev == (Event{Kind: Continued}) { // the kernel forgets it when the exit comes first
-			ev = j.next(t)
-		}
-		if ev != (Event{Kind: Exited, Code: 5}) {
+		if ev := j.change(t); ev != (Event{Kind: Exited, Code: 5}) {
 			t.Errorf("event %+v", ev)
 		}
 		if ev, err := j.Next(); err == nil {
@@ -224,7 +220,7 @@ func typeAt(t *testing.T, before bool) {
 	})
 	slave.Close()
 	s := shellSpec(`trap 'echo INT; exit 8' INT; read x </dev/tty; echo "got $x" >/dev/tty; sleep 1000; exit 9`)
-	s.Terminal = true
+	s.Terminal, s.Foreground = true, true
 	j.ready(t, s)
 	j.goOn(t)
 	says := reader(t, master)
@@ -232,9 +228,7 @@ func typeAt(t *testing.T, before bool) {
 	says("got typed")
 	j.sleeps(t)
 	io.WriteString(master, "\x1a") // Ctrl-Z
-	if ev := j.next(t); ev != (Event{Kind: Stopped, Signal: unix.SIGTSTP}) {
-		t.Fatalf("after Ctrl-Z: %+v", ev)
-	}
+	j.stops(t, unix.SIGTSTP)
 	j.Signal(unix.SIGCONT)
 	if ev := j.next(t); ev != (Event{Kind: Continued}) {
 		t.Fatalf("after SIGCONT: %+v", ev)
@@ -243,6 +237,65 @@ func typeAt(t *testing.T, before bool) {
 	says("INT")
 	if ev := j.next(t); ev != (Event{Kind: Exited, Code: 8}) {
 		t.Errorf("after Ctrl-C: %+v", ev)
+	}
+}
+
+// TestBackground: a command in the background of its terminal is stopped when it wants the keys, whatever else it has
+// started, and has them with Continue(true). Continue(false) takes them away again.
+func TestBackground(t *testing.T) {
+	master, slave := terminal(t)
+	j := start(t, func(cmd *exec.Cmd) { cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave })
+	slave.Close()
+	s := shellSpec(`echo begin; read x; echo "got $x"; trap 'echo INT' INT; kill -TSTP $$; echo on; sleep 1000; stty -echo; echo off; read y; echo "got $y"; exit 7`)
+	s.Terminal = true
+	j.ready(t, s)
+	j.goOn(t)
+	says := reader(t, master)
+	says("begin")
+	for range 2 { // in the background it asks again
+		j.stops(t, unix.SIGTTIN)
+		if group := foreground(t, master); group == childOf(t, j) {
+			t.Error("the command is in the foreground")
+		}
+		j.Continue(false)
+	}
+	j.stops(t, unix.SIGTTIN)
+	j.Continue(true)
+	io.WriteString(master, "one\n")
+	says("got one")
+	if group := foreground(t, master); group != childOf(t, j) {
+		t.Errorf("group %d is in the foreground, not the command's, %d", group, childOf(t, j))
+	}
+	j.stops(t, unix.SIGTSTP)
+	j.Continue(false)
+	says("on")
+	j.sleeps(t)
+	j.Signal(unix.SIGINT) // nobody is in the foreground: it is the command's
+	says("INT")
+	j.stops(t, unix.SIGTTOU)
+	j.Continue(true)
+	says("off")
+	io.WriteString(master, "two\n")
+	says("got two")
+	if ev := j.change(t); ev != (Event{Kind: Exited, Code: 7}) {
+		t.Errorf("event %+v", ev)
+	}
+}
+
+// change is the next event that is no Continued: the kernel forgets that one when the next comes first.
+func (j *jail) change(t *testing.T) Event {
+	t.Helper()
+	for {
+		if ev := j.next(t); ev.Kind != Continued {
+			return ev
+		}
+	}
+}
+
+func (j *jail) stops(t *testing.T, sig syscall.Signal) {
+	t.Helper()
+	if ev := j.change(t); ev != (Event{Kind: Stopped, Signal: sig}) {
+		t.Fatalf("event %+v, want a stop by %v", ev, sig)
 	}
 }
 
@@ -269,7 +322,7 @@ func TestForegroundGroup(t *testing.T) {
 	j := start(t, func(cmd *exec.Cmd) { cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave })
 	slave.Close()
 	s := shellSpec(`set -m; sleep 1000; echo "child ended"; exit 5`)
-	s.Terminal = true
+	s.Terminal, s.Foreground = true, true
 	j.ready(t, s)
 	j.goOn(t)
 	says := reader(t, master)

@@ -19,9 +19,10 @@ type Spec struct {
 	UID, GID int // what the command sees; id 0 of the stage's user namespace outside of it
 	Umask    int
 
-	// Terminal: the first of the files 0, 1 and 2 that is a terminal becomes the controlling one, with the command in the
-	// foreground.
-	Terminal bool
+	// Terminal: the first of the files 0, 1 and 2 that is a terminal becomes the controlling one. Foreground: with the
+	// command in its foreground. In the background a command that reads the terminal, or sets its mode, is stopped by
+	// SIGTTIN or SIGTTOU: see Continue.
+	Terminal, Foreground bool
 
 	// Again are the paths of files among 0, 1 and 2 that are opened anew, for reading and at the same offset: their mount becomes
 	// that of the run. An empty path leaves the file as it is.

@@ -87,7 +87,7 @@ func (s *stage) start() *Error {
 	unix.Close(handOver) // the command's process has its own: its end of file has to be the last one
 	unix.Close(ruleset)
 	s.command = pid
-	if failed := s.foreground(); failed != nil {
+	if failed := s.group(spec.Foreground); failed != nil {
 		return failed
 	}
 	if failed := disarm(); failed != nil {
@@ -103,13 +103,12 @@ func confine() *Error {
 	// only SIGKILL and SIGSTOP (pid_namespaces(7)), while the Go runtime's handlers would end it on the command's SIGTERM.
 	// The runtime does without: it preempts goroutines by SIGURG only when they do not yield by themselves. The command's
 	// process inherits the default actions too.
-	var deflt [32]byte // struct sigaction of the kernel: SIG_DFL, no flags, empty mask
-	for sig := 1; sig <= maxSignal; sig++ {
-		if sig == int(unix.SIGKILL) || sig == int(unix.SIGSTOP) {
+	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
+		if sig == unix.SIGKILL || sig == unix.SIGSTOP {
 			continue
 		}
-		if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), address(&deflt), 0, 8, 0, 0); errno != 0 {
-			return &Error{Step: StepSignals, Errno: errno}
+		if failed := act(sig, 0); failed != nil {
+			return failed
 		}
 	}
 	// Not dumpable: /proc/1/{mem,environ,fd,...} and ptrace are closed to processes without a capability over the stage's
@@ -124,6 +123,18 @@ func confine() *Error {
 	// posture shows those that stay. Only this thread's matter.
 	unix.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0)
 	return closeInherited()
+}
+
+// ignored is SIG_IGN; the default action, SIG_DFL, is 0.
+const ignored = 1
+
+// act sets what a signal does.
+func act(sig syscall.Signal, action uintptr) *Error {
+	set := [4]uintptr{action} // struct sigaction of the kernel: no flags, empty mask
+	if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), address(&set), 0, 8, 0, 0); errno != 0 {
+		return &Error{Step: StepSignals, Errno: errno}
+	}
+	return nil
 }
 
 // closeInherited closes what a careless parent left open. Files of the Go runtime are close-on-exec, so one above the
@@ -222,14 +233,22 @@ func (s *stage) takeTerminal(terminal bool) *Error {
 	return nil
 }
 
-// foreground puts the command in a group of its own, and that in the foreground. The command's process is still in the
-// list of its operations, or waits for the supervisor: setpgid(2) refuses a child that has called execve.
-func (s *stage) foreground() *Error {
+// own is the group of the stage, which leads its session. While it is in the foreground of the terminal, nobody is.
+const own = 1
+
+// group puts the command in a group of its own, and that in the foreground where the Spec says so. The command's process is
+// still in the list of its operations, or waits for the supervisor: setpgid(2) refuses a child that has called execve.
+func (s *stage) group(foreground bool) *Error {
 	if err := unix.Setpgid(s.command, s.command); err != nil && err != unix.ESRCH { // ESRCH: it failed, and tells why
 		return &Error{Step: StepSession, Errno: errnoOf(err), Detail: "setpgid"}
 	}
 	if s.terminal < 0 {
 		return nil
+	}
+	// From here on the stage may be in the background, where TIOCSPGRP is an error unless the signal is ignored
+	// (tcsetpgrp(3)). The command's process has been born with the default action.
+	if failed := act(unix.SIGTTOU, ignored); failed != nil || !foreground {
+		return failed
 	}
 	if err := unix.IoctlSetPointerInt(s.terminal, unix.TIOCSPGRP, s.command); err != nil && err != unix.ESRCH {
 		return &Error{Step: StepTerminal, Errno: errnoOf(err), Detail: "TIOCSPGRP"}
