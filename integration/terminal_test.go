@@ -23,6 +23,7 @@ type terminal struct {
 	master *os.File
 	slave  *os.File // kept open, to read its settings after the command's end
 	cmd    *exec.Cmd
+	before unix.Termios // its settings before the command's start
 
 	mu     sync.Mutex
 	output bytes.Buffer
@@ -36,6 +37,7 @@ func openTerminal(t *testing.T, c *exec.Cmd) *terminal {
 	}
 	term := &terminal{t: t, master: master, slave: slave, cmd: c}
 	term.resize(24, 80)
+	term.before = term.settings()
 	c.Stdin, c.Stdout, c.Stderr = slave, slave, slave
 	c.Env = append(c.Env, "TERM=xterm-256color")
 	c.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
@@ -121,13 +123,20 @@ func (t *terminal) settings() unix.Termios {
 	return *settings
 }
 
+// untouched fails the test if the terminal is not as it was.
+func (t *terminal) untouched() {
+	t.t.Helper()
+	if now := t.settings(); now != t.before {
+		t.t.Errorf("the terminal's settings were %+v and are %+v", t.before, now)
+	}
+}
+
 // TestM01Terminal: the command has a terminal of its own, and the caller's is left as it was.
 func TestM01Terminal(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	script := `tty; test -t 0 && test -t 1 && test -t 2 && echo all-terminals; ls -l /proc/self/fd; stty size; stty raw -echo; stty sane; exit 4`
 	term := openTerminal(t, p.command("agentjail", "run", "--quiet", "--", "sh", "-c", script))
-	before := term.settings()
 	ours := term.slave.Name()
 	term.expect("/dev/pts/")
 	if shown := firstLine(term.text()); "/dev/pts/"+shown == ours && shown != "0" {
@@ -138,9 +147,7 @@ func TestM01Terminal(t *testing.T) {
 	if code := term.wait(); code != 4 {
 		t.Errorf("exit %d", code)
 	}
-	if after := term.settings(); after != before {
-		t.Errorf("the terminal's settings were %+v and are %+v", before, after)
-	}
+	term.untouched()
 }
 
 func firstLine(s string) string {
@@ -213,191 +220,12 @@ func TestR08Interrupt(t *testing.T) {
 	}
 
 	term = openTerminal(t, p.command("agentjail", "run", "--quiet", "--", "sh", "-c", "echo ready; exec sleep 300"))
-	before := term.settings()
 	term.expect("ready")
 	term.send("\x03")
 	if code := term.wait(); code != 130 {
 		t.Errorf("exit %d, not 130", code)
 	}
-	if after := term.settings(); after != before {
-		t.Errorf("the terminal's settings were %+v and are %+v", before, after)
-	}
-}
-
-// TestR08Suspend: Ctrl-Z stops the command and gives the terminal back to the shell that started it; fg goes on with it.
-func TestR08Suspend(t *testing.T) {
-	t.Parallel()
-	p := newPlace(t)
-	term := openTerminal(t, p.command("bash", "--norc", "-i"))
-	term.send("PS1='ready> '\r")
-	term.expect("ready> ")
-	term.expect("ready> ")
-	term.send(`agentjail run --quiet -- bash -c 'echo start"ed"; read line; echo "got $line"; exit 6'` + "\r")
-	term.expect("started")
-	term.send("\x1a")
-	term.expect("Stopped")
-	term.expect("ready> ")
-	term.send("echo code=$?\r")
-	term.expect("code=148") // 128+SIGTSTP, as of any job
-	term.send("fg\r")
-	term.expect("agentjail run")
-	term.send("a word\r")
-	term.expect("got a word")
-	term.expect("ready> ")
-	term.send("echo code=$?\r")
-	term.expect("code=6")
-	term.send("exit\r")
-	term.wait()
-}
-
-// shellOn is an interactive shell with job control on a terminal of the test.
-func shellOn(t *testing.T, p place) *terminal {
-	t.Helper()
-	term := openTerminal(t, p.command("bash", "--norc", "-i"))
-	term.send("PS1='ready> '\r")
-	term.expect("ready> ")
-	term.expect("ready> ")
-	return term
-}
-
-// TestR08Background: a run that was stopped goes on in the background with bg, has the keys with fg, and is ended by kill.
-func TestR08Background(t *testing.T) {
-	t.Parallel()
-	p := newPlace(t)
-	term := shellOn(t, p)
-	term.send(`agentjail run --quiet -- bash -c 'echo start"ed"; until test -e go; do sleep 0.05; done; echo went"-on"; read line; echo "got $line"; exit 6'` + "\r")
-	term.expect("started")
-	term.send("\x1a")
-	term.expect("Stopped")
-	term.send("bg; touch go\r")
-	term.expect("went-on")
-	term.send("echo mine-$((1+1))\r") // the keys are the shell's
-	term.expect("mine-2")
-	term.send("jobs\r")
-	term.expect("Running")
-	term.send("fg\r")
-	term.expect("exit 6'")
-	time.Sleep(300 * time.Millisecond) // no signal tells the run of it
-	term.send("a word\r")
-	term.expect("got a word")
-	term.expect("ready> ")
-	term.send("echo code=$?\r")
-	term.expect("code=6")
-
-	term.send("agentjail run --quiet -- sh -c 'echo start''ed; exec sleep 300'\r")
-	term.expect("started")
-	term.send("\x1a")
-	term.expect("Stopped")
-	term.send("kill %1; wait %1; echo code=$?\r")
-	term.expect("code=143")
-	term.send("exit\r")
-	term.wait()
-}
-
-// TestR08StartedInBackground: a run that is started in the background works there, and leaves the terminal to the shell.
-func TestR08StartedInBackground(t *testing.T) {
-	t.Parallel()
-	p := newPlace(t)
-	term := shellOn(t, p)
-	term.send("agentjail run --quiet -- sh -c 'echo start''ed; exit 4' & wait $!; echo code=$?\r")
-	term.expect("started")
-	term.expect("code=4")
-	term.send("echo mine-$((1+1))\r")
-	term.expect("mine-2")
-	term.send("exit\r")
-	term.wait()
-}
-
-// TestO08StoppedOnTerminal: a command that stops itself on a terminal stops the launcher, as Ctrl-Z does, but not its deadline.
-func TestO08StoppedOnTerminal(t *testing.T) {
-	t.Parallel()
-	p := newPlace(t)
-	term := shellOn(t, p)
-	p.write(t, "beat.py", `
-import os, signal, time
-if os.fork():
-    os.kill(os.getpid(), signal.SIGSTOP)
-beat = os.open("beat", os.O_WRONLY | os.O_CREAT)
-while True: # without a path: with the launcher stopped nobody answers for those
-    os.pwrite(beat, str(time.time_ns()).encode(), 0)
-    time.sleep(0.1)
-`)
-	term.send("agentjail run --quiet --ttl 1s -- python3 beat.py\r")
-	term.expect("Stopped")
-	term.expect("ready> ")
-	eventually(t, "the background runs", func() bool { return exists(p.project + "/beat") })
-	before := p.read(t, "beat")
-	eventually(t, "the deadline ends the background", func() bool {
-		last := p.read(t, "beat")
-		time.Sleep(time.Second)
-		return last == p.read(t, "beat")
-	})
-	if last := p.read(t, "beat"); last == before {
-		t.Error("the background of a stopped command did not run")
-	}
-	term.send("fg\r")
-	term.expect("beat.py")
-	term.expect("ready> ")
-	term.send("echo code=$?\r")
-	term.expect("code=124")
-	wantEvent(t, p.ended(t), "deny", "limit", "limit.ttl", "1s")
-	term.send("exit\r")
-	term.wait()
-}
-
-// TestR08SuspendAlone: where no shell could go on with it, Ctrl-Z stops nothing for good.
-func TestR08SuspendAlone(t *testing.T) {
-	t.Parallel()
-	p := newPlace(t)
-	term := openTerminal(t, p.command("agentjail", "run", "--quiet", "--", "sh", "-c", "echo start'ed'; read line; echo got-$line"))
-	term.expect("started")
-	term.send("\x1a")
-	term.send("word\r")
-	term.expect("got-word")
-	term.wait()
-}
-
-// TestR08JobControl: an interactive shell inside has job control of its own.
-func TestR08JobControl(t *testing.T) {
-	t.Parallel()
-	p := newPlace(t)
-	term := openTerminal(t, p.command("agentjail", "run", "--quiet", "--", "bash", "--norc", "-i"))
-	term.send("PS1='in> '\r")
-	term.expect("in> ")
-	term.expect("in> ")
-	if strings.Contains(term.text(), "no job control") {
-		t.Error("the shell has no job control")
-	}
-	term.send("sleep 300 & jobs; kill %1\r")
-	term.expect("Running")
-	// The job asks for the terminal before it has it, and is stopped. Were it given the terminal just then, it could be stopped
-	// afterwards. It answers when it has it: not before that is an interrupt for it.
-	term.send("sh -c 'read x; echo got-$x; sleep 300' &\r")
-	eventually(t, "the job is stopped", func() bool {
-		term.send("\r")
-		time.Sleep(100 * time.Millisecond)
-		return strings.Contains(term.text(), "Stopped")
-	})
-	term.send("echo be''fore; fg\r")
-	term.expect("before\r\n")
-	term.expect("sleep 300'\r\n")
-	term.send("word\r")
-	term.expect("got-word")
-	interrupts := 0
-	eventually(t, "the job is interrupted", func() bool {
-		interrupts++
-		term.send("\x03echo back-$((1+1))\r")
-		time.Sleep(200 * time.Millisecond)
-		return strings.Contains(term.text(), "back-2")
-	})
-	if interrupts > 1 {
-		t.Logf("%d interrupts were needed", interrupts)
-	}
-	term.expect("back-2")
-	term.send("exit 8\r")
-	if code := term.wait(); code != 8 {
-		t.Errorf("exit %d", code)
-	}
+	term.untouched()
 }
 
 // TestR08Raw: bytes of a program in raw mode pass through as they are, both ways.
@@ -414,7 +242,6 @@ while len(got) < 6:
 os.write(1, b"[" + got.hex().encode() + b"]\x1b[?1049h\x1b[2Jscreen\x1b[?1049l")
 `)
 	term := openTerminal(t, p.command("agentjail", "run", "--quiet", "--", "python3", "raw.py"))
-	before := term.settings()
 	term.expect("ready")
 	term.send("\x03\x1a\x04\r\n\x1b")
 	term.expect("[031a040d0a1b]")
@@ -422,9 +249,7 @@ os.write(1, b"[" + got.hex().encode() + b"]\x1b[?1049h\x1b[2Jscreen\x1b[?1049l")
 	if code := term.wait(); code != 0 {
 		t.Errorf("exit %d", code)
 	}
-	if after := term.settings(); after != before {
-		t.Errorf("the terminal's settings were %+v and are %+v", before, after)
-	}
+	term.untouched()
 }
 
 // TestTerminalKilled: the terminal is usable after the launcher was told to end.
@@ -432,32 +257,10 @@ func TestTerminalKilled(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	term := openTerminal(t, p.command("agentjail", "run", "--quiet", "--", "sh", "-c", "stty raw; echo ready; exec sleep 300"))
-	before := term.settings()
 	term.expect("ready")
 	term.cmd.Process.Signal(unix.SIGTERM)
 	if code := term.wait(); code != 143 {
 		t.Errorf("exit %d", code)
 	}
-	if after := term.settings(); after != before {
-		t.Errorf("the terminal's settings were %+v and are %+v", before, after)
-	}
-}
-
-// TestMixed: with one of the standard files redirected, the rest is still a terminal, and the command's own.
-func TestMixed(t *testing.T) {
-	t.Parallel()
-	for name, line := range map[string]string{
-		"output": `agentjail run --quiet -- sh -c 'test -t 0 && test -t 2 && ! test -t 1 && echo through-pipe' | cat`,
-		"input":  `agentjail run --quiet -- sh -c '! test -t 0 && test -t 1 && test -t 2 && echo through-pipe >/dev/tty' </dev/null`,
-		"both":   `echo | agentjail run --quiet -- sh -c '! test -t 0 && ! test -t 1 && test -t 2 && echo through-pipe >/dev/tty' | cat`,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			p := newPlace(t)
-			term := openTerminal(t, p.command("sh", "-c", line+`; echo end`))
-			term.expect("through-pipe")
-			term.expect("end")
-			term.wait()
-		})
-	}
+	term.untouched()
 }

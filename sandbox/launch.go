@@ -31,9 +31,10 @@ const SupervisorArg = "agentjail-supervisor"
 type Options struct {
 	Stdin, Stdout, Stderr *os.File
 	Copies                []string // further files that get the log
-	// Stopped is called when the command was stopped by Ctrl-Z, with the terminal as it was before the run. It stops the
-	// calling program (or not), and the command goes on when it returns.
-	Stopped func()
+	// Stopped is called when the command was stopped, with the terminal as it was before the run: by SIGTSTP (Ctrl-Z), or by
+	// SIGTTIN or SIGTTOU because it wants the terminal of which the calling program is not in the foreground. It stops the
+	// calling program by that signal (or not), and the command goes on when it returns.
+	Stopped func(unix.Signal)
 }
 
 // Result is how a run ended.
@@ -69,6 +70,7 @@ type Run struct {
 	broken    *SetupError  // a layer that failed while the command ran
 	crashed   []crashedRun // earlier runs that this one reports
 	once      sync.Once
+	stopping  atomic.Bool // SIGTSTP was passed on
 	recording atomic.Bool // the command may run: lookups are its own from here on
 }
 
@@ -102,7 +104,8 @@ func (r *Run) start() error {
 	if err := r.open(id); err != nil {
 		return err
 	}
-	order := buildOrder{ID: r.dir.id, Dir: r.dir.path, Plan: r.plan, TTYs: r.ttys()}
+	order := buildOrder{ID: r.dir.id, Dir: r.dir.path, Plan: r.plan, TTYs: r.options.ttys()}
+	order.Keys = r.options.alone() && inForeground(r.options.Stdin)
 	if r.group != nil {
 		order.Group = posture.Group{Name: r.group.Name(), Controllers: r.group.Controllers()}
 	}
@@ -113,7 +116,7 @@ func (r *Run) start() error {
 	}
 	opened := make(chan error, 1)
 	go func() { opened <- r.log.Start(r.startDetail()) }()
-	ready, err := r.build()
+	ready, err := r.build(order.Keys)
 	if err := errors.Join(<-opened, err); err != nil {
 		return r.layered("log", err)
 	}
@@ -134,6 +137,9 @@ func (r *Run) start() error {
 		return &SetupError{Layer: "supervisor", Err: err}
 	}
 	_, err = r.expect(msgStarted)
+	if r.terminal != nil && err == nil {
+		go r.terminal.follow(r.Signal)
+	}
 	trace("launcher: command started")
 	return err
 }
@@ -289,8 +295,8 @@ func (r *Run) receive() {
 	}
 }
 
-// build serves the supervisor until the command is ready to go.
-func (r *Run) build() (readyReport, error) {
+// build serves the supervisor until the command is ready to go, with the terminal's keys or without.
+func (r *Run) build(keys bool) (readyReport, error) {
 	var ready readyReport
 	for {
 		m, err := r.next()
@@ -311,7 +317,7 @@ func (r *Run) build() (readyReport, error) {
 			if len(m.Files) != 1 {
 				return ready, errors.New("supervisor: no terminal came")
 			}
-			if r.terminal, err = newTerminal(m.Files[0], r.options); err != nil {
+			if r.terminal, err = newTerminal(m.Files[0], r.options, keys); err != nil {
 				return ready, r.layered("terminal", err)
 			}
 		case msgPlace:

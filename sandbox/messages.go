@@ -20,8 +20,9 @@ import (
 //	A -> B  go        run.start and the posture are in the log
 //	B -> A  started
 //	B -> A  event     an event for the log; dropped: how many of each class there is none for
-//	A -> B  signal    for the command; continue: after a stop
-//	B -> A  stopped   the command was stopped (Ctrl-Z)
+//	A -> B  signal    for the command
+//	B -> A  stopped   the command was stopped, and by which signal: Ctrl-Z, or that it wants the keys of the terminal
+//	A -> B  continue  it goes on, in the foreground of the terminal or in the background
 //	B -> A  over      the command's status; the run's cgroup is still there: A counts what hit its limits
 //	A -> B  counted
 //	B -> A  ended     nothing of the run is left
@@ -38,6 +39,7 @@ const (
 	msgEvent    = "event"
 	msgDropped  = "dropped"
 	msgSignal   = "signal"
+	msgContinue = "continue"
 	msgStopped  = "stopped"
 	msgOver     = "over"
 	msgCounted  = "counted"
@@ -51,6 +53,7 @@ type buildOrder struct {
 	Dir   string        `json:"dir"` // the run's directory; mnt below it is the mount point
 	Plan  Plan          `json:"plan"`
 	TTYs  [3]bool       `json:"ttys"`  // which of stdin, stdout and stderr become the run's pty
+	Keys  bool          `json:"keys"`  // the command starts in the foreground of the pty
 	Group posture.Group `json:"group"` // the cgroup that was made, where there is one: B asks to be placed
 }
 

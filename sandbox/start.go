@@ -149,7 +149,8 @@ func (s *supervisor) prepare() (stage.Ready, error) {
 	}
 	spec := stage.Spec{
 		Argv: plan.Command, Env: plan.Env, Dir: plan.Workdir, UID: plan.Identity.UID, GID: plan.Identity.GID, Umask: plan.Umask,
-		Terminal: s.order.TTYs != [3]bool{}, Foreground: true, Landlock: stage.Landlock{Write: writablePlaces(plan)}, Again: again,
+		Terminal: s.order.TTYs != [3]bool{}, Foreground: s.order.Keys, Landlock: stage.Landlock{Write: writablePlaces(plan)},
+		Again: again,
 	}
 	for _, in := range s.program {
 		spec.Filter = append(spec.Filter, stage.SockFilter(in))

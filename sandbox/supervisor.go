@@ -318,10 +318,10 @@ func (s *supervisor) endLate() *time.Timer {
 	return time.AfterFunc(ttl+graceTime+time.Second, func() { s.stage.Signal(unix.SIGKILL) })
 }
 
-// stopped tells the launcher of a command that was stopped by its terminal.
+// stopped tells the launcher of a command that was stopped.
 func (s *supervisor) stopped(e stage.Event) {
 	if e.Kind == stage.Stopped {
-		s.conn.Send(msgStopped, nil)
+		s.conn.Send(msgStopped, int(e.Signal))
 	}
 }
 
@@ -336,11 +336,14 @@ func (s *supervisor) obey(counted chan struct{}) {
 			return
 		}
 		var number int
+		var foreground bool
 		switch {
 		case m.Kind == msgCounted:
 			once()
 		case m.Kind == msgSignal && m.Decode(&number) == nil:
 			s.stage.Signal(unix.Signal(number))
+		case m.Kind == msgContinue && m.Decode(&foreground) == nil:
+			s.stage.Continue(foreground)
 		default:
 			m.Close()
 			return

@@ -3,9 +3,12 @@
 package sandbox
 
 import (
-	"io"
+	"bytes"
+	"fmt"
 	"os"
 	"os/signal"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -18,54 +21,76 @@ type terminal struct {
 	out     *os.File // the caller's terminal as output
 	signals chan os.Signal
 	copied  chan struct{} // closed when all output has been copied
-	keys    *keyboard     // nil if stdin is no terminal
+	showing sync.Mutex    // held from the read of some output to its write
+	keys    *keyboard
 }
 
 // ttys tells which of the caller's standard streams are terminals.
-func (r *Run) ttys() [3]bool {
+func (o Options) ttys() [3]bool {
 	var is [3]bool
-	for i, f := range []*os.File{r.options.Stdin, r.options.Stdout, r.options.Stderr} {
-		is[i] = f != nil && term.IsTerminal(int(f.Fd()))
+	for i, f := range []*os.File{o.Stdin, o.Stdout, o.Stderr} {
+		is[i] = isTerminal(f)
 	}
 	return is
 }
 
-func newTerminal(master *os.File, o Options) (*terminal, error) {
-	t := &terminal{master: master, signals: make(chan os.Signal, 4), copied: make(chan struct{})}
-	for _, f := range []*os.File{o.Stdout, o.Stderr, o.Stdin} {
-		if f != nil && term.IsTerminal(int(f.Fd())) {
-			t.out = f
-			break
+func isTerminal(f *os.File) bool { return f != nil && term.IsTerminal(int(f.Fd())) }
+
+// tty is the first of some standard files that is a terminal and was not opened in a mode that is of no use; else what /dev/tty is to
+// all programs of the caller's session, where it has a terminal; else the standard file that is one, opened anew.
+func (o Options) tty(useless int, first ...*os.File) *os.File {
+	for _, f := range first {
+		if flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0); isTerminal(f) && err == nil && flags&unix.O_ACCMODE != useless {
+			return f
 		}
 	}
+	var found *os.File
+	for _, f := range []*os.File{o.Stdin, o.Stderr, o.Stdout} {
+		if isTerminal(f) {
+			found = f
+		}
+	}
+	for _, name := range []string{"/dev/tty", fmt.Sprintf("/proc/self/fd/%d", found.Fd())} {
+		if f, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0); err == nil {
+			return f
+		}
+	}
+	return found
+}
+
+// alone tells whether the terminal is the command's alone. Behind or before a pipe there may be others that read its keys, such
+// as a pager, and that write to it.
+func (o Options) alone() bool {
+	is := o.ttys()
+	return is[0] && is[1]
+}
+
+// newTerminal begins to show what the command writes. It takes the keys at once where the command starts in the foreground of the
+// pty; else the command has to ask for them.
+func newTerminal(master *os.File, o Options, foreground bool) (*terminal, error) {
+	t := &terminal{master: master, signals: make(chan os.Signal, 4), copied: make(chan struct{})}
+	t.out = o.tty(os.O_RDONLY, o.Stdout, o.Stderr, o.Stdin)
 	if err := t.fitSize(); err != nil {
 		return nil, err
 	}
 	var err error
-	if o.Stdin != nil && term.IsTerminal(int(o.Stdin.Fd())) {
-		t.keys, err = newKeyboard(o.Stdin, master)
-	} else {
-		// The caller's terminal stays as it is and adds its own carriage returns.
-		err = plainOutput(int(master.Fd()))
-	}
-	if err != nil {
+	if t.keys, err = newKeyboard(o.tty(os.O_WRONLY, o.Stdin), master, !o.alone(), foreground); err != nil {
 		return nil, err
 	}
 	signal.Notify(t.signals, unix.SIGWINCH, unix.SIGCONT)
-	go t.follow()
-	go func() {
-		defer close(t.copied)
-		io.Copy(t.out, master) // ends with EIO when the last slave is closed (pty(7))
-	}()
+	go t.show()
 	return t, nil
 }
 
-// follow does what the caller's terminal goes through.
-func (t *terminal) follow() {
+// follow does what the caller's terminal goes through, until close.
+func (t *terminal) follow(pass func(unix.Signal)) {
 	for s := range t.signals {
 		t.fitSize()
-		if s == unix.SIGCONT && t.keys != nil {
+		switch {
+		case s == unix.SIGCONT:
 			t.keys.continued()
+		case s == unix.SIGWINCH && !t.keys.taken(): // the pty signals its foreground, in which the command is not
+			pass(unix.SIGWINCH)
 		}
 	}
 }
@@ -79,29 +104,59 @@ func (t *terminal) fitSize() error {
 	return unix.IoctlSetWinsize(int(t.master.Fd()), unix.TIOCSWINSZ, size)
 }
 
-// plainOutput has a pty pass output through byte for byte (termios(3), OPOST).
-func plainOutput(fd int) error {
-	mode, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+// show copies what the command writes, to the end: what the caller's terminal does not take is lost, and blocks nobody.
+func (t *terminal) show() {
+	defer close(t.copied)
+	buf := make([]byte, 32<<10)
+	for err := error(nil); err == nil; { // EIO when the last slave is closed (pty(7))
+		t.readable(-1)
+		err = t.showSome(buf)
+	}
+}
+
+func (t *terminal) showSome(buf []byte) error {
+	t.showing.Lock()
+	defer t.showing.Unlock()
+	n, err := t.master.Read(buf)
 	if err != nil {
 		return err
 	}
-	mode.Oflag &^= unix.OPOST
-	return unix.IoctlSetTermios(fd, unix.TCSETS, mode)
+	t.keys.fitOutput()
+	text := buf[:n]
+	if mode, err := unix.IoctlGetTermios(int(t.out.Fd()), unix.TCGETS); err == nil && endsLines(mode) {
+		text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")) // the pty has added what this terminal adds too
+	}
+	t.out.Write(text)
+	return nil
 }
 
-// suspend gives the caller's terminal its old mode back.
-func (t *terminal) suspend() {
-	if t.keys != nil {
-		t.keys.release()
+// readable waits for output, at most some milliseconds unless that is -1, and reports whether there is some.
+func (t *terminal) readable(timeout int) bool {
+	fds := []unix.PollFd{{Fd: int32(t.master.Fd()), Events: unix.POLLIN}}
+	for {
+		_, err := unix.Poll(fds, timeout)
+		if err != unix.EINTR {
+			return fds[0].Revents&unix.POLLIN != 0
+		}
 	}
 }
 
-// resume ends what suspend began.
-func (t *terminal) resume() {
-	t.fitSize()
-	if t.keys != nil {
-		t.keys.reclaim()
+// settle waits until what the command has written is shown: that comes before the shell says that the command was stopped. The
+// kernel takes a moment to pass it on; a terminal that takes none (Ctrl-S) is not waited for.
+func (t *terminal) settle() {
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if !t.readable(20) && t.showing.TryLock() {
+			t.showing.Unlock()
+			return
+		}
 	}
+}
+
+// endsLines tells whether a terminal turns a newline into the end of a line, as all do that no program has set otherwise
+// (termios(3)).
+func endsLines(mode *unix.Termios) bool {
+	const both = unix.OPOST | unix.ONLCR
+	return mode.Oflag&both == both
 }
 
 // close waits for the last output and gives the terminal back.
@@ -109,8 +164,6 @@ func (t *terminal) close() {
 	<-t.copied
 	signal.Stop(t.signals)
 	close(t.signals)
-	if t.keys != nil {
-		t.keys.close()
-	}
+	t.keys.close()
 	t.master.Close()
 }

@@ -22,8 +22,14 @@ const (
 // graceTime is how long a command has between SIGTERM and SIGKILL when its deadline has come.
 const graceTime = 2 * time.Second
 
-// Signal sends a signal to the command, or to the foreground of its terminal.
-func (r *Run) Signal(sig unix.Signal) { r.conn.Send(msgSignal, int(sig)) }
+// Signal sends a signal to the command, or to the foreground of its terminal. A SIGTSTP that stops the command stops the caller
+// too, see Options.Stopped.
+func (r *Run) Signal(sig unix.Signal) {
+	if sig == unix.SIGTSTP {
+		r.stopping.Store(true)
+	}
+	r.conn.Send(msgSignal, int(sig))
+}
 
 // Wait waits for the end of the run, writes the end of its log and releases everything. It is called once.
 func (r *Run) Wait() (Result, error) {
@@ -144,7 +150,9 @@ func (r *Run) timeIsOver() string {
 func (r *Run) handle(kind string, decode func(any) error) {
 	switch kind {
 	case msgStopped:
-		r.pause()
+		var sig unix.Signal
+		decode(&sig)
+		r.pause(sig)
 	case msgOver:
 		r.end = &endReport{}
 		if decode(r.end) != nil {
@@ -160,18 +168,38 @@ func (r *Run) handle(kind string, decode func(any) error) {
 	}
 }
 
-// pause gives the terminal back while the command is stopped, then lets the command go on. A command that stops itself where
-// there is no terminal stops nothing but itself: the deadline holds.
-func (r *Run) pause() {
-	if r.terminal == nil {
+// pause does what the stop of a command asks for. One that was stopped because it wants the keys gets them, where the terminal is
+// this job's. Any other stop is the whole job's, as without agentjail: the terminal is given back, the caller stops, and lets the
+// command go on when it goes on itself. Without a terminal a command that stops itself stops nothing else: the deadline holds.
+func (r *Run) pause(sig unix.Signal) {
+	t := r.terminal
+	asks := t != nil && (sig == unix.SIGTTIN || sig == unix.SIGTTOU)
+	switch asked := r.stopping.Swap(false); {
+	case t == nil && !asked:
 		return
+	case asks && t.keys.claim():
+		r.conn.Send(msgContinue, true)
+		return
+	case !asks:
+		sig = unix.SIGTSTP // whatever it was: the command has no choice
 	}
-	r.terminal.suspend()
+	wanted := asks
+	if t != nil {
+		t.settle()
+		wanted = wanted || t.keys.taken()
+		t.keys.release()
+	}
 	if r.options.Stopped != nil {
-		r.options.Stopped()
+		r.options.Stopped(sig)
 	}
-	r.terminal.resume()
-	r.Signal(unix.SIGCONT)
+	foreground := wanted && t.keys.claim()
+	if asks && !foreground {
+		time.Sleep(background) // it will ask again at once, and where no shell stops this process it did not wait either
+		if t.keys.gone() {
+			r.Signal(unix.SIGHUP)
+		}
+	}
+	r.conn.Send(msgContinue, foreground)
 }
 
 // limitTicks says when to look whether a limit was hit.

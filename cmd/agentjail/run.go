@@ -8,14 +8,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/agentjail/agentjail/profiles"
 	"github.com/agentjail/agentjail/sandbox"
@@ -221,20 +218,14 @@ func logCopies(c *cli.Context, plan sandbox.Plan) ([]string, error) {
 
 // runPlan starts a plan, passes signals on and turns the result into an exit code.
 func runPlan(plan sandbox.Plan, copies []string, p printer) error {
+	var job job
 	run, err := sandbox.Start(plan, sandbox.Options{
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Copies: copies, Stopped: stopSelf,
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Copies: copies, Stopped: job.stop,
 	})
 	if err != nil {
 		return err
 	}
-	signals := passedOn()
-	go func() {
-		for s := range signals {
-			if n, ok := s.(unix.Signal); ok {
-				run.Signal(n)
-			}
-		}
-	}()
+	go job.pass(passedOn(), run.Signal)
 	result, err := run.Wait()
 	p.print(result)
 	if err != nil {
@@ -247,27 +238,6 @@ func runPlan(plan sandbox.Plan, copies []string, p printer) error {
 		return cli.Exit("", result.Code)
 	}
 	return nil
-}
-
-// passedOn are the signals that this process gets for the command. One that the caller has ignored stays so, as the command
-// alone would have inherited it: nohup(1), and a shell's background jobs.
-func passedOn() <-chan os.Signal {
-	signals := make(chan os.Signal, 16)
-	for _, s := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2} {
-		if !signal.Ignored(s) {
-			signal.Notify(signals, s)
-		}
-	}
-	return signals
-}
-
-// stopSelf stops this process as Ctrl-Z would have, and returns when the shell continues it; at once where there is no shell
-// that could (signal(7): the kernel stops no orphaned process group by SIGTSTP). A signal to its own thread arrives before the
-// call returns.
-func stopSelf() {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGTSTP)
 }
 
 // printer writes the end-of-run summary to stderr.
