@@ -302,6 +302,13 @@ func TestR08BackgroundOutput(t *testing.T) {
 	}
 }
 
+// pid is what the shell has written of its job.
+func (p place) pid(t *testing.T) string {
+	t.Helper()
+	eventually(t, "the shell says the pid", func() bool { return exists(p.project+"/pid") && p.read(t, "pid") != "" })
+	return strings.TrimSpace(p.read(t, "pid"))
+}
+
 // TestR08NobodyToStop: a run in the background of a session whose shell is gone waits, and ends when it is told to.
 func TestR08NobodyToStop(t *testing.T) {
 	t.Parallel()
@@ -309,7 +316,7 @@ func TestR08NobodyToStop(t *testing.T) {
 	term := shellOn(t, p)
 	term.send("(agentjail run --quiet -- sh -c 'echo start''ed; read x </dev/tty' </dev/null & echo $! >pid) \r")
 	term.expect("started")
-	pid := strings.TrimSpace(p.read(t, "pid"))
+	pid := p.pid(t)
 	time.Sleep(300 * time.Millisecond)
 	term.send("echo mine-$((1+1))\r")
 	term.expect("mine-2")
@@ -317,4 +324,23 @@ func TestR08NobodyToStop(t *testing.T) {
 	eventually(t, "the run ends", func() bool { return !exists("/proc/" + pid) })
 	term.send("exit\r")
 	term.wait()
+}
+
+// TestR08ShellGone: a run in the background that wants keys after its shell has ended gets none, and ends as by a terminal that was
+// closed.
+func TestR08ShellGone(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	term := shellOn(t, p)
+	term.send("agentjail run --quiet -- bash -c 'echo start''ed; until test -e go; do sleep 0.05; done; read x </dev/tty; sleep 300' </dev/null & echo $! >pid\r")
+	term.expect("started")
+	pid := p.pid(t)
+	term.send("exit\r")
+	term.wait()
+	if !exists("/proc/" + pid) {
+		t.Fatal("the run has ended with its shell")
+	}
+	p.write(t, "go", "")
+	eventually(t, "the run ends", func() bool { return !exists("/proc/" + pid) })
+	term.untouched()
 }

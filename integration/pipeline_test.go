@@ -70,6 +70,28 @@ func TestR08Pager(t *testing.T) {
 	term.untouched()
 }
 
+// TestR08PagerSuspend: Ctrl-Z stops the pager and the run before it, and fg goes on with both.
+func TestR08PagerSuspend(t *testing.T) {
+	t.Parallel()
+	needTool(t, "less")
+	p := newPlace(t)
+	term := shellOn(t, p)
+	term.send("agentjail run --quiet -- seq 1000000 | less\r")
+	term.expect("23\r\n")
+	term.send("\x1a")
+	term.expect("Stopped")
+	term.expect("ready> ")
+	term.fg()
+	term.expect("23\r\n") // once more
+	term.send("G")
+	term.expect("1000000\r\n")
+	term.send("q")
+	term.expect("ready> ")
+	term.send("exit\r")
+	term.wait()
+	term.untouched()
+}
+
 // TestR08PagerInside: a pager behind a pipe has the keys when it wants them.
 func TestR08PagerInside(t *testing.T) {
 	t.Parallel()
