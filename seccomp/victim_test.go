@@ -136,11 +136,22 @@ func (s step) run() error {
 		return unix.UtimesNanoAt(unix.AT_FDCWD, s.A, nil, 0)
 	case "unshare":
 		return unix.Unshare(s.N)
-	case "socket":
-		return closing(unix.Socket(s.N, unix.SOCK_STREAM, 0))
 	case "newcall":
 		_, _, errno := unix.Syscall(5000, 0, 0, 0)
 		return errno
+	}
+	return s.socket()
+}
+
+// socket makes the calls of sockets.
+func (s step) socket() error {
+	switch s.Call {
+	case "socket":
+		fd, err := unix.Socket(s.N, unix.SOCK_STREAM, 0)
+		if err == nil {
+			unix.Close(fd)
+		}
+		return err
 	case "close":
 		last := len(kept) - 1
 		err := unix.Close(kept[last])
