@@ -395,7 +395,7 @@ func (r *Run) stop() {
 			r.drain()
 		}
 		if r.terminal != nil {
-			r.terminal.close()
+			r.terminal.close(r.left)
 		}
 		if r.files != nil {
 			r.files.Close()

@@ -159,9 +159,14 @@ func endsLines(mode *unix.Termios) bool {
 	return mode.Oflag&both == both
 }
 
-// close waits for the last output and gives the terminal back.
-func (t *terminal) close() {
-	<-t.copied
+// close waits for the last output and gives the terminal back. It waits for no more than what came where processes are left that
+// never end: they have the terminal open.
+func (t *terminal) close(left bool) {
+	if left {
+		t.settle()
+	} else {
+		<-t.copied
+	}
 	signal.Stop(t.signals)
 	close(t.signals)
 	t.keys.close()
