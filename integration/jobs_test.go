@@ -344,3 +344,17 @@ func TestR08ShellGone(t *testing.T) {
 	eventually(t, "the run ends", func() bool { return !exists("/proc/" + pid) })
 	term.untouched()
 }
+
+// TestR08HangUp: what the end of a terminal tells the run ends a command that is stopped, too.
+func TestR08HangUp(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	c, out := start(t, p, "agentjail", "run", "--quiet", "--", "sh", "-c", "touch ready; kill -STOP $$; exec sleep 300")
+	eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
+	time.Sleep(300 * time.Millisecond)
+	c.Process.Signal(unix.SIGHUP)
+	c.Wait()
+	if code := c.ProcessState.ExitCode(); code != 129 {
+		t.Errorf("exit %d, output %q", code, out.String())
+	}
+}

@@ -14,14 +14,20 @@ import (
 
 // job is this process as one of a shell's job: a process group that gets the signals of a terminal.
 type job struct {
-	told atomic.Bool // SIGTSTP came, and to the others of the job too if the terminal sent it
+	told atomic.Int32 // what has come since the last stop: see below
 }
+
+const (
+	untold    = iota
+	suspended // SIGTSTP, and to the others of the job too if the terminal sent it
+	resumed   // SIGCONT after that
+)
 
 // passedOn are the signals that this process gets for the command. One that the caller has ignored stays so, as the command
 // alone would have inherited it: nohup(1), and a shell's background jobs.
 func passedOn() <-chan os.Signal {
 	signals := make(chan os.Signal, 16)
-	for _, s := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP} {
+	for _, s := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT} {
 		if !signal.Ignored(s) {
 			signal.Notify(signals, s)
 		}
@@ -29,34 +35,50 @@ func passedOn() <-chan os.Signal {
 	return signals
 }
 
-// pass passes signals on to the command. SIGTSTP stops that; then stop stops this process.
+// pass passes signals on to the command, but for SIGCONT. SIGTSTP stops that; then stop stops this process.
 func (j *job) pass(signals <-chan os.Signal, send func(unix.Signal)) {
 	for s := range signals {
+		switch s {
+		case unix.SIGCONT:
+			j.told.CompareAndSwap(suspended, resumed)
+			continue
+		case unix.SIGTSTP:
+			j.told.Store(suspended)
+		}
 		if n, ok := s.(unix.Signal); ok {
-			if n == unix.SIGTSTP {
-				j.told.Store(true)
-			}
 			send(n)
+		}
+		if s == unix.SIGHUP {
+			send(unix.SIGCONT) // a terminal that is closed sends both, since what is stopped would not end
 		}
 	}
 }
 
 // stop stops the job as the terminal would have, and returns when the shell continues it; at once where there is no shell that
-// could (signal(7): the kernel stops no orphaned process group by the signals of a terminal). A signal to its own thread arrives
-// before the call returns.
+// could (signal(7): the kernel stops no orphaned process group by the signals of a terminal), or where it has done so already.
 func (j *job) stop(sig unix.Signal) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	before := act(sig, action{handler: ignored})
+	told := j.told.Swap(untold)
+	if sig != unix.SIGTSTP {
+		told = untold
+	}
+	before := act(sig, action{})
 	defer act(sig, before)
-	if before.handler == ignored {
+	if before.handler == ignored || told == resumed {
 		return
 	}
-	if told := j.told.Swap(false); !told || sig != unix.SIGTSTP {
-		unix.Kill(0, sig) // the others; this process ignores it
-	}
-	act(sig, action{})
+	// Sent to its own thread, the signal arrives when that stops blocking it. Until then the others get theirs, and a SIGCONT of
+	// a shell that is quick takes it back.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var set unix.Sigset_t
+	set.Val[0] = 1 << (sig - 1)
+	unix.PthreadSigmask(unix.SIG_BLOCK, &set, nil)
 	unix.Tgkill(os.Getpid(), unix.Gettid(), sig)
+	if told != suspended {
+		unix.Kill(0, sig)
+	}
+	unix.PthreadSigmask(unix.SIG_UNBLOCK, &set, nil)
+	act(sig, action{handler: ignored}) // what no thread of this process has taken is void
 }
 
 // action is the kernel's struct sigaction.
