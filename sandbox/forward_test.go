@@ -10,18 +10,24 @@ import (
 	"github.com/agentjail/agentjail/sandbox/internal/wire"
 )
 
-// TestForwardedOrCounted: while the launcher does not read, events are counted by class; none is lost between the two.
-func TestForwardedOrCounted(t *testing.T) {
+// connected are the two ends of a wire.
+func connected(t *testing.T) (launcher, supervisor *wire.Conn) {
+	t.Helper()
 	launcher, file, err := wire.Pair()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer launcher.Close()
-	conn, err := wire.New(file)
-	if err != nil {
+	t.Cleanup(func() { launcher.Close() })
+	if supervisor, err = wire.New(file); err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(func() { supervisor.Close() })
+	return launcher, supervisor
+}
+
+// TestForwardedOrCounted: while the launcher does not read, events are counted by class; none is lost between the two.
+func TestForwardedOrCounted(t *testing.T) {
+	launcher, conn := connected(t)
 	f := newForwarder(conn)
 	want := map[audit.Class]uint64{audit.ClassNet: 30_005, audit.ClassFile: 60_000}
 	for range 30_000 {
@@ -69,16 +75,7 @@ func TestForwardedOrCounted(t *testing.T) {
 
 // TestCountsDoNotWait: a count is sent although no event follows.
 func TestCountsDoNotWait(t *testing.T) {
-	launcher, file, err := wire.Pair()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer launcher.Close()
-	conn, err := wire.New(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	launcher, conn := connected(t)
 	newForwarder(conn).lost(audit.ClassNet, func() uint64 { return 7 })
 	m, err := launcher.Recv()
 	var counts map[audit.Class]uint64

@@ -36,10 +36,15 @@ func (c *compiler) addPlace(dir string) {
 }
 
 // ownLink is the symbolic link on the way of the path that was resolved last which the command can have made, and can make anew.
-func (c *compiler) ownLink() string {
+func (c *compiler) ownLink() string { return c.linkIn(func(string) bool { return true }) }
+
+// linkIn is the first symbolic link on the way of the path that was resolved last which lies in one of the places that count.
+func (c *compiler) linkIn(counts func(place string) bool) string {
 	for _, link := range c.followed {
-		if slices.ContainsFunc(c.places, func(place string) bool { return within(place, link) && link != place }) {
-			return link
+		for _, place := range c.places {
+			if within(place, link) && link != place && counts(place) {
+				return link
+			}
 		}
 	}
 	return ""
@@ -72,14 +77,7 @@ func (c *compiler) isOwnProgram(name string) bool {
 // planted is the symbolic link on the way of the path that was resolved last which the command can have made, and which leads out
 // of the place where it could: "" if there is none.
 func (c *compiler) planted(target string) string {
-	for _, link := range c.followed {
-		for _, place := range c.places {
-			if within(place, link) && link != place && !within(place, target) {
-				return link
-			}
-		}
-	}
-	return ""
+	return c.linkIn(func(place string) bool { return !within(place, target) })
 }
 
 func planted(what, path, link, target string) error {
@@ -123,8 +121,8 @@ func (c *compiler) absolute(path string) string {
 	return filepath.Clean(path)
 }
 
-// pins mounts each directory between a place that may be written and what is protected in it, or the working directory, onto itself. Without that the
-// directory could be moved, and what the caller protected be made anew under its name (rename(2), EBUSY).
+// pins mounts each directory between a place that may be written and what is protected in it, or the working directory, onto
+// itself. Without that the directory could be moved, and what the caller protected be made anew under its name (rename(2), EBUSY).
 func (c *compiler) pins() error {
 	c.mounts = c.ordered()
 	for _, m := range slices.Clone(c.mounts) {
