@@ -15,7 +15,8 @@ set -euo pipefail
 CHECKS="
   root/doctor root/groups root/memory root/pids root/ttl root/cpus_stay root/inside root/dry_run
   session/doctor session/groups session/memory session/pids session/inside session/record session/devices
-  service/groups cron/groups bob/refused bob/free sudo/identity sudo/groups"
+  service/groups cron/groups bob/refused bob/free sudo/identity sudo/groups
+  cron/sudo_cpus_stay"
 
 # Of the guest; each check as much again under load.
 BOOT=120
@@ -60,7 +61,7 @@ holds() { # REGEXP of the place
     kill -0 "$run" || fail "the run did not start"
     sleep 0.2
   done
-  dir=$(left)
+  dir=$(left | tail -n 1) # the group itself, after what it is in
   like "$dir" "$1"
   same "$(cat "$dir/memory.max")" 268435456
   same "$(cat "$dir/pids.max")" 60
@@ -80,10 +81,10 @@ session_groups() { holds "^$HERS/[a-z.]+/agentjail-[0-9A-Z]+\.scope$"; }
 service_groups() { session_groups; }
 cron_groups() { session_groups; }
 
-# Under sudo the group is made by root, beside the session's.
+# Under sudo the group is made by root, in a scope beside the session's.
 sudo_groups() {
   JAIL="sudo agentjail run --quiet"
-  holds "^/sys/fs/cgroup/user.slice/user-1000.slice/agentjail-[0-9A-Z]+$"
+  holds "^/sys/fs/cgroup/user.slice/user-1000.slice/agentjail-[0-9A-Z]+\.scope/agentjail-[0-9A-Z]+$"
 }
 
 doctor() { # REGEXP of the limits
@@ -136,21 +137,28 @@ root_ttl() {
   gone
 }
 
-# systemd takes the controller of processors from a slice with the last unit that it knows to need it.
-root_cpus_stay() {
-  systemd-run --quiet --unit=other --property=CPUQuota=50% sleep 600
+# systemd takes the controller of processors from a slice with the last unit that it knows to need it. In ann's own slice that is her
+# systemd, which stays.
+root_cpus_stay() { cpus_stay system.slice; }
+cron_sudo_cpus_stay() {
+  JAIL="sudo agentjail run --quiet"
+  cpus_stay system.slice sudo
+}
+cpus_stay() { # SLICE [SUDO]
+  ${2:-} systemd-run --quiet --unit=other --slice="$1" --property=CPUQuota=50% sleep 600
   jail --cpus 0.5 -- sh -c 'touch started; until [ -e go ]; do sleep 0.2; done' &
   local run=$!
   until [ -e started ]; do
     kill -0 "$run"
     sleep 0.2
   done
-  systemctl stop other
-  systemctl daemon-reload
+  ${2:-} systemctl stop other
+  ${2:-} systemctl daemon-reload
   sleep 2
-  same "$(cat "$(left)/cpu.max")" "50000 100000"
+  same "$(cat "$(left | tail -n 1)/cpu.max")" "50000 100000"
   touch go
   wait "$run"
+  gone
 }
 
 # The command sees its own group as the root of all, read-only, and nothing above it.

@@ -110,7 +110,7 @@ func TestV1Layout(t *testing.T) {
 		}
 		h.v1[controllers] = hierarchy{root, filepath.Join(root, dir)}
 	}
-	g, err := create(h, everything)
+	g, err := create(h, everything, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestV1MountedTogether(t *testing.T) {
 	for _, c := range []string{"memory", "pids"} {
 		h.v1[c] = hierarchy{root, root}
 	}
-	g, err := create(h, Spec{Memory: 1 << 30, Pids: 9, Run: "R1"})
+	g, err := create(h, Spec{Memory: 1 << 30, Pids: 9, Run: "R1"}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestV1MountedTogether(t *testing.T) {
 
 func TestV2Layout(t *testing.T) {
 	h := fakeV2(t, "cpu memory pids")
-	g, err := create(h, everything)
+	g, err := create(h, everything, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func TestV2Layout(t *testing.T) {
 }
 
 func TestHitsAreToldOnce(t *testing.T) {
-	g, err := create(fakeV2(t, "memory pids"), Spec{Memory: 1 << 30, Pids: 5, Run: "R1"})
+	g, err := create(fakeV2(t, "memory pids"), Spec{Memory: 1 << 30, Pids: 5, Run: "R1"}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +242,7 @@ func TestUnavailable(t *testing.T) {
 		if name == "controllers in two versions" {
 			spec.Memory = 1 << 30
 		}
-		g, err := create(c.host, spec)
+		g, err := create(c.host, spec, 0)
 		var unavailable *UnavailableError
 		if g != nil || !errors.As(err, &unavailable) || unavailable.Fix() != c.fix {
 			t.Errorf("%s: %v, %v", name, g, err)
@@ -259,7 +259,7 @@ func TestHalfAGroupIsNone(t *testing.T) {
 		}
 		h.v1[c] = hierarchy{root, filepath.Join(root, c)}
 	}
-	g, err := create(h, Spec{Memory: 1 << 30, Pids: 4, Run: "R1"})
+	g, err := create(h, Spec{Memory: 1 << 30, Pids: 4, Run: "R1"}, 0)
 	if g != nil || err == nil {
 		t.Fatalf("%v, %v", g, err)
 	}

@@ -46,19 +46,28 @@ func Create(s Spec) (*Group, error) {
 	if err != nil {
 		return nil, &UnavailableError{"cgroups", err, fixMount}
 	}
-	g, err := create(h, s)
-	if err != nil || !s.Leaving || g.scope != nil {
-		return g, err
+	if !s.Leaving {
+		return create(h, s, 0)
 	}
-	if g.reaper, err = startReaper(g.places); err != nil {
-		g.Close()
+	r, err := startReaper()
+	if err != nil {
 		return nil, &UnavailableError{"cgroups: the process that removes the group", err, fixMount}
 	}
+	g, err := create(h, s, r.cmd.Process.Pid)
+	if err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	if err := r.take(g.places); err != nil {
+		g.Close()
+		return nil, errors.Join(err, r.close())
+	}
+	g.reaper = r
 	return g, nil
 }
 
-// create chooses the version. A controller is in one tree only, and on hybrid hosts most are still in version 1.
-func create(h host, s Spec) (*Group, error) {
+// create chooses the version. A controller is in one tree only, and on hybrid hosts most are still in version 1. The reaper's
+// number is needed where the caller is about to leave.
+func create(h host, s Spec, reaper int) (*Group, error) {
 	inV1 := 0
 	for _, c := range controllers(s) {
 		if _, ok := h.v1[c]; ok {
@@ -69,7 +78,7 @@ func create(h host, s Spec) (*Group, error) {
 	case inV1 == len(controllers(s)):
 		return createV1(h, s)
 	case inV1 == 0 && h.v2 != nil:
-		return createV2(h, s)
+		return createV2(h, s, reaper)
 	case inV1 == 0:
 		return nil, &UnavailableError{"cgroups", errors.New("no controller is mounted"), fixMount}
 	}
@@ -135,7 +144,7 @@ func (g *Group) Add(pid int) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.places) == 0 && g.scope != nil {
-		path, err := g.scope.start(pid, g.spec)
+		path, err := g.scope.start(pid, g.spec, scopeProperties(g.spec))
 		if err != nil {
 			return err
 		}

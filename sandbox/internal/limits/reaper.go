@@ -30,7 +30,7 @@ type reaper struct {
 	said  strings.Builder
 }
 
-func startReaper(places []*place) (*reaper, error) {
+func startReaper() (*reaper, error) {
 	r := &reaper{cmd: exec.Command("/proc/self/exe")}
 	r.cmd.Args = []string{"agentjail", ReaperArg}
 	r.cmd.Env = []string{}
@@ -44,12 +44,17 @@ func startReaper(places []*place) (*reaper, error) {
 	if err := r.cmd.Start(); err != nil {
 		return nil, err
 	}
+	return r, nil
+}
+
+// take tells the reaper what it will have to remove.
+func (r *reaper) take(places []*place) error {
 	for _, p := range places {
 		if _, err := io.WriteString(r.order, p.path+"\x00"); err != nil {
-			return nil, errors.Join(err, r.close())
+			return err
 		}
 	}
-	return r, nil
+	return nil
 }
 
 // close gives the order and waits until it was carried out.

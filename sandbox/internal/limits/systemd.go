@@ -37,9 +37,8 @@ type scope struct {
 }
 
 // start makes the scope and returns its directory. systemd removes it after its last process.
-func (s *scope) start(pid int, spec Spec) (string, error) {
+func (s *scope) start(pid int, spec Spec, properties []property) (string, error) {
 	name := scopeName(spec)
-	properties := scopeProperties(spec)
 	if s.slice != "" {
 		properties = append(properties, property{"Slice", dbus.MakeVariant(s.slice)})
 	}
@@ -54,15 +53,20 @@ func scopeName(spec Spec) string { return prefix + spec.Run + ".scope" }
 
 func (s *scope) close() error { return s.manager.close() }
 
-// scopeProperties are the limits in systemd's words (systemd.resource-control(5)).
-func scopeProperties(s Spec) []property {
-	out := []property{
+// delegated are the properties of a scope below which agentjail makes groups that have some controllers, if any.
+func delegated(s Spec, controllers []string) []property {
+	return []property{
 		{"Description", dbus.MakeVariant("agentjail run " + s.Run)},
 		{"CollectMode", dbus.MakeVariant("inactive-or-failed")}, // so that a failed one is not kept
-		// Delegated, with no controllers below: systemd ends any other scope as a whole when the kernel has killed one process
-		// of it for memory. OOMPolicy=continue says only that, but not to systemd 249 of Ubuntu 22.04.
-		{"DelegateControllers", dbus.MakeVariant([]string{})},
+		{"DelegateControllers", dbus.MakeVariant(controllers)},
 	}
+}
+
+// scopeProperties are the limits in systemd's words (systemd.resource-control(5)).
+func scopeProperties(s Spec) []property {
+	// Delegated, with no controllers below: systemd ends any other scope as a whole when the kernel has killed one process
+	// of it for memory. OOMPolicy=continue says only that, but not to systemd 249 of Ubuntu 22.04.
+	out := delegated(s, []string{})
 	if s.Memory > 0 {
 		out = append(out, property{"MemoryMax", dbus.MakeVariant(uint64(s.Memory))}, property{"MemorySwapMax", dbus.MakeVariant(uint64(0))})
 	}

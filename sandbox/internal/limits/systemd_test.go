@@ -243,7 +243,7 @@ func withManager(t *testing.T, handed string) (host, *fakeManager) {
 
 func TestScopeIsMadeForTheFirstProcess(t *testing.T) {
 	h, m := withManager(t, "cpu memory pids")
-	g, err := create(h, Spec{Pids: 5, Run: "R1"})
+	g, err := create(h, Spec{Pids: 5, Run: "R1"}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,26 +275,63 @@ func TestScopeIsMadeForTheFirstProcess(t *testing.T) {
 	}
 }
 
-// A group that systemd does not know loses its limits when systemd takes the controllers back: it is asked first, except where
-// the connection would outlive the right to make it.
+// A group that systemd does not know loses its limits when systemd takes the controllers back: it is asked first.
 func TestSystemdIsAskedFirst(t *testing.T) {
 	for name, c := range map[string]struct {
-		has     string // controllers of the manager
-		leaving bool
-		scope   bool
-	}{
-		"both can": {"cpu memory pids", false, true}, "systemd cannot": {"memory", false, false}, "sudo": {"cpu memory pids", true, false},
-	} {
+		has   string // controllers of the manager
+		scope bool
+	}{"both can": {"cpu memory pids", true}, "systemd cannot": {"memory", false}} {
 		h, m := withManager(t, c.has)
 		write(t, filepath.Join(h.v2.mount, "user.slice/cgroup.subtree_control"), "cpu memory pids")
-		g, err := create(h, Spec{Pids: 5, Run: "R1", Leaving: c.leaving})
+		g, err := create(h, Spec{Pids: 5, Run: "R1"}, 0)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if made := g.scope != nil; made != c.scope || m.closed != (name == "systemd cannot") {
+		if made := g.scope != nil; made != c.scope || m.closed == c.scope {
 			t.Errorf("%s: a scope: %v; closed: %v", name, made, m.closed)
 		}
 		g.Close()
+	}
+}
+
+// Under sudo the scope is there before root's rights are given up, with the reaper aside, and no connection is kept.
+func TestScopeUnderSudo(t *testing.T) {
+	h, m := withManager(t, "cpu memory pids")
+	h.root = true
+	spec := everything
+	spec.Leaving = true
+	g, err := create(h, spec, 99)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	scope := filepath.Join(m.dir, "agentjail-R1.scope")
+	if g.Dir() != filepath.Join(scope, "agentjail-R1") || !m.closed {
+		t.Errorf("the group is %s; the connection is closed: %v", g.Dir(), m.closed)
+	}
+	expect(t, scope, map[string]string{"cgroup.procs": "", "cgroup.subtree_control": "+memory +pids +cpu"})
+	expect(t, filepath.Join(scope, "reaper"), map[string]string{"cgroup.procs": "99"})
+	expect(t, g.Dir(), map[string]string{"memory.max": "4294967296", "pids.max": "512", "cpu.max": "150000 100000"})
+	for _, p := range m.properties {
+		if want := []string{"memory", "pids", "cpu"}; p.Name == "DelegateControllers" && !reflect.DeepEqual(p.Value.Value(), want) {
+			t.Errorf("delegated: %v, want %v", p.Value, want)
+		}
+	}
+	if err := g.Add(100); err != nil || read(t, filepath.Join(g.Dir(), "cgroup.procs")) != "100" {
+		t.Errorf("the first process: %v", err)
+	}
+}
+
+// What systemd refuses under sudo is an error: a group beside its scopes would be one that loses its limits.
+func TestScopeUnderSudoThatIsRefused(t *testing.T) {
+	h, m := withManager(t, "cpu memory pids")
+	h.root = true
+	write(t, filepath.Join(h.v2.mount, "user.slice/cgroup.subtree_control"), "cpu memory pids")
+	m.refuse = errors.New("no")
+	g, err := create(h, Spec{Pids: 5, Run: "R1", Leaving: true}, 99)
+	var unavailable *UnavailableError
+	if g != nil || !errors.As(err, &unavailable) || unavailable.Fix() == "" || !m.closed {
+		t.Errorf("%v, %v; closed: %v", g, err, m.closed)
 	}
 }
 
@@ -310,7 +347,7 @@ func TestScopeOfRoot(t *testing.T) {
 	} {
 		h.root = c.root
 		h.v2.own = filepath.Join(h.v2.mount, c.own)
-		g, err := create(h, Spec{Pids: 5, Run: "R1"})
+		g, err := create(h, Spec{Pids: 5, Run: "R1"}, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -360,7 +397,7 @@ func TestPeerElsewhere(t *testing.T) {
 
 func TestScopeWithoutItsLimitsIsRefused(t *testing.T) {
 	h, _ := withManager(t, "cpu memory pids")
-	g, err := create(h, Spec{Pids: 5, Run: "R1"})
+	g, err := create(h, Spec{Pids: 5, Run: "R1"}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,14 +406,14 @@ func TestScopeWithoutItsLimitsIsRefused(t *testing.T) {
 		t.Errorf("pids.max is not 5: %v", err)
 	}
 	h, m := withManager(t, "memory")
-	g, err = create(h, Spec{Pids: 5, Run: "R1"})
+	g, err = create(h, Spec{Pids: 5, Run: "R1"}, 0)
 	var unavailable *UnavailableError
 	if g != nil || !errors.As(err, &unavailable) || unavailable.Fix() != fixHand || !m.closed {
 		t.Errorf("a manager without pids: %v, %v", g, err)
 	}
 	h, m = withManager(t, "pids")
 	m.refuse = errors.New("no")
-	if g, err = create(h, Spec{Pids: 5, Run: "R1"}); err != nil {
+	if g, err = create(h, Spec{Pids: 5, Run: "R1"}, 0); err != nil {
 		t.Fatal(err)
 	}
 	defer g.Close()

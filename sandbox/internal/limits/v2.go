@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -17,9 +18,16 @@ import (
 // createV2 has systemd make the group where it runs, and makes it itself elsewhere. A directory of systemd's hands down what
 // the units below it need: when the last of them stops that has a limit on processors, the controller goes, and with it that
 // limit of every group that systemd does not know (systemd.io/CGROUP_DELEGATION, "single-writer rule").
-func createV2(h host, s Spec) (*Group, error) {
+func createV2(h host, s Spec, reaper int) (*Group, error) {
 	g, refused := createScope(h, s)
-	if refused == nil {
+	switch {
+	case refused == nil && s.Leaving:
+		if err := g.enterScope(reaper); err != nil {
+			g.Close()
+			return nil, err
+		}
+		return g, nil
+	case refused == nil:
 		return g, nil
 	}
 	g, unavailable := createDirectly(h, s)
@@ -38,10 +46,6 @@ func createV2(h host, s Spec) (*Group, error) {
 // createScope checks that systemd can make the group; it does so for the first process. The error is an *UnavailableError
 // where there is a systemd that was not given the controllers.
 func createScope(h host, s Spec) (*Group, error) {
-	if s.Leaving {
-		// A connection of root's keeps root's rights, whoever the process is by then.
-		return nil, errors.New("systemd is not asked under sudo")
-	}
 	m, err := h.connect()
 	if err != nil {
 		return nil, fmt.Errorf("%s cannot make a group: %w", h.managerName(), err)
@@ -57,6 +61,34 @@ func createScope(h host, s Spec) (*Group, error) {
 	g := newGroup(h, v2, s)
 	g.scope = &scope{manager: m, slice: h.slice()}
 	return g, nil
+}
+
+// enterScope makes the group in a scope that systemd makes for the reaper, which is there as long as the group. systemd is not asked
+// later, for the run's first process: a connection of root's keeps root's rights, whoever the caller is by then. The reaper goes
+// aside, since what has processes hands no controllers down (cgroup-v2.rst, "No Internal Process Constraint").
+func (g *Group) enterScope(reaper int) error {
+	s, wanted := g.scope, controllers(g.spec)
+	g.scope = nil
+	defer s.close()
+	dir, err := s.start(reaper, g.spec, delegated(g.spec, wanted))
+	if err != nil {
+		return err
+	}
+	aside := filepath.Join(dir, "reaper")
+	err = g.host.mkdir(aside, 0o755)
+	if err == nil {
+		err = writeFile(filepath.Join(aside, "cgroup.procs"), strconv.Itoa(reaper))
+	}
+	if err == nil {
+		err = writeFile(filepath.Join(dir, "cgroup.subtree_control"), "+"+strings.Join(wanted, " +"))
+	}
+	if err == nil {
+		err = g.make(dir, wanted)
+	}
+	if err != nil {
+		return &UnavailableError{"cgroup v2", err, fixFor(err, fixRoot)}
+	}
+	return nil
 }
 
 func createDirectly(h host, s Spec) (*Group, *UnavailableError) {
