@@ -8,6 +8,7 @@
 //	bench work      git status, grep -r, go build, 50,000 files: inside against bare
 //	bench memory    what agentjail keeps in memory while a command runs (as root, started as the user in BENCH_USER)
 //	bench inner W   one workload; work runs itself with this, bare and inside
+//	bench kernel P  a program under the least that the kernel confines by; work compares with this too
 //
 // A variant that is not installed, or that cannot run here, is named with its reason and left out.
 package main
@@ -20,9 +21,9 @@ import (
 )
 
 func main() {
-	verbs := map[string]func([]string) error{"start": benchStart, "work": benchWork, "memory": benchMemory, "inner": inner}
+	verbs := map[string]func([]string) error{"start": benchStart, "work": benchWork, "memory": benchMemory, "inner": inner, "kernel": kernel}
 	if len(os.Args) < 2 || verbs[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: bench start|work|memory|inner")
+		fmt.Fprintln(os.Stderr, "usage: bench start|work|memory|inner|kernel")
 		os.Exit(2)
 	}
 	if err := verbs[os.Args[1]](os.Args[2:]); err != nil {

@@ -132,24 +132,27 @@ func compare(dir string, n int) error {
 	if err := os.WriteFile(dir+"/bench", program, 0o755); err != nil {
 		return err
 	}
-	var bare, inside []time.Duration
+	work := []string{"./bench", "inner", strconv.Itoa(n)}
+	var bare, alone, inside []time.Duration
 	for round := range w.rounds + 1 {
-		b, err1 := timed(dir, "./bench", "inner", strconv.Itoa(n))
-		in, err2 := timed(dir, "agentjail", "run", "--quiet", "--", "./bench", "inner", strconv.Itoa(n))
-		if err := errors.Join(err1, err2); err != nil {
+		b, err1 := timed(dir, work...)
+		k, err2 := timed(dir, append([]string{"./bench", "kernel"}, work...)...)
+		in, err3 := timed(dir, append([]string{"agentjail", "run", "--quiet", "--"}, work...)...)
+		if err := errors.Join(err1, err2, err3); err != nil {
 			return err
 		}
 		if round > 0 { // the first warms the page cache
-			bare, inside = append(bare, b), append(inside, in)
+			bare, alone, inside = append(bare, b), append(alone, k), append(inside, in)
 		}
 	}
-	fmt.Printf("  %-32s bare %s  inside %s  %.3f (%s)\n", w.name, milliseconds(median(bare)), milliseconds(median(inside)),
-		ratio(median(inside), median(bare)), w.limit)
+	fmt.Printf("  %-32s bare %s  inside %s  %.3f (%s; seccomp and Landlock alone %.3f)\n", w.name, milliseconds(median(bare)),
+		milliseconds(median(inside)), ratio(median(inside), median(bare)), w.limit, ratio(median(alone), median(bare)))
 	return nil
 }
 
-func timed(dir, name string, args ...string) (time.Duration, error) {
-	c := exec.Command(name, args...)
+func timed(dir string, command ...string) (time.Duration, error) {
+	name := command[0]
+	c := exec.Command(name, command[1:]...)
 	c.Dir = dir
 	if strings.HasPrefix(name, "./") {
 		c.Path = filepath.Join(dir, name)
