@@ -40,7 +40,7 @@ func (c *compiler) program(path string, depth int) error {
 		if root := packageRoot(target); root != "" {
 			source, dir = root, true
 		}
-		if err := c.add(Mount{Kind: Bind, Target: source, Source: source, Dir: dir, Origin: "command"}); err != nil {
+		if err := c.add(Mount{Kind: Bind, Target: source, Source: source, Dir: dir, Origin: originCommand}); err != nil {
 			return err
 		}
 	}

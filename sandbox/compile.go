@@ -139,7 +139,8 @@ func (c *compiler) grant(path string, writable, optional bool) error {
 	return c.add(Mount{Kind: Bind, Target: target, Source: target, Dir: info.IsDir(), Writable: writable, Origin: "policy"})
 }
 
-// hides adds an unreadable node for each hidden path that lies inside a grant. One that lies in none is hidden as it is.
+// hides adds an unreadable node for each hidden path that lies inside a grant, and takes away what is granted below one: the policy
+// does so by the text of the paths, which symbolic links pass by. One that lies in no grant is hidden as it is.
 func (c *compiler) hides() error {
 	for _, path := range c.policy.Files().Hide {
 		target, info, err := c.resolve(c.expand(path))
@@ -152,21 +153,46 @@ func (c *compiler) hides() error {
 		if link := c.ownLink(); link != "" {
 			return planted("hide", path, link, target)
 		}
+		if err := c.hideBelow(path, target); err != nil {
+			return err
+		}
 		above := c.covering(target)
-		if above == nil {
+		if above == nil || c.isHidden(target) {
 			continue
 		}
 		if _, err := c.host.Files.Lstat(above.Source + strings.TrimPrefix(target, above.Target)); err != nil {
 			continue // the private home has none
-		}
-		if target == c.dir {
-			return requestErrorf("hide %q is the working directory itself", path)
 		}
 		if err := c.add(Mount{Kind: Hidden, Target: target, Dir: info.IsDir(), Origin: "policy"}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// hideBelow takes away what of the host is mounted below a hidden path. What the run is about cannot be.
+func (c *compiler) hideBelow(path, target string) error {
+	var kept []Mount
+	for _, m := range c.mounts {
+		below := m.Target != target && within(target, m.Target) && (m.Kind == Bind && m.Origin != originHome || m.Kind == Hidden)
+		switch {
+		case target == c.dir && m.Target == c.dir:
+			return requestErrorf("hide %q is the working directory itself", path)
+		case below && m.Target == c.dir:
+			return requestErrorf("hide %q: the working directory %q lies in it", path, c.dir)
+		case below && m.Origin == originCommand:
+			return requestErrorf("hide %q: the command needs %q, which lies in it", path, m.Target)
+		case !below:
+			kept = append(kept, m)
+		}
+	}
+	c.mounts = kept
+	return nil
+}
+
+// isHidden tells whether a path is hidden, or lies below one that is.
+func (c *compiler) isHidden(path string) bool {
+	return slices.ContainsFunc(c.mounts, func(m Mount) bool { return m.Kind == Hidden && within(m.Target, path) })
 }
 
 // add records a mount, unless the same target is already there; of two binds of one target, the writable one stays.

@@ -102,8 +102,7 @@ func (c *compiler) ownFiles() error {
 		if link := c.ownLink(); link != "" && path != c.host.Program {
 			return planted("policy", path, link, target)
 		}
-		hidden := func(m Mount) bool { return m.Kind == Hidden && within(m.Target, target) }
-		if above := c.covering(target); above == nil || !above.Writable || slices.ContainsFunc(c.mounts, hidden) {
+		if above := c.covering(target); above == nil || !above.Writable || c.isHidden(target) {
 			continue
 		}
 		if err := c.add(Mount{Kind: Bind, Target: target, Source: target, Origin: "agentjail"}); err != nil {
