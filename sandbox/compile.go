@@ -136,7 +136,7 @@ func (c *compiler) grant(path string, writable, optional bool) error {
 	if !info.IsDir() && !info.Mode().IsRegular() {
 		return requestErrorf("grant of %q: only files and directories can be granted", path)
 	}
-	return c.add(Mount{Kind: Bind, Target: target, Source: target, Dir: info.IsDir(), Writable: writable, Origin: "policy"})
+	return c.add(Mount{Kind: Bind, Target: target, Source: target, Dir: info.IsDir(), Writable: writable, Origin: originPolicy})
 }
 
 // hides adds an unreadable node for each hidden path that lies inside a grant, and takes away what is granted below one: the policy
@@ -153,6 +153,9 @@ func (c *compiler) hides() error {
 		if link := c.ownLink(); link != "" {
 			return planted("hide", path, link, target)
 		}
+		if err := c.oneName("hide", path, target, info); err != nil {
+			return err
+		}
 		if err := c.hideBelow(path, target); err != nil {
 			return err
 		}
@@ -163,7 +166,7 @@ func (c *compiler) hides() error {
 		if _, err := c.host.Files.Lstat(above.Source + strings.TrimPrefix(target, above.Target)); err != nil {
 			continue // the private home has none
 		}
-		if err := c.add(Mount{Kind: Hidden, Target: target, Dir: info.IsDir(), Origin: "policy"}); err != nil {
+		if err := c.add(Mount{Kind: Hidden, Target: target, Dir: info.IsDir(), Origin: originPolicy}); err != nil {
 			return err
 		}
 	}

@@ -27,6 +27,7 @@ type fakeFiles map[string]string
 type fakeInfo struct {
 	name string
 	mode fs.FileMode
+	text string
 }
 
 func (i fakeInfo) Name() string       { return i.name }
@@ -34,7 +35,7 @@ func (i fakeInfo) Size() int64        { return 0 }
 func (i fakeInfo) Mode() fs.FileMode  { return i.mode }
 func (i fakeInfo) ModTime() time.Time { return time.Time{} }
 func (i fakeInfo) IsDir() bool        { return i.mode.IsDir() }
-func (i fakeInfo) Sys() any           { return nil }
+func (i fakeInfo) Sys() any           { return fakeStat(i.text) }
 
 func (f fakeFiles) Lstat(path string) (fs.FileInfo, error) {
 	if v, ok := f[path]; ok {
@@ -46,12 +47,12 @@ func (f fakeFiles) Lstat(path string) (fs.FileInfo, error) {
 		} else if v == "data" {
 			mode = 0o600
 		}
-		return fakeInfo{filepath.Base(path), mode}, nil
+		return fakeInfo{filepath.Base(path), mode, v}, nil
 	}
 	prefix := strings.TrimSuffix(path, "/") + "/"
 	for p := range f {
 		if strings.HasPrefix(p, prefix) {
-			return fakeInfo{filepath.Base(path), fs.ModeDir | 0o755}, nil
+			return fakeInfo{filepath.Base(path), fs.ModeDir | 0o755, ""}, nil
 		}
 	}
 	return nil, &fs.PathError{Op: "lstat", Path: path, Err: fs.ErrNotExist}

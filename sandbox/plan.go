@@ -40,6 +40,9 @@ const originHome = "private home"
 // originPin is the origin of mounts that show what is there anyway: a mount point can be neither moved nor removed.
 const originPin = "pinned"
 
+// originPolicy is the origin of mounts that the policy lists.
+const originPolicy = "policy"
+
 // originCommand is the origin of mounts that show the program of the command, and what that needs.
 const originCommand = "command"
 

@@ -3,9 +3,11 @@
 package sandbox
 
 import (
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // What the command may write it may also have prepared, in this run or in an earlier one. This file keeps that from widening a
@@ -85,6 +87,17 @@ func planted(what, path, link, target string) error {
 		what, path, link, target)
 }
 
+// oneName refuses to protect a file that has a second name. Where the command may write, or that of an earlier run could, it can have
+// given the file one, which nothing protects.
+func (c *compiler) oneName(what, path, target string, info fs.FileInfo) error {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.Mode().IsRegular() || st.Nlink < 2 || !c.isCommands(target) {
+		return nil
+	}
+	return requestErrorf("%s %q: the file has another name (a hard link), by which the command could reach it; put a copy in its place: %s",
+		what, path, "cp -p FILE COPY && mv COPY FILE")
+}
+
 // ownFiles keeps the command from changing the next run's policy, or agentjail itself, where this run's lie in a place that it may
 // write.
 func (c *compiler) ownFiles() error {
@@ -101,6 +114,9 @@ func (c *compiler) ownFiles() error {
 		}
 		if link := c.ownLink(); link != "" && path != c.host.Program {
 			return planted("policy", path, link, target)
+		}
+		if err := c.oneName("policy", path, target, info); err != nil && path != c.host.Program { // nobody writes a program that runs
+			return err
 		}
 		if above := c.covering(target); above == nil || !above.Writable || c.isHidden(target) {
 			continue
@@ -128,6 +144,9 @@ func (c *compiler) pins() error {
 		if m.Kind != Hidden && (m.Kind != Bind || m.Writable && m.Target != c.dir) {
 			continue
 		}
+		if err := c.protectsAlone(m); err != nil {
+			return err
+		}
 		for dir := filepath.Dir(m.Target); ; dir = filepath.Dir(dir) {
 			above := c.covering(dir)
 			if above == nil || !above.Writable || above.Target == dir {
@@ -143,4 +162,17 @@ func (c *compiler) pins() error {
 		}
 	}
 	return nil
+}
+
+// protectsAlone refuses a file that is to be read-only in a writable place, and has a second name.
+func (c *compiler) protectsAlone(m Mount) error {
+	above := c.covering(filepath.Dir(m.Target))
+	if m.Origin != originPolicy || m.Kind != Bind || above == nil || !above.Writable {
+		return nil
+	}
+	info, err := c.host.Files.Lstat(m.Source)
+	if err != nil {
+		return requestErrorf("read-only %q: %v", m.Target, reason(err))
+	}
+	return c.oneName("read-only", m.Target, m.Target, info)
 }

@@ -5,6 +5,7 @@ package sandbox
 import (
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/agentjail/agentjail/profiles"
@@ -68,11 +69,7 @@ func TestPins(t *testing.T) {
 	files["/home/ann/src/app/a/b/secret"], files["/home/ann/src/app/x/ro/f"], files["/home/ann/src/app/conf/jail.yaml"] = "data", "data", "data"
 	host.Program = "/home/ann/src/app/bin/agentjail"
 	files[host.Program] = ""
-	over, err := profiles.Parse("conf/jail.yaml", []byte("version: 1\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	policy := with(t, base(t).With(over),
+	policy := with(t, over(t, "conf/jail.yaml"),
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithHide("/home/ann/src/app/a/b/secret") },
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithRead("/home/ann/src/app/x/ro") },
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithWrite("/home/ann/src") })
@@ -102,4 +99,54 @@ func TestPins(t *testing.T) {
 	if slices.ContainsFunc(plan.Mounts, func(m Mount) bool { return m.Origin == originPin }) {
 		t.Error("pins without anything to protect")
 	}
+}
+
+// fakeStat is what stat(2) says of a file of fakeFiles that has two names.
+func fakeStat(text string) any {
+	if text == "linked" {
+		return &syscall.Stat_t{Nlink: 2}
+	}
+	return &syscall.Stat_t{Nlink: 1}
+}
+
+// TestOneName: what is protected where the command may write has no second name there.
+func TestOneName(t *testing.T) {
+	const app, data = "/home/ann/src/app", "/home/ann/data"
+	for _, c := range []struct {
+		name    string
+		linked  string
+		policy  func(t *testing.T) profiles.Policy
+		refused bool
+	}{
+		{"hide", app + "/.env", func(t *testing.T) profiles.Policy { return hiding(t, base(t), app+"/.env") }, true},
+		{"hide what has one name", app + "/main.go", func(t *testing.T) profiles.Policy { return hiding(t, base(t), app+"/.env") }, false},
+		{"hide elsewhere", data + "/x", func(t *testing.T) profiles.Policy { return hiding(t, reading(t, data), data+"/x") }, false},
+		{"read", app + "/.env", func(t *testing.T) profiles.Policy { return reading(t, app+"/.env") }, true},
+		{"read elsewhere", data + "/x", func(t *testing.T) profiles.Policy { return reading(t, data+"/x") }, false},
+		{"read in what may be written", data + "/x", func(t *testing.T) profiles.Policy {
+			return with(t, writing(t, data), func(p profiles.Policy) (profiles.Policy, error) { return p.WithRead(data + "/x") })
+		}, true},
+		{"policy", app + "/jail.yaml", func(t *testing.T) profiles.Policy { return over(t, app+"/jail.yaml") }, true},
+		{"policy elsewhere", data + "/jail.yaml", func(t *testing.T) profiles.Policy { return over(t, data+"/jail.yaml") }, false},
+		{"agentjail, which runs", app + "/agentjail", base, false},
+	} {
+		host := fakeHost()
+		host.Program = app + "/agentjail"
+		files := host.Files.(fakeFiles)
+		files[host.Program], files[app+"/jail.yaml"], files[data+"/jail.yaml"] = "", "", ""
+		files[c.linked] = "linked"
+		_, err := Compile(c.policy(t), host, []string{"true"})
+		if refused := err != nil && strings.Contains(err.Error(), "another name"); refused != c.refused || err != nil && !refused {
+			t.Errorf("%s: %v, want refused: %v", c.name, err, c.refused)
+		}
+	}
+}
+
+func over(t *testing.T, path string) profiles.Policy {
+	t.Helper()
+	file, err := profiles.Parse(path, []byte("version: 1\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return base(t).With(file)
 }
