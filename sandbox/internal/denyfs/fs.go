@@ -111,6 +111,8 @@ const (
 
 	dirMode  = unix.S_IFDIR | 0o555
 	fileMode = unix.S_IFREG | 0o444
+	// What nobody may execute the kernel refuses to execute by itself, and it is not asked about (fuse_permission in fs/fuse/dir.c).
+	hiddenMode = unix.S_IFREG | 0o111
 )
 
 // Lookup answers what a name is.
@@ -167,7 +169,15 @@ func (r *raw) found(cancel <-chan struct{}, tid uint32, q Query, l lookedUp, out
 	case AnswerReal:
 		return r.entered(r.nodes.file(l.file, l.parent, l.name), out)
 	case AnswerThrough:
-		return r.entered(r.nodes.walk(q.Path, l.parent, l.name), out)
+		n := r.nodes.walk(q.Path, l.parent, l.name)
+		if n == nil {
+			// So many are held open that the way ends here: of what lies at its end no request comes.
+			return r.deny(tid, Denial{
+				Action: q.Call.Action(), Path: q.Path, Errno: unix.ENFILE, Rule: RuleNotGranted,
+				Reason: "not granted; too many directories of the host are held open to walk through another",
+			})
+		}
+		return r.entered(n, out)
 	}
 	if q.Host == HostAbsent {
 		return absent(out)
@@ -274,7 +284,7 @@ func (f *FS) attr(n *node, a *fuse.Attr) (time.Duration, unix.Errno) {
 	case nodeMount, nodeHides:
 		a.Ino = n.id
 	case nodeHidden:
-		a.Mode, a.Nlink = unix.S_IFREG, 1
+		a.Mode, a.Nlink = hiddenMode, 1
 		if n.dir {
 			a.Mode, a.Nlink = unix.S_IFDIR, 2
 		}

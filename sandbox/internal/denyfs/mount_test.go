@@ -175,7 +175,7 @@ func TestJailHidden(t *testing.T) {
 		Hidden: []Hide{{Path: env}, {Path: secrets, Dir: true}},
 	}
 	j := start(t, c, bind{h + "/work", "root" + h + "/work"}, bind{"hidden:0", "root" + env}, bind{"hidden:1", "root" + secrets})
-	if d := j.ok(op{Do: "stat", Path: env}); !strings.HasPrefix(d.Data, "100000 nlink=1") || d.N != 0 {
+	if d := j.ok(op{Do: "stat", Path: env}); !strings.HasPrefix(d.Data, "100111 nlink=1") || d.N != 0 {
 		t.Errorf("a hidden file stats as %s of %d bytes", d.Data, d.N)
 	}
 	j.ok(op{Do: "open", Path: h + "/work/file"})
@@ -186,6 +186,7 @@ func TestJailHidden(t *testing.T) {
 	j.expect(op{Do: "chmod", Path: env, Mode: 0o777}, unix.EACCES, "file chmod "+env+" EACCES")
 	j.expect(op{Do: "access", Path: env, Mode: unix.R_OK}, unix.EACCES, "file access "+env+" EACCES")
 	j.expect(op{Do: "getxattr", Path: env, Data: "user.x"}, unix.EACCES, "file xattr "+env+" EACCES")
+	j.expect(op{Do: "exec", Path: env}, unix.EACCES, "exec exec "+env+" EACCES")
 	j.expect(op{Do: "unlink", Path: env}, unix.EBUSY)
 	j.expect(op{Do: "list", Path: secrets}, unix.EACCES, "file list "+secrets+" EACCES")
 	j.expect(op{Do: "open", Path: secrets + "/key"}, unix.ENOENT, "file open-read "+secrets+"/key ENOENT")

@@ -3,12 +3,15 @@
 package denyfs
 
 import (
+	"fmt"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/internal/audit"
 )
 
 // rawFor is a file system that is asked directly, without a mount.
@@ -59,7 +62,7 @@ func TestTimeouts(t *testing.T) {
 		{[]string{"root", "etc", "passwd"}, fileMode, time.Hour, time.Hour},
 		{[]string{"root", "bin"}, unix.S_IFLNK | 0o777, time.Hour, time.Hour},
 		{[]string{"hidden"}, dirMode, time.Hour, time.Hour},
-		{[]string{"hidden", "0"}, unix.S_IFREG, time.Hour, time.Hour},
+		{[]string{"hidden", "0"}, unix.S_IFREG | 0o111, time.Hour, time.Hour},
 		{[]string{"root", "home", "u", "src"}, unix.S_IFDIR | 0o755, time.Hour, time.Second},
 		{[]string{"root", "home", "u", "src", "p"}, dirMode, time.Hour, time.Hour},
 		{[]string{"root", "home", "u", "file"}, unix.S_IFREG | 0o644, 0, 0},
@@ -266,6 +269,30 @@ func TestAbsentIsRemembered(t *testing.T) {
 		t.Errorf("what the private home has: %v, node %d, valid for %d s", status, out.NodeId, out.EntryValid)
 	}
 	if all := sink.take(); len(all) != 2 {
+		t.Errorf("events %+v", all)
+	}
+}
+
+// TestThroughFull: where no more directories of the host can be walked through, the attempt is on record all the same.
+func TestThroughFull(t *testing.T) {
+	r, sink := rawFor(t, Config{HostLstat: func(string) (os.FileMode, error) { return os.ModeDir | 0o755, nil }})
+	r.nodes.mu.Lock()
+	for i := range maxThrough {
+		r.nodes.through[fmt.Sprint("held", i)] = nil
+	}
+	r.nodes.mu.Unlock()
+	defer clear(r.nodes.through) // which cannot be dropped
+	if _, status := r.walk("root", "d"); status != fuse.Status(unix.ENFILE) {
+		t.Errorf("one too many: %v", status)
+	}
+	if all := sink.take(); len(all) != 1 || all[0].Target != "/d" || all[0].Errno != "ENFILE" || all[0].Decision != audit.Deny {
+		t.Errorf("events %+v", all)
+	}
+	delete(r.nodes.through, "held0")
+	if _, status := r.walk("root", "d"); status != fuse.OK {
+		t.Errorf("the last one: %v", status)
+	}
+	if all := sink.take(); len(all) != 0 {
 		t.Errorf("events %+v", all)
 	}
 }
