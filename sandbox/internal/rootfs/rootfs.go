@@ -5,8 +5,8 @@
 // The root is a FUSE file system that another process serves (package denyfs). Build makes each mount of the plan over it:
 // binds of the host with mount_setattr(2) (Linux 5.12), private tmpfs and devpts instances, device nodes, and the few files
 // that agentjail writes itself. All of them are nosuid; all but device nodes and devpts are nodev; what is read-only is so
-// recursively. What it refuses: a source that is not what the plan saw (a link, or a file where a directory was), since the
-// host may have changed since then.
+// recursively. What it refuses: a source or a target that is not what the plan saw (a link, or a file where a directory was), since
+// the host may have changed since then.
 package rootfs
 
 import (
@@ -237,11 +237,7 @@ func bind(source, target string, attr, flags uint64) error {
 
 // clone copies the mounts at source, with further attributes (open_tree(2), Linux 5.2).
 func clone(source string, attr, flags uint64) (int, error) {
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW | flags, Resolve: unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_SYMLINKS}
-	src, err := unix.Openat2(unix.AT_FDCWD, source, &how)
-	if errors.Is(err, unix.ELOOP) {
-		err = fmt.Errorf("it became a symbolic link since the plan was made: %w", err)
-	}
+	src, err := openAsPlanned(source, flags)
 	if err != nil {
 		return -1, &Error{"open", source, err}
 	}
@@ -260,11 +256,28 @@ func clone(source string, attr, flags uint64) (int, error) {
 	return tree, nil
 }
 
+// attach moves a tree to its target. Where another run can write, it can put a symbolic link in the way of one at any time, and the
+// tree would be mounted over something of this process's own.
 func attach(tree int, target string) error {
-	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+	at, err := openAsPlanned(target, 0)
+	if err != nil {
+		return &Error{"mount over", target, err}
+	}
+	defer unix.Close(at)
+	if err := unix.MoveMount(tree, "", at, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
 		return &Error{"mount over", target, err}
 	}
 	return nil
+}
+
+// openAsPlanned opens a path, in which the plan saw no symbolic link.
+func openAsPlanned(path string, flags uint64) (int, error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW | flags, Resolve: unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_SYMLINKS}
+	fd, err := unix.Openat2(unix.AT_FDCWD, path, &how)
+	if errors.Is(err, unix.ELOOP) {
+		err = fmt.Errorf("it became a symbolic link since the plan was made: %w", err)
+	}
+	return fd, err
 }
 
 // BindInto mounts directories of this process's tree, read-only, in the mount namespace of another process, at its own paths.

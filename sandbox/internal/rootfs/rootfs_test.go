@@ -192,6 +192,45 @@ func TestChangedSources(t *testing.T) {
 	})
 }
 
+// Nor is anything mounted where a link leads that another run has made since then, in a place that is mounted already.
+func TestChangedTargets(t *testing.T) {
+	inNamespaces(t, func(t *testing.T) {
+		work, elsewhere := t.TempDir(), t.TempDir()
+		for _, name := range []string{"sub/real", "sub/moved"} {
+			if err := os.MkdirAll(filepath.Join(work, name), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Mkdir(filepath.Join(elsewhere, "sub"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for name, to := range map[string]string{"dir": elsewhere, "last": filepath.Join(elsewhere, "sub")} {
+			if err := os.Symlink(to, filepath.Join(work, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b := tree(t, "work/")
+		if err := b.Build([]Entry{{Kind: Bind, Target: "/work", Source: work, Dir: true, Writable: true}}); err != nil {
+			t.Fatal(err)
+		}
+		for _, target := range []string{"/work/dir/sub", "/work/last"} {
+			err := b.Build([]Entry{{Kind: Bind, Target: target, Source: filepath.Join(work, "sub"), Dir: true}})
+			if err == nil || !strings.Contains(err.Error(), target) {
+				t.Errorf("over %s: %v", target, err)
+			}
+		}
+		if left, err := os.ReadDir(filepath.Join(elsewhere, "sub")); err != nil || len(left) > 0 {
+			t.Errorf("over what the links lead to is now %v, %v", left, err)
+		}
+		if err := b.Build([]Entry{{Kind: Bind, Target: "/work/sub/real", Source: filepath.Join(work, "sub"), Dir: true}}); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(filepath.Join(b.Root, "work/sub/real/moved")); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestMountPointsInTmpfs(t *testing.T) {
 	inNamespaces(t, func(t *testing.T) {
 		host := t.TempDir()
