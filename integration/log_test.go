@@ -167,10 +167,11 @@ func sound(events []event) error {
 }
 
 // unattributed tells whether an event lacks the process that it must name. A line that stands for many accesses may be of
-// several processes; what the gateway sees may come from one that is gone.
+// several processes; what the gateway sees may come from one that is gone; what may not be read has no program.
 func unattributed(e event) bool {
 	ofProcess := e.Class == "file" || e.Class == "exec" || e.Class == "unix" || e.Class == "syscall"
-	return ofProcess && e.Count == 0 && !e.Ended && (e.PID == 0 || e.Exe == "" || len(e.Argv) == 0)
+	exe := e.Exe != "" || strings.Contains(e.Reason, "may not be read")
+	return ofProcess && e.Count == 0 && !e.Ended && (e.PID == 0 || !exe || len(e.Argv) == 0)
 }
 
 // ended returns the events of the newest run at a place, which must be sound.

@@ -17,6 +17,9 @@ import (
 // or put another socket behind the number, in between.
 func (w *worker) connect(n *notification) {
 	to, err := readAddress(n.PID, n.Args[1], uint32(n.Args[2]))
+	if err == unix.EPERM {
+		w.unreadable(n, audit.Deny, "EPERM")
+	}
 	if err != nil {
 		answer(w.fd, n.ID, errnoOf(err))
 		return

@@ -37,6 +37,9 @@ const fuseMagic = 0x65735546
 // that nothing is widened when the caller changes its memory meanwhile. What cannot be resolved is the kernel's to refuse.
 func (w *worker) write(n *notification) {
 	intents, err := w.intents(n)
+	if err == unix.EPERM {
+		w.unreadable(n, audit.Report, "")
+	}
 	if err != nil || !valid(w.fd, n.ID) {
 		carryOn(w.fd, n.ID)
 		return
@@ -59,6 +62,17 @@ func (w *worker) write(n *notification) {
 		}
 	}
 	carryOn(w.fd, n.ID)
+}
+
+// unreadable records a call whose path or address is in memory that may not be read: the caller runs a program that its owner may
+// not read either, and that belongs to a user or group whom the run's user namespace does not have (would_dump in fs/exec.c).
+func (w *worker) unreadable(n *notification, decision audit.Decision, errno string) {
+	name := Name(uint32(n.NR))
+	w.emit(n, audit.Event{
+		Class: audit.ClassSyscall, Action: name, Decision: decision, Target: describe(name, n.Args), Errno: errno,
+		Reason: "what it aims at is not known: the memory of this program may not be read", Provenance: audit.FromKernel,
+		Process: w.describeCaller(n.PID),
+	})
 }
 
 func (w *worker) exists(tid uint32, in intent) bool {
