@@ -238,6 +238,9 @@ func TestWritesToReadOnlyPlaces(t *testing.T) {
 		if err := os.Symlink(filepath.Join(ro, "file"), filepath.Join(rw, "link")); err != nil {
 			t.Fatal(err)
 		}
+		if err := unix.Mkfifo(filepath.Join(ro, "pipe"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		event := func(action, path string) string { return "file " + action + " " + path + " EROFS" }
 		write := unix.O_WRONLY | unix.O_TRUNC
 		for _, c := range []struct {
@@ -267,6 +270,8 @@ func TestWritesToReadOnlyPlaces(t *testing.T) {
 			{step{Call: "again", A: "ro/file", B: "//proc/./thread-self/fd/%d", N: write}, "open-write", ro + "/file"},
 			{step{Call: "again", A: "ro", B: "/proc/self/fd/%d/file", N: write}, "open-write", ro + "/file"},
 			{step{Call: "unlink", A: "/proc/self/cwd/ro/file"}, "unlink", ro + "/file"},
+			{step{Call: "open", A: "ro/pipe", N: unix.O_RDWR}, "open-write", ro + "/pipe"},
+			{step{Call: "open", A: "ro/pipe", N: unix.O_WRONLY | unix.O_NONBLOCK}, "open-write", ro + "/pipe"},
 		} {
 			j.expect(c.s, "EROFS", event(c.action, c.path))
 		}
@@ -284,11 +289,19 @@ func TestWritesToReadOnlyPlaces(t *testing.T) {
 func TestWritesThatAreTheKernels(t *testing.T) {
 	inNamespaces(t, func(t *testing.T) {
 		j := newJail(t)
+		for _, pipe := range []string{"ro/pipe", "rw/pipe"} {
+			if err := unix.Mkfifo(filepath.Join(j.dir, pipe), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
 		write := unix.O_WRONLY | unix.O_TRUNC
 		for _, c := range []struct {
 			s     step
 			errno string
 		}{
+			{step{Call: "open", A: "rw/pipe", N: unix.O_RDWR}, ""},
+			{step{Call: "open", A: "ro/pipe", N: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_TRUNC}, ""},
+			{step{Call: "open", A: "ro/pipe", N: unix.O_RDWR | unix.O_CREAT | unix.O_EXCL}, "EEXIST"},
 			{step{Call: "open", A: "rw/file", N: write}, ""},
 			{step{Call: "again", A: "rw/file", B: "/proc/self/fd/%d", N: write}, ""},
 			{step{Call: "open", A: "/proc/self/cwd/rw/file", N: write}, ""},

@@ -211,17 +211,20 @@ func dirOr(dir string) string {
 // creates tells whether a missing object would be made.
 func (in intent) creates() bool { return in.either || in.opens && in.flags&unix.O_CREAT != 0 }
 
-// writes tells whether opening an object that exists would get as far as a check of the mount: devices, pipes and sockets may
-// be written on a read-only one, a directory cannot be opened for writing, and O_EXCL refuses what exists.
+// writes tells whether opening an object that exists is to be refused on a read-only mount. The kernel itself lets pipes be written
+// there, behind which a process of the host may read: with a read-only directory nobody granted that. A directory cannot be opened
+// for writing, and O_EXCL refuses what exists.
 func (in intent) writes(object int) bool {
 	var st unix.Stat_t
 	if unix.Fstat(object, &st) != nil {
 		return false
 	}
+	const exclusive, write = unix.O_CREAT | unix.O_EXCL, unix.O_WRONLY | unix.O_RDWR
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		exclusive := uint32(unix.O_CREAT | unix.O_EXCL)
-		return in.flags&exclusive != exclusive && in.flags&(unix.O_WRONLY|unix.O_RDWR|unix.O_TRUNC) != 0
+		return in.flags&exclusive != exclusive && in.flags&(write|unix.O_TRUNC) != 0
+	case unix.S_IFIFO:
+		return in.flags&exclusive != exclusive && in.flags&write != 0
 	case unix.S_IFDIR:
 		return in.flags&unix.O_TMPFILE == unix.O_TMPFILE
 	}
