@@ -105,7 +105,7 @@ func (w *worker) judge(n *notification, path string) (int, error) {
 	if err == unix.ENOENT {
 		// By the name that it has from the root of the run, however the caller spelled it.
 		if named := strings.TrimRight(w.describeFile(at), "/") + "/" + rest; w.usher.onHost(named) {
-			w.refuse(n, named, "ENOENT")
+			w.refuse(n, named, "ENOENT", ofTheHost)
 		}
 	}
 	if err != nil {
@@ -113,6 +113,9 @@ func (w *worker) judge(n *notification, path string) (int, error) {
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(file, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		if isStandIn(file) {
+			w.refuse(n, w.describeFile(file), "ECONNREFUSED", "hidden by the policy")
+		}
 		unix.Close(file)
 		return -1, unix.ECONNREFUSED // as the kernel says (connect(2))
 	}
@@ -120,10 +123,16 @@ func (w *worker) judge(n *notification, path string) (int, error) {
 	case ofRun:
 		return file, nil
 	case ofHost:
-		w.refuse(n, w.describeFile(file), "ECONNREFUSED")
+		w.refuse(n, w.describeFile(file), "ECONNREFUSED", ofTheHost)
 	}
 	unix.Close(file)
 	return -1, unix.ECONNREFUSED
+}
+
+// isStandIn tells whether a file is what the run sees of a hidden one, whatever that is: a mount of the file system of its root.
+func isStandIn(file int) bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(file, &st) == nil && st.Type == fuseMagic && isMountPoint(file)
 }
 
 // listen learns which file a socket of the run is bound to, and lets the kernel go on. Whoever puts another socket behind the
@@ -136,10 +145,12 @@ func (w *worker) listen(n *notification) {
 	carryOn(w.fd, n.ID)
 }
 
-func (w *worker) refuse(n *notification, path, errno string) {
+const ofTheHost = "a socket of the host"
+
+func (w *worker) refuse(n *notification, path, errno, reason string) {
 	w.emit(n, audit.Event{
 		Class: audit.ClassUnix, Action: "connect", Decision: audit.Deny, Target: path, Errno: errno,
-		Reason: "a socket of the host", Provenance: audit.FromClaimed, Process: w.describeCaller(n.PID),
+		Reason: reason, Provenance: audit.FromClaimed, Process: w.describeCaller(n.PID),
 	})
 }
 
