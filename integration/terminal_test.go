@@ -252,6 +252,30 @@ os.write(1, b"[" + got.hex().encode() + b"]\x1b[?1049h\x1b[2Jscreen\x1b[?1049l")
 	term.untouched()
 }
 
+// TestTerminalEarly: a signal that ends the start gives the terminal back, and the log has its end. When the terminal changes, the
+// command has not started yet in most rounds.
+func TestTerminalEarly(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	for range 20 {
+		term := openTerminal(t, p.command("agentjail", "run", "--quiet", "--", "sleep", "300"))
+		for deadline := time.Now().Add(patience); term.settings() == term.before; {
+			if time.Now().After(deadline) {
+				t.Fatal("the run does not take the terminal")
+			}
+		}
+		term.cmd.Process.Signal(unix.SIGTERM)
+		if code := term.wait(); code != 143 {
+			t.Errorf("exit %d", code)
+		}
+		term.untouched()
+		events := p.ended(t)
+		if last := events[len(events)-1]; !strings.Contains(string(last.Detail), `"status":143`) {
+			t.Errorf("the log ends with %s %s", last, last.Detail)
+		}
+	}
+}
+
 // TestTerminalKilled: the terminal is usable after the launcher was told to end.
 func TestTerminalKilled(t *testing.T) {
 	t.Parallel()

@@ -2,7 +2,11 @@
 
 package sandbox
 
-import "fmt"
+import (
+	"fmt"
+	"os"
+	"syscall"
+)
 
 // SetupError says which layer of the sandbox could not be built. Nothing was started.
 type SetupError struct {
@@ -20,6 +24,19 @@ func (e *SetupError) Error() string {
 }
 
 func (e *SetupError) Unwrap() error { return e.Err }
+
+// CancelledError says that Options.Cancel ended the start.
+type CancelledError struct{ Signal os.Signal }
+
+// Code is the exit code of a start that was ended, as of a command that the signal ended.
+func (e *CancelledError) Code() int {
+	if s, ok := e.Signal.(syscall.Signal); ok {
+		return 128 + int(s)
+	}
+	return CodeNotStarted
+}
+
+func (e *CancelledError) Error() string { return fmt.Sprintf("ended by a signal: %v", e.Signal) }
 
 // RequestError says that what was asked for cannot be done, whatever the host.
 type RequestError struct{ Msg string }

@@ -31,6 +31,8 @@ const SupervisorArg = "agentjail-supervisor"
 type Options struct {
 	Stdin, Stdout, Stderr *os.File
 	Copies                []string // further files that get the log
+	// Cancel ends the start when a signal comes, with a CancelledError. What comes when the command runs is for Run.Signal.
+	Cancel <-chan os.Signal
 	// Stopped is called when the command was stopped, with the terminal as it was before the run: by SIGTSTP (Ctrl-Z), or by
 	// SIGTTIN or SIGTTOU because it wants the terminal of which the calling program is not in the foreground. It stops the
 	// calling program by that signal (or not), and the command goes on when it returns.
@@ -345,9 +347,15 @@ func (r *Run) place(m wire.Message) error {
 	return r.conn.Send(msgPlaced, answer)
 }
 
-// next returns the supervisor's next message; its failure, or its death, is an error.
+// next returns the supervisor's next message; its failure, its death, or the word to give up is an error.
 func (r *Run) next() (wire.Message, error) {
-	m, ok := <-r.messages
+	var m wire.Message
+	ok := false
+	select {
+	case m, ok = <-r.messages:
+	case sig := <-r.options.Cancel:
+		return m, &SetupError{Layer: "start", Err: &CancelledError{sig}}
+	}
 	if !ok {
 		return m, &SetupError{Layer: "supervisor", Err: errors.Join(errors.New("it ended unexpectedly"), r.failed)}
 	}
@@ -375,10 +383,15 @@ func (r *Run) abandon(cause error) {
 		r.process.Process.Kill()
 	}
 	r.stop()
+	code := CodeNotStarted
+	var cancelled *CancelledError
+	if errors.As(cause, &cancelled) {
+		code = cancelled.Code()
+	}
 	if r.log != nil {
 		r.log.Start(r.startDetail()) // where the refusal came before it
 		r.log.Emit(audit.Event{Class: audit.ClassRun, Action: "run.refused", Decision: audit.Deny, Reason: cause.Error()})
-		r.log.Close(audit.End{Status: 125, Reason: "not started"})
+		r.log.Close(audit.End{Status: code, Reason: "not started"})
 	}
 	if r.dir != nil {
 		r.dir.close()

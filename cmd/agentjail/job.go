@@ -35,6 +35,18 @@ func passedOn() <-chan os.Signal {
 	return signals
 }
 
+// ending are the signals that end a start, where the caller does not ignore them: there is no command yet to do what it likes with
+// them. Without this they would end this process alone, and leave the terminal as the run has set it and the log without an end.
+func ending() chan os.Signal {
+	signals := make(chan os.Signal, 1)
+	for _, s := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT} {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
+	}
+	return signals
+}
+
 // pass passes signals on to the command, but for SIGCONT. SIGTSTP stops that; then stop stops this process.
 func (j *job) pass(signals <-chan os.Signal, send func(unix.Signal)) {
 	for s := range signals {

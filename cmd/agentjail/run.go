@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -219,13 +220,19 @@ func logCopies(c *cli.Context, plan sandbox.Plan) ([]string, error) {
 // runPlan starts a plan, passes signals on and turns the result into an exit code.
 func runPlan(plan sandbox.Plan, copies []string, p printer) error {
 	var job job
+	signals, cancel := passedOn(), ending()
 	run, err := sandbox.Start(plan, sandbox.Options{
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Copies: copies, Stopped: job.stop,
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Copies: copies, Cancel: cancel, Stopped: job.stop,
 	})
+	var cancelled *sandbox.CancelledError
+	if errors.As(err, &cancelled) {
+		return cli.Exit("", cancelled.Code())
+	}
 	if err != nil {
 		return err
 	}
-	go job.pass(passedOn(), run.Signal)
+	signal.Stop(cancel)
+	go job.pass(signals, run.Signal)
 	result, err := run.Wait()
 	p.print(result)
 	if err != nil {
