@@ -257,6 +257,32 @@ func TestDeaf(t *testing.T) {
 	wantEvent(t, p.ended(t), "deny", "-n", "1", "limit", "limit.ttl")
 }
 
+// TestStageKilled: the end of the run's first process is seen at once, whenever it comes, also where it is to be put into a cgroup.
+func TestStageKilled(t *testing.T) {
+	p := newPlace(t)
+	args := []string{"run", "--quiet", "--", "sleep", "300"}
+	if os.Getuid() == 0 {
+		args = slices.Insert(args, 2, "--pids", "100")
+	}
+	for range 10 {
+		c, out := start(t, p, "agentjail", args...)
+		for deadline, killed := time.Now().Add(patience), false; !killed && time.Now().Before(deadline); { // before it says that it is awake
+			for _, supervisor := range children(c.Process.Pid) {
+				for _, pid := range children(supervisor) {
+					if strings.Contains(procText(fmt.Sprintf("/proc/%d/cmdline", pid)), "agentjail-stage") {
+						killed = syscall.Kill(pid, syscall.SIGKILL) == nil
+					}
+				}
+			}
+		}
+		c.Wait()
+		if code := c.ProcessState.ExitCode(); code != 125 || strings.Contains(out.String(), "ETIMEDOUT") {
+			t.Fatalf("exit %d, output %q", code, out.String())
+		}
+		p.ended(t)
+	}
+}
+
 // TestA07Before: a gateway that dies before the command is executed means no command. It is a part of the supervisor.
 func TestA07Before(t *testing.T) {
 	p := newPlace(t)

@@ -84,7 +84,7 @@ func (s *supervisor) startJail() error {
 		return setupError("namespaces", err)
 	}
 	trace("supervisor: namespaces")
-	return s.place()
+	return nil
 }
 
 // place has the launcher put the run's first process, and so all that it starts, into the run's cgroup, and shows it there: the

@@ -91,6 +91,9 @@ func (s *supervisor) run(newGateway NewGateway) error {
 	aside := make(chan error, 1)
 	go func() { aside <- errors.Join(s.startNetwork(newGateway), s.compileFilter()) }()
 	jail := s.startJail()
+	if jail == nil {
+		jail = s.place()
+	}
 	if err := errors.Join(<-aside, jail); err != nil {
 		return err
 	}
