@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/opencontainers/runc/libcontainer"
 	"golang.org/x/sys/unix"
@@ -157,6 +159,33 @@ func (s *supervisor) prepare() (stage.Ready, error) {
 	}
 	ready, err := s.stage.Prepare(spec)
 	return ready, setupErrorOrNil("filters", err)
+}
+
+// firstToEnd has the kernel end processes of the command, and not the run's first process with all of them, when the limit of memory
+// is hit: it takes the largest (mm/oom_kill.c, oom_badness), and many small ones reach a limit too. A process may raise its own
+// score, and that of its children (proc_pid_oom_score_adj(5)).
+func firstToEnd(pid int, limit int64) error {
+	if limit == 0 {
+		return nil
+	}
+	path := fmt.Sprintf("/proc/%d/oom_score_adj", pid)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return setupError("limits", err)
+	}
+	before, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		return setupError("limits", err)
+	}
+	return setupErrorOrNil("limits", os.WriteFile(path, []byte(strconv.Itoa(oomScore(before, limit))), 0))
+}
+
+// stageMemory is more than the kernel counts for the stage: the pages of the program's file among them.
+const stageMemory = 32 << 20
+
+// oomScore raises a score of 1000ths of a limit by what the stage takes of it.
+func oomScore(before int, limit int64) int {
+	return int(min(1000, int64(before)+(1000*stageMemory+limit-1)/limit))
 }
 
 // writablePlaces are the paths inside where Landlock lets the command write; the mounts say the same.

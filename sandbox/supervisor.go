@@ -241,6 +241,9 @@ func (s *supervisor) startCommand() error {
 	if err != nil {
 		return err
 	}
+	if err := firstToEnd(ready.HostPID, s.order.Plan.Limits.Memory); err != nil {
+		return err
+	}
 	report, err := s.posture(ready)
 	if err != nil {
 		return setupError("posture", err)
