@@ -281,6 +281,14 @@ func TestStageKilled(t *testing.T) {
 		}
 		p.ended(t)
 	}
+	c, out := start(t, p, "agentjail", "run", "--", "sh", "-c", "touch ready; sleep 300")
+	eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
+	syscall.Kill(children(children(c.Process.Pid)[0])[0], syscall.SIGKILL)
+	c.Wait()
+	if code := c.ProcessState.ExitCode(); code != 125 || strings.Contains(out.String(), "supervisor died") {
+		t.Errorf("exit %d, output %q", code, out.String())
+	}
+	wantEvent(t, p.ended(t), "report", "-reason", "a layer failed", "run", "run.end")
 }
 
 // TestA07Before: a gateway that dies before the command is executed means no command. It is a part of the supervisor.

@@ -77,6 +77,7 @@ const (
 	reasonDeadline   = "deadline"
 	reasonSupervisor = "the supervisor died"
 	reasonLog        = "the log could not be written"
+	reasonBroken     = "a layer failed" // run.failed says which
 )
 
 // reasonLeft says what keeps a process that was killed.
@@ -98,7 +99,9 @@ func (r *Run) await() string {
 		select {
 		case m, ok := <-r.messages:
 			if !ok && reason == "" && r.end == nil {
-				reason = reasonSupervisor
+				if reason = reasonSupervisor; r.broken != nil {
+					reason = reasonBroken
+				}
 			}
 			if !ok {
 				r.reportLimits()
