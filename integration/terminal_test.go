@@ -276,6 +276,66 @@ func TestTerminalEarly(t *testing.T) {
 	}
 }
 
+// unread is a terminal whose output nobody reads yet.
+func unread(t *testing.T, c *exec.Cmd) (master *os.File) {
+	t.Helper()
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slave.Close()
+	c.Stdin, c.Stdout, c.Stderr = slave, slave, slave
+	c.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.Process.Kill()
+		master.Close()
+	})
+	return master
+}
+
+// TestTerminalStuck: a run that is to end does so on a terminal that takes nothing, and its log has its end. Otherwise the terminal is
+// waited for, and nothing is lost.
+func TestTerminalStuck(t *testing.T) {
+	t.Parallel()
+	for name, ttl := range map[string]string{"deadline": "1s", "signal": "1h"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t)
+			c := p.command("agentjail", "run", "--ttl", ttl, "--", "sh", "-c", "cat /etc/shadow; touch ready; exec yes")
+			unread(t, c)
+			eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
+			want := 124
+			if name == "signal" {
+				want = 143
+				c.Process.Signal(unix.SIGTERM)
+			}
+			hung := time.AfterFunc(patience, func() { c.Process.Kill() })
+			defer hung.Stop()
+			c.Wait()
+			if code := c.ProcessState.ExitCode(); code != want {
+				t.Errorf("exit %d, want %d", code, want)
+			}
+			p.ended(t)
+		})
+	}
+	t.Run("nothing is lost", func(t *testing.T) {
+		t.Parallel()
+		p := newPlace(t)
+		c := p.command("agentjail", "run", "--quiet", "--", "sh", "-c", "seq 2000; touch ready; seq 2001 2500")
+		master := unread(t, c)
+		eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
+		time.Sleep(5 * time.Second)
+		out, _ := io.ReadAll(master) // ends with an error, as terminals do
+		c.Wait()
+		if n := bytes.Count(out, []byte("\n")); n != 2500 || !bytes.HasSuffix(out, []byte("2500\r\n")) {
+			t.Errorf("%d lines, the last of %q", n, out[max(0, len(out)-20):])
+		}
+	})
+}
+
 // TestTerminalKilled: the terminal is usable after the launcher was told to end.
 func TestTerminalKilled(t *testing.T) {
 	t.Parallel()

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +22,7 @@ type terminal struct {
 	out     *os.File // the caller's terminal as output
 	signals chan os.Signal
 	copied  chan struct{} // closed when all output has been copied
+	shown   atomic.Int64  // how many bytes of it
 	showing sync.Mutex    // held from the read of some output to its write
 	keys    *keyboard
 }
@@ -126,8 +128,39 @@ func (t *terminal) showSome(buf []byte) error {
 	if mode, err := unix.IoctlGetTermios(int(t.out.Fd()), unix.TCGETS); err == nil && endsLines(mode) {
 		text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")) // the pty has added what this terminal adds too
 	}
-	t.out.Write(text)
+	for len(text) > 0 {
+		n, err := t.out.Write(text[:min(len(text), showSize)])
+		if err != nil {
+			break
+		}
+		t.shown.Add(int64(n))
+		text = text[n:]
+	}
 	return nil
+}
+
+// showSize is how much is written at once: so little that a slow terminal takes some of it within lastPatience.
+const showSize = 1 << 10
+
+// lastPatience is how long a terminal that takes nothing is waited for, where the run has been told to end.
+const lastPatience = 2 * time.Second
+
+// rest waits until all is shown: a command that writes to a terminal waits for it, too. Once told closes it waits for a terminal that
+// takes nothing no longer, as the signal would have ended a command that waits.
+func (t *terminal) rest(told <-chan struct{}) {
+	select {
+	case <-t.copied:
+		return
+	case <-told:
+	}
+	for before := int64(-1); before != t.shown.Load(); {
+		before = t.shown.Load()
+		select {
+		case <-t.copied:
+			return
+		case <-time.After(lastPatience):
+		}
+	}
 }
 
 // readable waits for output, at most some milliseconds unless that is -1, and reports whether there is some.
@@ -160,12 +193,12 @@ func endsLines(mode *unix.Termios) bool {
 }
 
 // close waits for the last output and gives the terminal back. It waits for no more than what came where processes are left that
-// never end: they have the terminal open.
-func (t *terminal) close(left bool) {
+// never end: they have the terminal open. Of told see rest.
+func (t *terminal) close(left bool, told <-chan struct{}) {
 	if left {
 		t.settle()
 	} else {
-		<-t.copied
+		t.rest(told)
 	}
 	signal.Stop(t.signals)
 	close(t.signals)

@@ -28,7 +28,16 @@ func (r *Run) Signal(sig unix.Signal) {
 	if sig == unix.SIGTSTP {
 		r.stopping.Store(true)
 	}
+	r.ends(sig)
 	r.conn.Send(msgSignal, int(sig))
+}
+
+// ends takes note of a signal that is to end the run.
+func (r *Run) ends(sig unix.Signal) {
+	switch sig {
+	case unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGKILL:
+		r.tell.Do(func() { close(r.told) })
+	}
 }
 
 // Wait waits for the end of the run, writes the end of its log and releases everything. It is called once.

@@ -25,7 +25,7 @@ const (
 
 // passedOn are the signals that this process gets for the command. One that the caller has ignored stays so, as the command
 // alone would have inherited it: nohup(1), and a shell's background jobs.
-func passedOn() <-chan os.Signal {
+func passedOn() chan os.Signal {
 	signals := make(chan os.Signal, 16)
 	for _, s := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT} {
 		if !signal.Ignored(s) {

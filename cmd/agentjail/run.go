@@ -12,8 +12,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/agentjail/agentjail/profiles"
 	"github.com/agentjail/agentjail/sandbox"
@@ -234,6 +236,7 @@ func runPlan(plan sandbox.Plan, copies []string, p printer) error {
 	signal.Stop(cancel)
 	go job.pass(signals, run.Signal)
 	result, err := run.Wait()
+	signal.Stop(signals) // nothing is left to pass them on to: they end this process
 	p.print(result)
 	if err != nil {
 		return err
@@ -252,9 +255,24 @@ type printer struct{ quiet, json bool }
 
 func (p printer) print(r sandbox.Result) {
 	switch {
+	case stuck(os.Stderr):
 	case p.json:
 		json.NewEncoder(os.Stderr).Encode(r)
 	case !p.quiet:
 		fmt.Fprint(os.Stderr, r.String())
+	}
+}
+
+// stuck tells whether a file is a terminal that takes nothing: a summary must not keep a run from its end.
+func stuck(f *os.File) bool {
+	if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil {
+		return false
+	}
+	fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLOUT}}
+	for end := time.Now().Add(2 * time.Second); ; {
+		n, err := unix.Poll(fds, int(time.Until(end).Milliseconds()))
+		if err != unix.EINTR || time.Now().After(end) {
+			return n == 0
+		}
 	}
 }
