@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/internal/audit"
 )
 
 // fixFor says what a user can do about a layer that could not be built; `agentjail doctor` says more.
@@ -34,6 +36,10 @@ func fixFor(layer string, err error) string {
 		}
 		return "a container needs --device /dev/fuse; agentjail doctor says more"
 	case "log":
+		var file *audit.FileError
+		if errors.As(err, &file) && file.Copy {
+			return "make room, or name another file with --log"
+		}
 		return "make room or choose another place with XDG_STATE_HOME"
 	default:
 		return "agentjail doctor says what this host can do"

@@ -40,6 +40,7 @@ func newRunDir(state, id string) (*runDir, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Join(d.path, "mnt"), 0o700); err != nil {
+		os.Remove(d.path)
 		return nil, errors.Join(err, os.Remove(d.live), mark.Close())
 	}
 	return d, nil
@@ -54,6 +55,7 @@ func (d *runDir) home() string { return filepath.Join(d.path, "home") }
 // close removes all but the log.
 func (d *runDir) close() error {
 	err := errors.Join(os.Remove(filepath.Join(d.path, "mnt")), removeTree(d.home()))
+	os.Remove(d.path) // where there is no log, since a copy of it was refused
 	return errors.Join(err, os.Remove(d.live), d.mark.Close())
 }
 

@@ -56,11 +56,24 @@ func TestCrashedRuns(t *testing.T) {
 			t.Errorf("%s was left behind", path)
 		}
 	}
+	if err := os.WriteFile(alive.log(), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := alive.close(); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Lstat(alive.path); err != nil {
 		t.Errorf("the run's directory, which holds its log, is gone: %v", err)
+	}
+	refused, err := newRunDir(state, "REFUSED")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := refused.close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(refused.path); err == nil {
+		t.Error("the directory of a run that has no log was left behind")
 	}
 }
 

@@ -4,6 +4,7 @@ package sandbox
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 )
 
@@ -44,11 +45,21 @@ func (r Result) String() string {
 		}
 		b.WriteString("\n")
 	}
-	if r.Summary.Dropped > 0 {
+	switch {
+	case r.Summary.Dropped == 0:
+	case r.Reason == reasonLog:
+		fmt.Fprintf(&b, "agentjail: %d accesses are not in the log\n", r.Summary.Dropped)
+	default:
 		fmt.Fprintf(&b, "agentjail: %d accesses came too fast to be recorded; the log has their number\n", r.Summary.Dropped)
 	}
 	fmt.Fprintf(&b, "agentjail: log head %s\n", r.Summary.Head)
 	return b.String()
+}
+
+// Keeps tells whether a canonical path lies in agentjail's own state, with the logs of all runs.
+func (p Plan) Keeps(path string) bool {
+	state, err := filepath.EvalSymlinks(p.State)
+	return err == nil && within(state, path)
 }
 
 // Shows tells whether the command could see a path of the host.

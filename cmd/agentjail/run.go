@@ -216,6 +216,9 @@ func logCopies(c *cli.Context, plan sandbox.Plan) ([]string, error) {
 	if plan.Shows(dir) {
 		return nil, fmt.Errorf("--log %s lies inside what the command may see; name a file outside of it", strconv.Quote(file))
 	}
+	if plan.Keeps(dir) {
+		return nil, fmt.Errorf("--log %s lies in agentjail's own state, where every run has its log; name a file outside of it", strconv.Quote(file))
+	}
 	return []string{filepath.Join(dir, filepath.Base(full))}, nil
 }
 

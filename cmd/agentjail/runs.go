@@ -109,9 +109,12 @@ func findRun(name string) (loggedRun, error) {
 	return loggedRun{}, ambiguous
 }
 
-// openLog opens the log of a run, or a file: what has a slash or a dot in its name cannot be a run.
+// namesFile tells the name of a file from that of a run, which has neither a slash nor a dot.
+func namesFile(name string) bool { return strings.ContainsAny(name, "/.") }
+
+// openLog opens the log of a run, or a file.
 func openLog(name string) (*os.File, error) {
-	if !strings.ContainsAny(name, "/.") {
+	if !namesFile(name) {
 		run, err := findRun(name)
 		if err != nil {
 			return nil, err

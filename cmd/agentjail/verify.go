@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/hex"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -66,6 +67,9 @@ func verifyLog(name, head string) (text string, code int, err error) {
 	v, err := audit.Verify(f)
 	if err != nil {
 		return "", 0, fmt.Errorf("%s: %w", audit.Printable(f.Name()), err)
+	}
+	if run := filepath.Base(filepath.Dir(f.Name())); !namesFile(name) && v.Run != "" && v.Run != run {
+		return fmt.Sprintf("changed: what run %s has is the log of run %s", run, audit.Printable(v.Run)), exitChanged, nil
 	}
 	text, code = verdict(v, head, writing)
 	return text, code, nil

@@ -16,6 +16,7 @@ import (
 type FileError struct {
 	Path string
 	Err  error
+	Copy bool // it is not the log itself
 }
 
 func (e *FileError) Error() string {
@@ -30,9 +31,9 @@ func (e *FileError) Unwrap() error { return e.Err }
 
 // Reasons for which an existing file is refused as a copy of the log; errors.Is finds them in a FileError.
 var (
-	ErrNotRegular = errors.New("not a regular file; name a file that does not exist or a regular one")
-	ErrLinked     = errors.New("the file has another name as well (a hard link); name another file")
-	ErrInUse      = errors.New("another run writes its log there; name another file")
+	ErrNotRegular = errors.New("not a regular file")
+	ErrLinked     = errors.New("the file has another name as well (a hard link)")
+	ErrInUse      = errors.New("another run writes its log there")
 )
 
 // file is one log file. It is an interface for the sake of disks that fail.
@@ -47,13 +48,14 @@ type output struct {
 	path string
 	file file
 	size int64
+	copy bool
 }
 
 // write appends whole lines. Where the disk takes only a part, the file keeps none of them.
 func (o *output) write(lines []byte) error {
 	if _, err := o.file.Write(lines); err != nil {
 		o.file.Truncate(o.size) // the error that counts is the first
-		return &FileError{o.path, err}
+		return &FileError{o.path, err, o.copy}
 	}
 	o.size += int64(len(lines))
 	return nil
@@ -61,14 +63,14 @@ func (o *output) write(lines []byte) error {
 
 func (o *output) sync() error {
 	if err := o.file.Sync(); err != nil {
-		return &FileError{o.path, err}
+		return &FileError{o.path, err, o.copy}
 	}
 	return nil
 }
 
 func (o *output) close() error {
 	if err := o.file.Close(); err != nil {
-		return &FileError{o.path, err}
+		return &FileError{o.path, err, o.copy}
 	}
 	return nil
 }
@@ -77,11 +79,11 @@ func (o *output) close() error {
 func createLog(path string) (*output, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return nil, &FileError{path, err}
+		return nil, &FileError{Path: path, Err: err}
 	}
 	if err := lock(f); err != nil {
 		f.Close()
-		return nil, &FileError{path, err}
+		return nil, &FileError{Path: path, Err: err}
 	}
 	return &output{path: path, file: f}, nil
 }
@@ -92,15 +94,15 @@ func openCopy(path string) (*output, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0o600)
 	switch {
 	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO), errors.Is(err, unix.EISDIR): // open(2)
-		return nil, &FileError{path, ErrNotRegular}
+		return nil, &FileError{path, ErrNotRegular, true}
 	case err != nil:
-		return nil, &FileError{path, err}
+		return nil, &FileError{path, err, true}
 	}
 	if err := takeCopy(f); err != nil {
 		f.Close()
-		return nil, &FileError{path, err}
+		return nil, &FileError{path, err, true}
 	}
-	return &output{path: path, file: f}, nil
+	return &output{path: path, file: f, copy: true}, nil
 }
 
 func takeCopy(f *os.File) error {
