@@ -216,6 +216,42 @@ func TestR08JobControl(t *testing.T) {
 	}
 }
 
+// TestR08InterruptJob: Ctrl-C that ends a command ends the loop or the script that it is part of, and the shell says 130. With a command
+// that has a code of its own they go on.
+func TestR08InterruptJob(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.write(t, "loop.sh", `for i in 1 2 3; do agentjail run --quiet -- sh -c "$@"; code=$?; echo "after $i"; done; echo all-$code`)
+	p.write(t, "pipe.sh", `for i in 1 2 3; do agentjail run --quiet -- sh -c "$@" | cat; code=$?; echo "after $i"; done; echo all-$code`)
+	p.write(t, "Makefile", "all:\n\t-agentjail run --quiet -- sh -c 'echo start\"ed\"; exec sleep 300'\n\techo after\n")
+	needTool(t, "make")
+	term := shellOn(t, p)
+	command := ` 'echo start"ed"; exec sleep 300'`
+	for _, line := range []string{"bash loop.sh" + command, "sh loop.sh" + command, "bash pipe.sh" + command, "set --" + command + "; . ./loop.sh", "make"} {
+		term.send(line + "\r")
+		term.expect("started\r\n")
+		term.send("\x03")
+		eventually(t, "the shell has the terminal", term.shells)
+		text := term.text()
+		term.send("echo co''de-$?\r")
+		term.expect("code-")
+		if code := term.line(); code != "130" || strings.Contains(text, "after") {
+			t.Errorf("%s: code %s, and it goes on: %q", line, code, text)
+		}
+	}
+	term.send(`bash loop.sh 'trap "exit 5" INT; echo start"ed"; while :; do sleep 0.05; done'` + "\r")
+	for _, text := range []string{"started", "after 1", "started", "after 2", "started", "after 3"} {
+		term.expect(text + "\r\n")
+		if text == "started" {
+			term.send("\x03")
+		}
+	}
+	term.expect("all-5")
+	term.send("exit\r")
+	term.wait()
+	term.untouched()
+}
+
 // beats waits until the command in the project's directory works, and rests until it does not.
 func (p place) beats(t *testing.T) {
 	t.Helper()

@@ -3,9 +3,11 @@
 package sandbox
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +25,8 @@ type keyboard struct {
 	shared     bool     // with programs that are not inside
 	controls   bool     // this process's session, which has jobs
 	wake, poke *os.File // a pipe: a byte in it has the copier look again, and its end has it end
+
+	interrupt atomic.Bool // the key of an interrupt was passed on, as such
 
 	mu     sync.Mutex
 	saved  *unix.Termios // the mode before
@@ -172,9 +176,21 @@ func (k *keyboard) copy() {
 		if err != nil {
 			return
 		}
+		k.look(buf[:n])
 		if _, err := k.master.Write(buf[:n]); err != nil {
 			return
 		}
+	}
+}
+
+// look looks for the key by which the pty is about to interrupt what is in its foreground.
+func (k *keyboard) look(keys []byte) {
+	mode, err := unix.IoctlGetTermios(int(k.master.Fd()), unix.TCGETS)
+	if err != nil || mode.Lflag&unix.ISIG == 0 || mode.Cc[unix.VINTR] == 0 {
+		return
+	}
+	if bytes.IndexByte(keys, mode.Cc[unix.VINTR]) >= 0 {
+		k.interrupt.Store(true)
 	}
 }
 

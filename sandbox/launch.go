@@ -48,6 +48,9 @@ type Result struct {
 	Summary audit.Summary `json:"summary"`
 	Crashed []string      `json:"crashed,omitempty"` // earlier runs whose launcher was killed
 	Left    bool          `json:"left,omitempty"`    // killed processes have not ended: something in the kernel keeps them
+
+	Interrupted bool `json:"-"` // SIGINT ended the command of a run on a terminal; Ctrl-C, as a rule
+	Typed       bool `json:"-"` // and the key was read here, where the terminal tells none of the others of its job
 }
 
 // Run is a run that has been started.

@@ -5,6 +5,8 @@ package sandbox
 import (
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/agentjail/agentjail/sandbox/internal/limits"
 	"github.com/agentjail/agentjail/sandbox/internal/posture"
 )
@@ -73,9 +75,10 @@ type readyReport struct {
 
 // endReport is the body of msgOver.
 type endReport struct {
-	Code int    `json:"code"`           // as a shell says it: 128+N for signal N
-	Exec string `json:"exec,omitempty"` // why the command could not be executed
-	Late bool   `json:"late,omitempty"` // the supervisor had to end it, after its deadline
+	Code   int         `json:"code"`             // as a shell says it: 128+N for signal N
+	Signal unix.Signal `json:"signal,omitempty"` // that ended it
+	Exec   string      `json:"exec,omitempty"`   // why the command could not be executed
+	Late   bool        `json:"late,omitempty"`   // the supervisor had to end it, after its deadline
 }
 
 // failure is the body of msgFailed: a SetupError on the wire.

@@ -297,7 +297,7 @@ func (s *supervisor) watch() error {
 		if err != nil {
 			return setupError("stage", err)
 		}
-		end = endReport{Code: status.ExitCode()}
+		end = endReport{Code: status.ExitCode(), Signal: status.Signal}
 	}
 	end.Late = late != nil && !late.Stop()
 	trace("supervisor: command ended")

@@ -49,6 +49,8 @@ func (r *Run) Wait() (Result, error) {
 	result := Result{ID: r.dir.id, Log: r.dir.log(), Reason: reason, Left: r.left}
 	if r.end != nil {
 		result.Code, result.Exec = r.end.Code, r.end.Exec
+		result.Interrupted = r.terminal != nil && r.end.Signal == unix.SIGINT && reason == ""
+		result.Typed = result.Interrupted && r.terminal.keys.interrupt.Load()
 	}
 	if r.left {
 		r.log.Emit(audit.Event{Class: audit.ClassRun, Action: "run.left", Decision: audit.Report, Reason: reasonLeft})

@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"runtime"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -91,6 +92,21 @@ func (j *job) stop(sig unix.Signal) {
 	}
 	unix.PthreadSigmask(unix.SIG_UNBLOCK, &set, nil)
 	act(sig, action{handler: ignored}) // what no thread of this process has taken is void
+}
+
+// interrupt ends this process as the command was ended, by SIGINT. After an exit code, a shell would go on with its loop or script.
+// The others of the job get the signal too, where the terminal has not sent it. It returns where the signal is ignored or blocked.
+func interrupt(others bool) {
+	if before := act(unix.SIGINT, action{}); before.handler == ignored {
+		act(unix.SIGINT, before)
+		return
+	}
+	pid := os.Getpid()
+	if others {
+		pid = 0
+	}
+	unix.Kill(pid, unix.SIGINT)
+	time.Sleep(100 * time.Millisecond)
 }
 
 // action is the kernel's struct sigaction.

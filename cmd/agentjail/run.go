@@ -244,6 +244,9 @@ func runPlan(plan sandbox.Plan, copies []string, p printer) error {
 	if err != nil {
 		return err
 	}
+	if result.Interrupted {
+		interrupt(result.Typed)
+	}
 	if result.Exec != "" {
 		return cli.Exit(result.Exec, result.Code)
 	}
