@@ -150,6 +150,8 @@ var parseErrors = []struct{ name, text, want string }{
 	{"syntax", head + "filesystem: [\n", "p.yaml:2:13: not valid YAML: sequence end token ']' not found"},
 	{"escape character", head + "# \x1b[2J\n", "p.yaml:2:3: a control character, or not UTF-8"},
 	{"not UTF-8", head + "# \xff\n", "p.yaml:2:3: a control character, or not UTF-8"},
+	{"a line within a comment", head + "# base\rfilesystem: {}\n", "p.yaml:2:7: a control character, or not UTF-8"},
+	{"a line end without its half", head + "extends: []\r", "p.yaml:2:12: a control character, or not UTF-8"},
 	{"byte order mark", "\ufeff" + head, "p.yaml:1:1: a control character, or not UTF-8"},
 	{"list in list", head + "extends:\n- - base\n", "p.yaml:3:3: an empty list entry, or a list in a list"},
 
@@ -285,5 +287,21 @@ func TestSyscallGroups(t *testing.T) {
 	_, err := Parse("p.yaml", []byte("version: 1\nsyscalls: {allow: [ptrace]}\n"))
 	if want := `p.yaml:2:20: system call group "ptrace" is unknown: there are debug, perf`; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// TestLineEnds: the line ends of Windows are line ends.
+func TestLineEnds(t *testing.T) {
+	const text = "version: 1\nextends: [base] # all\nfilesystem:\n  workdir: ro\n"
+	want, err := Parse("p.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Parse("p.yaml", []byte(strings.ReplaceAll(text, "\n", "\r\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Digest() != want.Digest() || got.Files().Workdir != "ro" {
+		t.Errorf("with carriage returns:\n%s\nwithout:\n%s", got.YAML(), want.YAML())
 	}
 }

@@ -59,14 +59,17 @@ func parseDocument(source string, text []byte) (node ast.Node, err error) {
 }
 
 // checkText refuses what no editor shows: bytes that are not UTF-8 and control
-// characters other than line ends and tabs.
+// characters other than line ends and tabs. A carriage return ends a line for
+// YAML (section 5.4) and for no editor, which shows what follows it as a part of
+// the same line, of a comment perhaps: it is one where a line feed follows.
 func checkText(source string, text []byte) error {
 	line, column := 1, 1
 	for rest := text; len(rest) > 0; {
 		r, size := utf8.DecodeRune(rest)
 		rest = rest[size:]
 		bad := r == utf8.RuneError && size == 1 || r == '\ufeff' ||
-			unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t'
+			unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t' ||
+			r == '\r' && (len(rest) == 0 || rest[0] != '\n')
 		if bad {
 			return &Error{Source: source, Line: line, Column: column, Msg: "a control character, or not UTF-8"}
 		}
