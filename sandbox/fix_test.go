@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/sandbox/internal/stage"
 )
 
 // TestFixForLimits: a limit of the process is the fix, in whatever layer it is met.
@@ -20,6 +22,11 @@ func TestFixForLimits(t *testing.T) {
 		}
 		if fix := fixFor(layer, unix.EPERM); strings.Contains(fix, "ulimit") {
 			t.Errorf("%s without a limit: %q", layer, fix)
+		}
+	}
+	for errno, processes := range map[unix.Errno]bool{unix.EAGAIN: true, unix.EPERM: false} {
+		if fix := fixFor("filters", &stage.Error{Step: stage.StepClone, Errno: errno}); strings.Contains(fix, "ulimit -u") != processes {
+			t.Errorf("no user namespace of the command's own, %v: %q", errno, fix)
 		}
 	}
 }
