@@ -3,7 +3,10 @@
 package denyfs
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
@@ -160,6 +163,41 @@ func TestLegacyActions(t *testing.T) {
 	}
 	if c := call(85); !c.makesNames() {
 		t.Error("creat makes no names")
+	}
+}
+
+// TestReadCallOfRunning: a thread that is about to wait is waited for, and one that goes on running is not for long. A shell is
+// one whose thread no runtime stops.
+func TestReadCallOfRunning(t *testing.T) {
+	callOf := func(script string) (Call, bool) {
+		shell := exec.Command("/bin/sh", "-c", "echo up; "+script)
+		stdin, err1 := shell.StdinPipe()
+		stdout, err2 := shell.StdoutPipe()
+		if err := errors.Join(err1, err2, shell.Start()); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { stdin.Close(); shell.Process.Kill(); shell.Wait() }()
+		if _, err := io.ReadFull(stdout, make([]byte, 3)); err != nil {
+			t.Fatal(err)
+		}
+		return readCall(shell.Process.Pid)
+	}
+	waits := func() bool {
+		c, ok := callOf("i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done; read line")
+		return ok && c.Nr == unix.SYS_READ && c.Args[0] == 0
+	}
+	runs := func() bool {
+		_, ok := callOf("while :; do :; done")
+		return !ok
+	}
+	// A machine under load may keep a thread from its call, or stop one that has written its line before it goes on.
+	for name, is := range map[string]func() bool{"about to wait": waits, "running on": runs} {
+		for tries := 1; !is(); tries++ {
+			if tries == 10 {
+				t.Errorf("a thread that is %s was taken for something else", name)
+				break
+			}
+		}
 	}
 }
 

@@ -151,21 +151,36 @@ func (h *host) process(tid uint32) audit.Process {
 	return p
 }
 
-// readCall reads /proc/TID/syscall. Reading it takes PTRACE_MODE_ATTACH_FSCREDS, ptrace(2), which the owner of the
-// run's user namespace has.
+// readCall tells which system call a thread is blocked in. One that is running is looked at again for a while: it has made its request
+// and is about to wait for the answer, but whoever was woken by the request has its processor first.
 func readCall(tid int) (Call, bool) {
+	for pause := 50 * time.Microsecond; ; pause *= 2 {
+		line, err := readSyscall(tid)
+		if err != nil {
+			return Call{}, false
+		}
+		if string(line) != "running\n" || pause > lastPause {
+			return ParseCall(line)
+		}
+		time.Sleep(pause)
+	}
+}
+
+// lastPause is the longest pause between two looks, and half of all of them.
+const lastPause = 50 * time.Millisecond
+
+// readSyscall reads /proc/TID/syscall. Reading it takes PTRACE_MODE_ATTACH_FSCREDS, ptrace(2), which the owner of the run's user
+// namespace has.
+func readSyscall(tid int) ([]byte, error) {
 	// Not os.ReadFile: that offers each file to the poller first.
 	fd, err := unix.Open("/proc/"+strconv.Itoa(tid)+"/syscall", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return Call{}, false
+		return nil, err
 	}
 	defer unix.Close(fd)
-	var buf [maxSyscallLine]byte
-	n, err := unix.Read(fd, buf[:])
-	if err != nil {
-		return Call{}, false
-	}
-	return ParseCall(buf[:n])
+	buf := make([]byte, maxSyscallLine)
+	n, err := unix.Read(fd, buf)
+	return buf[:max(0, n)], err
 }
 
 // startsAt tells whether a directory of a thread is the one at a path. Its name begins at the root of the thread's mount
