@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +39,33 @@ func TestR08Suspend(t *testing.T) {
 	term.wait()
 }
 
+// TestR08SuspendEarly: Ctrl-Z stops a run at every moment of its start, and fg goes on with it.
+func TestR08SuspendEarly(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	term := shellOn(t, p)
+	for i := range 40 {
+		term.send("agentjail run --quiet -- sh -c 'echo >ready; exec sleep 300'\r")
+		for deadline := time.Now().Add(patience); term.program() != "agentjail"; { // before that it is the shell that ignores the key
+			if time.Now().After(deadline) {
+				t.Fatal("the run has not begun")
+			}
+		}
+		time.Sleep(time.Duration(i) * time.Millisecond)
+		term.send("\x1a")
+		term.expect("Stopped")
+		eventually(t, "the shell has the terminal", term.shells)
+		term.fg()
+		eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
+		p.must(t, "rm", "ready")
+		term.send("\x03")
+		eventually(t, "the shell has the terminal", term.shells)
+	}
+	term.send("exit\r")
+	term.wait()
+	term.untouched()
+}
+
 // shellOn is an interactive shell with job control on a terminal of the test.
 func shellOn(t *testing.T, p place) *terminal {
 	t.Helper()
@@ -67,14 +95,19 @@ func (t *terminal) fg() {
 }
 
 // shells tells whether the terminal is the shell's own, and no job's.
-func (t *terminal) shells() bool {
+func (t *terminal) shells() bool { return t.group() == t.cmd.Process.Pid }
+
+// group is the process group in the foreground of the terminal, and program what its first process executes.
+func (t *terminal) group() int {
 	t.t.Helper()
 	group, err := unix.IoctlGetInt(int(t.master.Fd()), unix.TIOCGPGRP)
 	if err != nil {
 		t.t.Fatal(err)
 	}
-	return group == t.cmd.Process.Pid
+	return group
 }
+
+func (t *terminal) program() string { return words(procText(fmt.Sprintf("/proc/%d/comm", t.group()))) }
 
 // TestR08Background: a run that was stopped goes on in the background with bg, is stopped there when it reads, has the keys with fg, and
 // is ended by kill.

@@ -122,7 +122,7 @@ func (r *Run) start() error {
 	}
 	opened := make(chan error, 1)
 	go func() { opened <- r.log.Start(r.startDetail()) }()
-	ready, err := r.build(order.Keys)
+	ready, err := r.build()
 	if err := errors.Join(<-opened, err); err != nil {
 		return r.layered("log", err)
 	}
@@ -137,6 +137,11 @@ func (r *Run) start() error {
 	}
 	for _, c := range r.crashed {
 		c.settle()
+	}
+	if r.terminal != nil {
+		if err := r.terminal.begin(r.options, order.Keys); err != nil {
+			return r.layered("terminal", err)
+		}
 	}
 	r.recording.Store(true)
 	if err := r.conn.Send(msgGo, nil); err != nil {
@@ -301,8 +306,8 @@ func (r *Run) receive() {
 	}
 }
 
-// build serves the supervisor until the command is ready to go, with the terminal's keys or without.
-func (r *Run) build(keys bool) (readyReport, error) {
+// build serves the supervisor until the command is ready to go.
+func (r *Run) build() (readyReport, error) {
 	var ready readyReport
 	for {
 		m, err := r.next()
@@ -323,9 +328,7 @@ func (r *Run) build(keys bool) (readyReport, error) {
 			if len(m.Files) != 1 {
 				return ready, errors.New("supervisor: no terminal came")
 			}
-			if r.terminal, err = newTerminal(m.Files[0], r.options, keys); err != nil {
-				return ready, r.layered("terminal", err)
-			}
+			r.terminal = newTerminal(m.Files[0], r.options)
 		case msgPlace:
 			if err := r.place(m); err != nil {
 				return ready, err

@@ -282,22 +282,23 @@ func (s *supervisor) serveFilter() {
 
 // watch lets the command go, passes signals on and waits for the end.
 func (s *supervisor) watch() error {
-	var end endReport
 	counted := make(chan struct{})
 	go s.obey(counted)
 	late := s.endLate()
+	// A command can be stopped before it is executed, and then waits to go on.
+	executed := make(chan error, 1)
+	go func() { executed <- s.stage.Go() }()
+	status, err := s.stage.Wait(s.stopped)
+	if err != nil {
+		return setupError("stage", err)
+	}
+	end := endReport{Code: status.ExitCode(), Signal: status.Signal}
 	var failed *stage.Error
-	switch err := s.stage.Go(); {
+	switch err := <-executed; {
 	case errors.As(err, &failed) && failed.Step == stage.StepExec:
 		end = endReport{Code: failed.ExitCode(), Exec: failed.Error()}
 	case err != nil:
 		return setupError("stage", err)
-	default:
-		status, err := s.stage.Wait(s.stopped)
-		if err != nil {
-			return setupError("stage", err)
-		}
-		end = endReport{Code: status.ExitCode(), Signal: status.Signal}
 	}
 	end.Late = late != nil && !late.Stop()
 	trace("supervisor: command ended")

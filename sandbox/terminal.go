@@ -67,21 +67,27 @@ func (o Options) alone() bool {
 	return is[0] && is[1]
 }
 
-// newTerminal begins to show what the command writes. It takes the keys at once where the command starts in the foreground of the
-// pty; else the command has to ask for them.
-func newTerminal(master *os.File, o Options, foreground bool) (*terminal, error) {
+// newTerminal takes over the master of the run's pty.
+func newTerminal(master *os.File, o Options) *terminal {
 	t := &terminal{master: master, signals: make(chan os.Signal, 4), copied: make(chan struct{})}
 	t.out = o.tty(os.O_RDONLY, o.Stdout, o.Stderr, o.Stdin)
+	return t
+}
+
+// begin shows what the command writes. It takes the keys at once where the command starts in the foreground of the pty; else the
+// command has to ask for them. The command's process is there: keys that are signals would have nobody to go to otherwise.
+func (t *terminal) begin(o Options, foreground bool) error {
 	if err := t.fitSize(); err != nil {
-		return nil, err
+		return err
 	}
-	var err error
-	if t.keys, err = newKeyboard(o.tty(os.O_WRONLY, o.Stdin), master, !o.alone(), foreground); err != nil {
-		return nil, err
+	keys, err := newKeyboard(o.tty(os.O_WRONLY, o.Stdin), t.master, !o.alone(), foreground)
+	if err != nil {
+		return err
 	}
+	t.keys = keys
 	signal.Notify(t.signals, unix.SIGWINCH, unix.SIGCONT)
 	go t.show()
-	return t, nil
+	return nil
 }
 
 // follow does what the caller's terminal goes through, until close.
@@ -195,6 +201,10 @@ func endsLines(mode *unix.Termios) bool {
 // close waits for the last output and gives the terminal back. It waits for no more than what came where processes are left that
 // never end: they have the terminal open. Of told see rest.
 func (t *terminal) close(left bool, told <-chan struct{}) {
+	if t.keys == nil { // it has not begun
+		t.master.Close()
+		return
+	}
 	if left {
 		t.settle()
 	} else {

@@ -20,7 +20,7 @@ import (
 const patience = 30 * time.Second
 
 // Parent is the supervisor's half of the conversation. Awake, Prepare, Go, Next and Wait are called in that order by one
-// goroutine; Signal, Continue and Close at any time by any.
+// goroutine, but Go may go on while there is a Next; Signal, Continue and Close at any time by any.
 type Parent struct {
 	conn     *net.UnixConn
 	handOver *net.UnixConn
