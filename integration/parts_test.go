@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// What a run does whose own processes are stopped or die.
+
+// TestDeaf: the deadline ends a run whose supervisor somebody has stopped.
+func TestDeaf(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	c, _ := start(t, p, "agentjail", "run", "--quiet", "--ttl", "1s", "--", "sh", "-c", "touch ready; sleep 300")
+	eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
+	supervisor := children(c.Process.Pid)[0]
+	if err := syscall.Kill(supervisor, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	c.Wait()
+	if code := c.ProcessState.ExitCode(); code != 124 {
+		t.Errorf("exit %d, want 124", code)
+	}
+	wantEvent(t, p.ended(t), "deny", "-n", "1", "limit", "limit.ttl")
+}
+
+// TestStageKilled: the end of the run's first process is seen at once, whenever it comes, also where it is to be put into a cgroup.
+func TestStageKilled(t *testing.T) {
+	p := newPlace(t)
+	args := []string{"run", "--quiet", "--", "sleep", "300"}
+	if os.Getuid() == 0 {
+		args = slices.Insert(args, 2, "--pids", "100")
+	}
+	for range 10 {
+		c, out := start(t, p, "agentjail", args...)
+		for deadline, killed := time.Now().Add(patience), false; !killed && time.Now().Before(deadline); { // before it says that it is awake
+			for _, supervisor := range children(c.Process.Pid) {
+				for _, pid := range children(supervisor) {
+					if strings.Contains(procText(fmt.Sprintf("/proc/%d/cmdline", pid)), "agentjail-stage") {
+						killed = syscall.Kill(pid, syscall.SIGKILL) == nil
+					}
+				}
+			}
+		}
+		c.Wait()
+		if code := c.ProcessState.ExitCode(); code != 125 || strings.Contains(out.String(), "ETIMEDOUT") {
+			t.Fatalf("exit %d, output %q", code, out.String())
+		}
+		p.ended(t)
+	}
+	c, out := start(t, p, "agentjail", "run", "--", "sh", "-c", "touch ready; sleep 300")
+	eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
+	syscall.Kill(children(children(c.Process.Pid)[0])[0], syscall.SIGKILL)
+	c.Wait()
+	if code := c.ProcessState.ExitCode(); code != 125 || strings.Contains(out.String(), "supervisor died") {
+		t.Errorf("exit %d, output %q", code, out.String())
+	}
+	wantEvent(t, p.ended(t), "report", "-reason", "a layer failed", "run", "run.end")
+}
+
+// TestA07Before: a gateway that dies before the command is executed means no command. It is a part of the supervisor.
+func TestA07Before(t *testing.T) {
+	p := newPlace(t)
+	refused := 0
+	for i := range 8 {
+		os.Remove(p.project + "/started")
+		c, out := start(t, p, "agentjail", "run", "--quiet", "--allow-net", "allowed.test", "--", "sh", "-c", "touch started; sleep 300")
+		eventually(t, "there is a supervisor", func() bool { return len(children(c.Process.Pid)) > 0 })
+		time.Sleep(time.Duration(i*i) * time.Millisecond)
+		for _, pid := range children(c.Process.Pid) {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+		c.Wait()
+		if code := c.ProcessState.ExitCode(); code != 125 {
+			t.Fatalf("exit %d, output %q", code, out.String())
+		}
+		events := p.ended(t)
+		if last := events[len(events)-2]; last.Action == "run.refused" {
+			refused++
+			if exists(p.project + "/started") {
+				t.Errorf("the log says that nothing was started, and the command was: %v", last)
+			}
+		}
+	}
+	if refused == 0 {
+		t.Error("the supervisor was never killed before the command was executed")
+	}
+}
+
+// TestA07After: a gateway that dies while the command talks ends the run. Nothing arrives afterwards, and nothing is left
+// that could send it.
+func TestA07After(t *testing.T) {
+	t.Parallel()
+	s := needNet(t)
+	p := newPlace(t)
+	mark := "gateway-" + filepath.Base(p.root)
+	p.write(t, "talk.py", `
+import os, socket, sys, time
+count = 0
+while True:
+    count += 1
+    try:
+        with socket.create_connection(("allowed.test", 7), timeout=5) as s:
+            s.sendall(b"%s-%d\n" % (sys.argv[1].encode(), count))
+            s.recv(100)
+    except OSError as err:
+        print(err, flush=True)
+    if count == 3: open("ready", "w").close()
+    time.sleep(0.01)
+`)
+	c, out := start(t, p, "agentjail", "run", "--quiet", "--allow-net", "allowed.test:7", "--", "python3", "talk.py", mark)
+	eventually(t, "the command talks", func() bool { return exists(p.project+"/ready") && s.heard(mark+"-3") })
+	events, err := newestEvents(p.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := events[1].PID
+	for _, child := range children(c.Process.Pid) {
+		syscall.Kill(child, syscall.SIGKILL)
+	}
+	c.Wait()
+	if code := c.ProcessState.ExitCode(); code != 125 {
+		t.Errorf("exit %d, output %q", code, out.String())
+	}
+	// The kernel may not have come to the end of it, but it has no memory any more.
+	if events[1].Action != "run.posture" || procText(fmt.Sprintf("/proc/%d/cmdline", pid)) != "" {
+		t.Errorf("the command is still there, or never was: %v", events[1])
+	}
+	arrived := s.count(mark)
+	time.Sleep(200 * time.Millisecond)
+	if now := s.count(mark); now != arrived || arrived < 3 {
+		t.Errorf("%d messages had arrived, %d after the end of the run", arrived, now)
+	}
+	wantEvent(t, p.ended(t), "report", "-reason", "the supervisor died", "run", "run.end")
+}
