@@ -263,9 +263,13 @@ func TestTerminalEarly(t *testing.T) {
 	for i := range 40 {
 		term := openTerminal(t, p.command("agentjail", "run", "--quiet", "--", "sleep", "300"))
 		time.Sleep(time.Duration(i) * time.Millisecond)
-		term.cmd.Process.Signal(unix.SIGTERM)
+		sig := []syscall.Signal{unix.SIGTERM, unix.SIGINT}[i%2]
+		term.cmd.Process.Signal(sig)
 		term.wait()
 		term.untouched()
+		if s := term.cmd.ProcessState.Sys().(syscall.WaitStatus); sig == unix.SIGINT && (!s.Signaled() || s.Signal() != sig) {
+			t.Errorf("it ends with %v, and not by SIGINT", term.cmd.ProcessState)
+		}
 	}
 	logs, err := filepath.Glob(p.state + "/agentjail/runs/*/*")
 	if err != nil {
@@ -279,7 +283,7 @@ func TestTerminalEarly(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", log, err)
 		}
-		if last := events[len(events)-1]; !strings.Contains(string(last.Detail), `"status":143`) {
+		if last := events[len(events)-1]; !strings.Contains(string(last.Detail), `"status":143`) && !strings.Contains(string(last.Detail), `"status":130`) {
 			t.Errorf("the log ends with %s %s", last, last.Detail)
 		}
 		if events[len(events)-2].Action == "run.refused" {

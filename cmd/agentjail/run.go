@@ -231,6 +231,9 @@ func runPlan(plan sandbox.Plan, copies []string, p printer) error {
 	})
 	var cancelled *sandbox.CancelledError
 	if errors.As(err, &cancelled) {
+		if cancelled.Signal == unix.SIGINT {
+			interrupt(false) // the terminal is not raw yet, and has told the others
+		}
 		return cli.Exit("", cancelled.Code())
 	}
 	if err != nil {
