@@ -38,11 +38,15 @@ func ask[T any](s slots, wait time.Duration, interrupt <-chan struct{}, question
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
-	case s <- struct{}{}:
-	case <-timer.C:
-		return answer, false
-	case <-interrupt:
-		return answer, false
+	case s <- struct{}{}: // a free one is taken also where an interrupt is there, of which select would choose either
+	default:
+		select {
+		case s <- struct{}{}:
+		case <-timer.C:
+			return answer, false
+		case <-interrupt:
+			return answer, false
+		}
 	}
 	answers := make(chan T, 1)
 	go func() {
