@@ -15,14 +15,14 @@ import (
 
 // fixFor says what a user can do about a layer that could not be built; `agentjail doctor` says more.
 func fixFor(layer string, err error) string {
-	var known interface{ Fix() string }
-	if errors.As(err, &known) {
-		return known.Fix()
-	}
 	for errno, fix := range resourceFixes {
 		if errors.Is(err, errno) {
 			return fix
 		}
+	}
+	var known interface{ Fix() string }
+	if errors.As(err, &known) {
+		return known.Fix()
 	}
 	switch layer {
 	case "user namespace":

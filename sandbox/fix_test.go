@@ -24,6 +24,10 @@ func TestFixForLimits(t *testing.T) {
 			t.Errorf("%s without a limit: %q", layer, fix)
 		}
 	}
+	known := fmt.Errorf("listen: %w: %w", unix.EMFILE, &closedError{}) // one that has a fix of its own
+	if fix := fixFor("network namespace", known); !strings.Contains(fix, "ulimit -n") {
+		t.Errorf("of an error with a fix: %q", fix)
+	}
 	for errno, processes := range map[unix.Errno]bool{unix.EAGAIN: true, unix.EPERM: false} {
 		if fix := fixFor("filters", &stage.Error{Step: stage.StepClone, Errno: errno}); strings.Contains(fix, "ulimit -u") != processes {
 			t.Errorf("no user namespace of the command's own, %v: %q", errno, fix)

@@ -80,6 +80,8 @@ func (s *supervisor) startJail() error {
 	}
 	os.Setenv("GOMAXPROCS", "1") // libcontainer hands it down to its init, which has as little to do as the stage
 	if err := jail.Start(s.process); err != nil {
+		// It has ended what it started, and panics when asked to signal a process that it could not start.
+		s.jail = nil
 		return setupError("namespaces", err)
 	}
 	if err := jail.Exec(); err != nil {
