@@ -19,7 +19,7 @@ import (
 // The kernel tells of each which file it is bound to, but by half of the inode's number and by a device that is not the one of
 // stat(2) where a file system has several (the subvolumes of btrfs, the layers of overlayfs), and then two files can have the
 // same two numbers. So the file of each socket is looked at when it begins to listen. It is another's when the socket is gone
-// alone.
+// alone. Of a socket that does not listen the two numbers are all there is: on such file systems it is taken for the host's.
 type sockets struct {
 	jobs   chan func(diag int) // run one after the other
 	ended  chan struct{}
@@ -96,7 +96,7 @@ func (s *sockets) holder(f fileID) (who holder) {
 	s.do(func(diag int) {
 		if id, ok := s.listen[f]; ok && isThere(diag, id) {
 			who = ofRun
-		} else if silent(diag, uint32(f.ino)) {
+		} else if silent(diag, f) {
 			who = ofNobody
 		}
 	})
@@ -170,12 +170,14 @@ func isThere(diag int, id socketID) bool {
 	return found
 }
 
-// silent tells whether a socket of the namespace that does not listen is bound to a file with such a number.
-func silent(diag int, inode uint32) bool {
+// silent tells whether a socket of the namespace that does not listen is bound to a file. It is certain where all of the file's
+// numbers are told: else a command could bind one to a file with half of the number of a host's socket, and nobody would know
+// that it tried the host's.
+func silent(diag int, f fileID) bool {
 	found := false
 	err := ask(diag, request(socketID{}, unix.NLM_F_DUMP), func(m []byte) {
 		bound, ok := boundFile(m[diagMessageSize:])
-		found = found || ok && bound == inode && m[diagStateAt] != stateListen
+		found = found || ok && bound == f && m[diagStateAt] != stateListen
 	})
 	return err == nil && found
 }
@@ -212,17 +214,20 @@ func scan(b []byte, each func(message []byte)) (done bool) {
 	return done
 }
 
-// boundFile finds among the attributes of a socket the low half of the inode number of the file that it is bound to.
-func boundFile(a []byte) (inode uint32, ok bool) {
+// boundFile finds among the attributes of a socket the numbers of the file that it is bound to: the low half of the inode's,
+// and the device of the file system, which the kernel writes in its own form (struct unix_diag_vfs; kdev_t.h).
+func boundFile(a []byte) (f fileID, ok bool) {
+	const minorBits = 20
 	for len(a) >= 4 {
 		size := int(binary.NativeEndian.Uint16(a))
 		if size < 4 || size > len(a) {
-			return 0, false
+			return f, false
 		}
-		if binary.NativeEndian.Uint16(a[2:]) == diagVFS && size >= 8 {
-			return binary.NativeEndian.Uint32(a[4:]), true
+		if binary.NativeEndian.Uint16(a[2:]) == diagVFS && size >= 12 {
+			dev := binary.NativeEndian.Uint32(a[8:])
+			return fileID{unix.Mkdev(dev>>minorBits, dev&(1<<minorBits-1)), uint64(binary.NativeEndian.Uint32(a[4:]))}, true
 		}
 		a = a[min(len(a), (size+3)&^3):]
 	}
-	return 0, false
+	return f, false
 }

@@ -57,12 +57,12 @@ func TestConnectOverlay(t *testing.T) {
 		j.expect(step{Call: "rename", A: merged + "/own.sock", B: merged + "/moved.sock"}, "")
 		j.expect(step{Call: "connect", A: merged + "/moved.sock"}, "")
 		j.expect(step{Call: "connect", A: "merged/moved.sock"}, "")
-		// Another one in its place is the one that is reached, and one that does not listen is refused as by the kernel.
+		// Another one in its place is the one that is reached. One that does not listen cannot be told from the host's here.
 		j.expect(step{Call: "unlink", A: merged + "/moved.sock"}, "")
 		j.expect(step{Call: "listen", A: merged + "/moved.sock"}, "")
 		j.expect(step{Call: "connect", A: merged + "/moved.sock"}, "")
 		j.expect(step{Call: "bind", A: merged + "/mute.sock"}, "")
-		j.expect(step{Call: "connect", A: merged + "/mute.sock"}, "ECONNREFUSED")
+		j.expect(step{Call: "connect", A: merged + "/mute.sock"}, "ECONNREFUSED", "unix connect "+merged+"/mute.sock ECONNREFUSED")
 	})
 }
 
@@ -97,6 +97,25 @@ func TestConnectSameNumber(t *testing.T) {
 			}
 		}
 		j.expect(step{Call: "connect", A: hosts}, "ECONNREFUSED", "unix connect "+hosts+" ECONNREFUSED")
+	})
+}
+
+// A socket of the run that does not listen hides no attempt at one of the host's with the same number.
+func TestConnectSameNumberSilent(t *testing.T) {
+	inNamespaces(t, func(t *testing.T) {
+		j := newJail(t)
+		j.expect(step{Call: "bind", A: "rw/mute.sock"}, "")
+		j.expect(step{Call: "connect", A: "rw/mute.sock"}, "ECONNREFUSED") // the twin: as by the kernel, and no event
+		mute := numbers(t, j, j.dir+"/rw/mute.sock")
+		s := j.supervisor.sockets
+		if got := s.holder(fileID{mute.Dev, mute.Ino}); got != ofNobody {
+			t.Errorf("the run's own socket: %d, want %d", got, ofNobody)
+		}
+		for _, f := range []fileID{{mute.Dev + 1, mute.Ino}, {mute.Dev, mute.Ino + 1<<32}, {mute.Dev, mute.Ino + 1}} {
+			if got := s.holder(f); got != ofHost {
+				t.Errorf("%+v: %d, want %d", f, got, ofHost)
+			}
+		}
 	})
 }
 
@@ -140,7 +159,7 @@ func TestScan(t *testing.T) {
 		binary.NativeEndian.PutUint16(b[6:], flags)
 		return append(b, body...)
 	}
-	socket := append(make([]byte, diagMessageSize), 12, 0, diagVFS, 0, 7, 0, 0, 0, 9, 0, 0, 0)
+	socket := append(make([]byte, diagMessageSize), 12, 0, diagVFS, 0, 7, 0, 0, 0, 9, 0, 0x80, 0) // inode 7 of device 8:9
 	one := message(unix.SOCK_DIAG_BY_FAMILY, 0, socket...)
 	part := message(unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_MULTI, socket...)
 	end := message(unix.NLMSG_DONE, unix.NLM_F_MULTI)
@@ -163,7 +182,7 @@ func TestScan(t *testing.T) {
 	} {
 		files := 0
 		done := scan(c.b, func(m []byte) {
-			if inode, ok := boundFile(m[diagMessageSize:]); ok && inode == 7 {
+			if f, ok := boundFile(m[diagMessageSize:]); ok && f == (fileID{unix.Mkdev(8, 9), 7}) {
 				files++
 			}
 		})
