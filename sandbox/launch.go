@@ -110,7 +110,7 @@ func (r *Run) start() error {
 	if err := r.open(id); err != nil {
 		return err
 	}
-	order := buildOrder{ID: r.dir.id, Dir: r.dir.path, Plan: r.plan, TTYs: r.options.ttys()}
+	order := buildOrder{ID: r.dir.id, Dir: r.dir.path, Plan: r.plan, TTYs: r.options.ttys(), Slack: timerSlack()}
 	order.Keys = r.options.alone() && inForeground(r.options.Stdin)
 	if r.group != nil {
 		order.Group = posture.Group{Name: r.group.Name(), Controllers: r.group.Controllers()}
@@ -253,7 +253,7 @@ func (r *Run) spawn() error {
 	go func() {
 		// The death signal comes when the thread that forked ends (prctl(2), PR_SET_PDEATHSIG): this one stays.
 		runtime.LockOSThread()
-		err := cmd.Start()
+		err := withSlack(cmd.Start)
 		started <- err
 		if err == nil {
 			r.exited <- cmd.Wait()

@@ -56,6 +56,7 @@ type buildOrder struct {
 	Plan  Plan          `json:"plan"`
 	TTYs  [3]bool       `json:"ttys"`  // which of stdin, stdout and stderr become the run's pty
 	Keys  bool          `json:"keys"`  // the command starts in the foreground of the pty
+	Slack int           `json:"slack"` // see timerSlack
 	Group posture.Group `json:"group"` // the cgroup that was made, where there is one: B asks to be placed
 }
 

@@ -153,7 +153,7 @@ func (s *supervisor) prepare() (stage.Ready, error) {
 	}
 	spec := stage.Spec{
 		Argv: plan.Command, Env: plan.Env, Dir: plan.Workdir, UID: plan.Identity.UID, GID: plan.Identity.GID, Umask: plan.Umask,
-		Terminal: s.order.TTYs != [3]bool{}, Foreground: s.order.Keys, Landlock: stage.Landlock{Write: writablePlaces(plan)},
+		Slack: s.order.Slack, Terminal: s.order.TTYs != [3]bool{}, Foreground: s.order.Keys, Landlock: stage.Landlock{Write: writablePlaces(plan)},
 		Again: again,
 	}
 	for _, in := range s.program {

@@ -262,6 +262,7 @@ func (s *supervisor) startCommand() error {
 	if err := s.conn.Send(msgReady, report); err != nil {
 		return err
 	}
+	resetSlack(s.order.Slack)
 	if err := s.receive(msgGo, nil); err != nil {
 		return err
 	}

@@ -105,6 +105,7 @@ func (s *Spec) encode() []byte {
 	e.u32(uint32(s.UID))
 	e.u32(uint32(s.GID))
 	e.u32(uint32(s.Umask))
+	e.u64(uint64(s.Slack))
 	e.flag(s.Terminal)
 	e.flag(s.Foreground)
 	e.u32(uint32(len(s.Filter)))
@@ -129,6 +130,7 @@ func decodeSpec(data []byte) (*Spec, error) {
 	d := decoder{data: data}
 	s := &Spec{Argv: d.strs(), Env: d.strs(), Dir: d.str()}
 	s.UID, s.GID, s.Umask = int(d.u32()), int(d.u32()), int(d.u32())
+	s.Slack = int(d.u64())
 	s.Terminal, s.Foreground = d.u8() == 1, d.u8() == 1
 	if n := d.count(8); n > 0 {
 		s.Filter = make([]SockFilter, n)

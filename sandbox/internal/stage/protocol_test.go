@@ -18,7 +18,7 @@ import (
 
 func TestSpecEncoding(t *testing.T) {
 	s := Spec{
-		Argv: []string{"a", "", "\xff\n"}, Env: []string{"A=1", "B"}, Dir: "/d", UID: 1, GID: 4294967294, Umask: 0o777,
+		Argv: []string{"a", "", "\xff\n"}, Env: []string{"A=1", "B"}, Dir: "/d", UID: 1, GID: 4294967294, Umask: 0o777, Slack: 70000,
 		Terminal: true, Foreground: true, Filter: []SockFilter{{1, 2, 3, 4}, {0xffff, 0xff, 0xfe, 0xfffffffd}},
 		Landlock: Landlock{Write: []string{"/w"}}, Rlimits: []Rlimit{{7, 1, ^uint64(0)}},
 	}

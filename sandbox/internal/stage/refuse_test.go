@@ -187,6 +187,7 @@ func TestInvalidSpec(t *testing.T) {
 		"negative id":        func(s *Spec) { s.UID = -1 },
 		"id of no change":    func(s *Spec) { s.GID = 1<<32 - 1 },
 		"umask":              func(s *Spec) { s.Umask = 0o1000 },
+		"slack":              func(s *Spec) { s.Slack = -1 },
 		"no filter":          func(s *Spec) { s.Filter = nil },
 		"long filter":        func(s *Spec) { s.Filter = make([]SockFilter, maxFilter+1) },
 		"relative grant":     func(s *Spec) { s.Landlock.Write = []string{"tmp"} },

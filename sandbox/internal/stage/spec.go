@@ -18,6 +18,7 @@ type Spec struct {
 
 	UID, GID int // what the command sees; id 0 of the stage's user namespace outside of it
 	Umask    int
+	Slack    int // of the command's timers, in nanoseconds (PR_SET_TIMERSLACK, prctl(2)); 0: that of the stage
 
 	// Terminal: the first of the files 0, 1 and 2 that is a terminal becomes the controlling one. Foreground: with the
 	// command in its foreground. In the background a command that reads the terminal, or sets its mode, is stopped by
@@ -76,6 +77,7 @@ func (s *Spec) Validate() error {
 		{!validPath(s.Dir), "the directory is not an absolute path"},
 		{!validID(s.UID) || !validID(s.GID), "a user or group id out of range"},
 		{s.Umask < 0 || s.Umask > 0o777, "a umask out of range"},
+		{s.Slack < 0, "a timer slack out of range"},
 		{len(s.Filter) == 0, "no filter"},
 		{len(s.Filter) > maxFilter, "a filter that is longer than the kernel takes"},
 		{!validStrings(s.Landlock.Write, maxWrite) || !validPaths(s.Landlock.Write), "a writable path that is not absolute"},

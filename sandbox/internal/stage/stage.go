@@ -80,6 +80,12 @@ func (s *stage) start() *Error {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &at.files); err != nil {
 		return &Error{Step: StepLimits, Errno: errnoOf(err)}
 	}
+	if spec.Slack > 0 {
+		// The command's process is born with that of this thread, which forks it.
+		if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(spec.Slack), 0, 0, 0); err != nil {
+			return &Error{Step: StepLimits, Errno: errnoOf(err), Detail: "PR_SET_TIMERSLACK"}
+		}
+	}
 	pid, errno := newImage(spec, at).clone()
 	if errno != 0 {
 		return &Error{Step: StepClone, Errno: errno}

@@ -182,7 +182,8 @@ func TestExitStatus(t *testing.T) {
 }
 
 func TestIdentityAndOutput(t *testing.T) {
-	s := shellSpec(`id -u; id -g; pwd; umask; ulimit -c; echo "$0 $1 $2"; echo "$FOO"; cat /proc/self/uid_map /proc/self/setgroups`)
+	s := shellSpec(`id -u; id -g; pwd; umask; ulimit -c; echo "$0 $1 $2"; echo "$FOO"; cat /proc/self/timerslack_ns /proc/self/uid_map /proc/self/setgroups`)
+	s.Slack = 70000
 	s.Argv = append(s.Argv, "zero", "a b", "\xff\xfe")
 	s.Env = append(s.Env, "FOO=\xffbar")
 	s.Dir = "/usr"
@@ -190,7 +191,7 @@ func TestIdentityAndOutput(t *testing.T) {
 	if st != (Status{}) {
 		t.Fatalf("status %+v, output %q", st, out)
 	}
-	want := "1234\n4321\n/usr\n0027\n0\nzero a b \xff\xfe\n\xffbar\n      1234          0          1\ndeny\n"
+	want := "1234\n4321\n/usr\n0027\n0\nzero a b \xff\xfe\n\xffbar\n70000\n      1234          0          1\ndeny\n"
 	if out != want {
 		t.Errorf("got  %q\nwant %q", out, want)
 	}
