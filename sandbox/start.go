@@ -225,12 +225,12 @@ func (p Plan) innermost(path string) (inner Mount, ok bool) {
 }
 
 // posture reads back what the command's process is, and says where it differs from the plan.
-func (s *supervisor) posture(ready stage.Ready) (readyReport, error) {
+func (s *supervisor) posture(ready stage.Ready, wanted func() (posture.Want, error)) (readyReport, error) {
 	got, err := posture.Read(ready.HostPID)
 	if err != nil {
 		return readyReport{}, err
 	}
-	want, err := s.wanted()
+	want, err := wanted()
 	if err != nil {
 		return readyReport{}, err
 	}
@@ -280,6 +280,21 @@ func unixPair() (*os.File, *os.File, error) {
 		return nil, nil, fmt.Errorf("socketpair: %w", err)
 	}
 	return os.NewFile(uintptr(fds[0]), "stage"), os.NewFile(uintptr(fds[1]), "stage"), nil
+}
+
+// meanwhile calls f beside what follows. What it returns waits for the result.
+func meanwhile[T any](f func() (T, error)) func() (T, error) {
+	var result T
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		result, err = f()
+	}()
+	return func() (T, error) {
+		<-done
+		return result, err
+	}
 }
 
 func setupErrorOrNil(layer string, err error) error {

@@ -237,6 +237,7 @@ func (s *supervisor) openTerminal() error {
 // startCommand runs the stage up to the point where the command waits, compares what is with what was planned, and lets
 // the command go when the launcher says that the log is open.
 func (s *supervisor) startCommand() error {
+	wanted := meanwhile(s.wanted) // nothing of it depends on the command's process
 	ready, err := s.prepare()
 	if err != nil {
 		return err
@@ -244,7 +245,7 @@ func (s *supervisor) startCommand() error {
 	if err := firstToEnd(ready.HostPID, s.order.Plan.Limits.Memory); err != nil {
 		return err
 	}
-	report, err := s.posture(ready)
+	report, err := s.posture(ready, wanted)
 	if err != nil {
 		return setupError("posture", err)
 	}
