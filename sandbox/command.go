@@ -131,40 +131,6 @@ func (c *compiler) variable(name string) string {
 	return ""
 }
 
-// worktree grants the repository that a git worktree belongs to. The `.git` file lies in the working directory, where an
-// earlier run could have written it, so it is believed only if the repository points back: `gitdir` is written by
-// `git worktree add` on the host (gitrepository-layout(5)). That file is the repository's word only where it lies in the
-// repository's own `worktrees`, which no link and no `commondir` of the command's can make of another place.
-func (c *compiler) worktree() error {
-	gitfile := filepath.Join(c.dir, ".git")
-	info, err := c.host.Files.Lstat(gitfile)
-	if err != nil || !info.Mode().IsRegular() {
-		return nil
-	}
-	written, ok := strings.CutPrefix(c.firstLine(gitfile), "gitdir: ")
-	if !ok || !filepath.IsAbs(written) {
-		return nil
-	}
-	admin, _, err := c.canonical(written)
-	if err != nil || filepath.Base(filepath.Dir(admin)) != "worktrees" || c.firstLine(filepath.Join(admin, "gitdir")) != gitfile {
-		return nil
-	}
-	common := filepath.Dir(filepath.Dir(admin))
-	if filepath.Join(admin, c.firstLine(filepath.Join(admin, "commondir"))) != common {
-		return nil
-	}
-	for _, name := range []string{"HEAD", "objects", "refs"} {
-		if _, err := c.host.Files.Lstat(filepath.Join(common, name)); err != nil {
-			return nil
-		}
-	}
-	if _, _, err := c.resolve(written); err != nil { // its links are part of the run's tree
-		return requestErrorf("git worktree: %q: %v", written, reason(err))
-	}
-	writable := c.policy.Files().Workdir == "rw"
-	return c.add(Mount{Kind: Bind, Target: common, Source: common, Dir: true, Writable: writable, Origin: "git worktree"})
-}
-
 func (c *compiler) firstLine(path string) string {
 	data, err := c.host.Files.ReadFile(path)
 	if err != nil {

@@ -20,7 +20,7 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 	}
 	c := &compiler{policy: policy, host: host, symlinks: map[string]string{}}
 	steps := []func() error{
-		c.findPlaces, c.workdir, c.privateHome, c.system, c.userGrants, c.worktree,
+		c.findPlaces, c.workdir, c.privateHome, c.system, c.userGrants, c.repository,
 		func() error { return c.commandFiles(command) }, c.mountHome, c.hides, c.ownFiles, c.pins,
 	}
 	for _, step := range steps {

@@ -310,58 +310,6 @@ func TestCommandLookup(t *testing.T) {
 	}
 }
 
-// A .git file is believed only if the repository points back at it.
-func TestWorktree(t *testing.T) {
-	host := fakeHost()
-	files := host.Files.(fakeFiles)
-	files["/home/ann/src/app/.git"] = "gitdir: /home/ann/src/main/.git/worktrees/app\n"
-	files["/home/ann/src/main/.git/worktrees/app/commondir"] = "../..\n"
-	for _, f := range []string{"HEAD", "objects/x", "refs/x"} {
-		files["/home/ann/src/main/.git/"+f] = ""
-	}
-	for back, want := range map[string]bool{"/home/ann/src/app/.git\n": true, "/home/ann/src/other/.git\n": false} {
-		files["/home/ann/src/main/.git/worktrees/app/gitdir"] = back
-		plan, err := Compile(base(t), host, []string{"true"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if m, ok := plan.mount("/home/ann/src/main/.git"); ok != want || want && !m.Writable {
-			t.Errorf("pointing back to %q: granted %v", back, ok)
-		}
-	}
-}
-
-// The admin directory of a worktree that is believed lies in its repository: nothing in the working directory can name another.
-func TestWorktreeForged(t *testing.T) {
-	for name, admin := range map[string]string{
-		"a directory of the command's":       "/home/ann/src/app/fake",
-		"one that is called worktrees":       "/home/ann/src/app/worktrees/x",
-		"a link to the repository, and back": "/home/ann/src/app/repo/worktrees/../../worktrees/x",
-	} {
-		host := fakeHost()
-		files := host.Files.(fakeFiles)
-		files["/home/ann/src/app/.git"] = "gitdir: " + admin + "\n"
-		files["/home/ann/src/app/repo"] = "-> ../main/.git"
-		for _, f := range []string{"HEAD", "objects/x", "refs/x"} {
-			files["/home/ann/src/main/.git/"+f] = ""
-		}
-		for _, dir := range []string{"/home/ann/src/app/fake", "/home/ann/src/app/worktrees/x", "/home/ann/src/worktrees/x"} {
-			files[dir+"/gitdir"] = "/home/ann/src/app/.git\n"
-			files[dir+"/commondir"] = "../../../main/.git\n"
-		}
-		files["/home/ann/src/app/fake/commondir"] = "../../main/.git\n"
-		plan, err := Compile(base(t), host, []string{"true"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range plan.Mounts {
-			if m.Origin == "git worktree" {
-				t.Errorf("%s: granted %+v", name, m)
-			}
-		}
-	}
-}
-
 // The first line of a script that the command can have written grants nothing but a program of the caller's PATH.
 func TestScriptOfTheWorkdir(t *testing.T) {
 	for line, want := range map[string]string{

@@ -20,7 +20,7 @@ import (
 type Files interface {
 	Lstat(path string) (fs.FileInfo, error)
 	Readlink(path string) (string, error)
-	ReadFile(path string) ([]byte, error) // bounded: the small files of a git worktree, the first line of a script
+	ReadFile(path string) ([]byte, error) // bounded: the small files of a git repository, the first line of a script
 }
 
 // Host is what Probe found out: all that Compile knows of the machine and its caller.

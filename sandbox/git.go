@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// repository grants the repository of a git worktree or submodule, which lies elsewhere. The `.git` file that names it lies in the
+// working directory, where an earlier run could have written it, so it is believed only if the repository points back.
+func (c *compiler) repository() error {
+	gitfile := filepath.Join(c.dir, ".git")
+	info, err := c.host.Files.Lstat(gitfile)
+	if err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	written, ok := strings.CutPrefix(c.firstLine(gitfile), "gitdir: ")
+	if !ok {
+		return nil
+	}
+	written = join(c.dir, written)
+	admin, _, err := c.canonical(written)
+	if err != nil {
+		return nil
+	}
+	what, repository := "git worktree", c.ofWorktree(admin)
+	if repository == "" {
+		what, repository = "git submodule", c.ofSubmodule(admin)
+	}
+	if repository == "" {
+		return nil
+	}
+	for _, name := range []string{"HEAD", "objects", "refs"} {
+		if _, err := c.host.Files.Lstat(filepath.Join(repository, name)); err != nil {
+			return nil
+		}
+	}
+	if _, _, err := c.resolve(written); err != nil { // its links are part of the run's tree
+		return requestErrorf("%s: %q: %v", what, written, reason(err))
+	}
+	writable := c.policy.Files().Workdir == "rw"
+	return c.add(Mount{Kind: Bind, Target: repository, Source: repository, Dir: true, Writable: writable, Origin: what})
+}
+
+// ofWorktree is the repository that has the working directory for a worktree: "" if it does not say so. `gitdir` is written by
+// `git worktree add` on the host (gitrepository-layout(5)). That file is the repository's word only where it lies in the
+// repository's own `worktrees`, which no link and no `commondir` of the command's can make of another place.
+func (c *compiler) ofWorktree(admin string) string {
+	back := join(admin, c.firstLine(filepath.Join(admin, "gitdir")))
+	if filepath.Base(filepath.Dir(admin)) != "worktrees" || back != filepath.Join(c.dir, ".git") {
+		return ""
+	}
+	common := filepath.Dir(filepath.Dir(admin))
+	if filepath.Join(admin, c.firstLine(filepath.Join(admin, "commondir"))) != common {
+		return ""
+	}
+	return common
+}
+
+// modules is where a repository, or a worktree of it, keeps those of its submodules.
+var modules = regexp.MustCompile(`/\.git/(worktrees/[^/]+/)?modules/`)
+
+// ofSubmodule is the repository of the submodule that the working directory is: "" if it does not say so. `git submodule` writes
+// core.worktree, and `git sparse-checkout` moves it (git-worktree(1), config.worktree). A run in a directory above can have written
+// both, as it can all that lies there: only a place for submodules is believed, which does not give that directory to a later run.
+func (c *compiler) ofSubmodule(admin string) string {
+	if !modules.MatchString(admin) || within(admin, c.dir) {
+		return ""
+	}
+	for _, name := range []string{"config", "config.worktree"} {
+		if back := c.coreWorktree(filepath.Join(admin, name)); back != "" && join(admin, back) == c.dir {
+			return admin
+		}
+	}
+	return ""
+}
+
+// coreWorktree finds core.worktree as git itself writes it. What is written in another way is not believed.
+func (c *compiler) coreWorktree(file string) string {
+	data, err := c.host.Files.ReadFile(file)
+	if err != nil {
+		return ""
+	}
+	section := ""
+	for line := range strings.Lines(string(data)) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "[") {
+			section = line
+		}
+		if value, ok := strings.CutPrefix(line, "worktree = "); ok && section == "[core]" {
+			return value
+		}
+	}
+	return ""
+}
+
+// join is a path that is written in a file of a directory.
+func join(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(dir, path)
+}
