@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -25,8 +27,12 @@ const (
 )
 
 const (
-	maxLine   = 16 << 10 // of an HTTP request line
+	maxLine   = maxHead // of an HTTP request line
 	maxMethod = 128
+
+	// blanks are what some server takes for a space in a request line: RFC 9112 section 3 lets it take the first four, and
+	// Python's http.server splits the line at all of them, read as ISO 8859-1.
+	blanks = " \t\v\f\r\x1c\x1d\x1e\x1f\x85\xa0"
 )
 
 // sniff says what data is the beginning of. Anything that some server might take for TLS or HTTP is called that, or
@@ -44,7 +50,9 @@ func sniff(data []byte) kind {
 		}
 		return kindOther
 	case data[0]&0x80 != 0:
-		return sniffSSLv2(data)
+		if k := sniffSSLv2(data); k != kindOther {
+			return k
+		}
 	}
 	return sniffText(data)
 }
@@ -71,7 +79,9 @@ func sniffText(data []byte) kind {
 		}
 		return kindUndecided
 	}
-	data = bytes.TrimLeft(data, "\r\n") // servers skip empty lines before a request, RFC 9112 section 2.2
+	for len(data) > 0 && (data[0] == '\n' || isBlank(data[0])) { // servers skip empty lines, RFC 9112 section 2.2, or blanks
+		data = data[1:]
+	}
 	line, _, whole := bytes.Cut(data, []byte("\n"))
 	if whole {
 		switch {
@@ -82,20 +92,26 @@ func sniffText(data []byte) kind {
 		}
 		return kindOther
 	}
-	method, rest, spaced := bytes.Cut(line, []byte(" "))
-	if i := bytes.IndexByte(method, '\t'); i >= 0 {
-		method, rest, spaced = line[:i], line[i:], true
+	method, rest := line, []byte(nil)
+	if i := slices.IndexFunc(line, isBlank); i >= 0 {
+		method, rest = line[:i], line[i:]
 	}
-	if len(method) > maxMethod || !isToken(method) && !(!spaced && isToken(bytes.TrimSuffix(method, []byte("\r")))) {
+	if len(method) > maxMethod || !isToken(method) {
 		return kindOther
 	}
 	for _, c := range rest {
-		if c < ' ' && c != '\t' && c != '\r' || c == 0x7f {
+		// Python's http.server takes control characters in a path. NUL tells Git's protocol from HTTP, and a method that is no
+		// word tells LDAP.
+		if (c < ' ' || c == 0x7f) && !isBlank(c) && (c == 0 || !isLetter(method[0])) {
 			return kindOther
 		}
 	}
 	return kindUndecided
 }
+
+func isLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
+
+func isBlank(c byte) bool { return strings.IndexByte(blanks, c) >= 0 }
 
 // isToken reports whether b has only the characters of an HTTP token, RFC 9110 section 5.6.2.
 func isToken(b []byte) bool {

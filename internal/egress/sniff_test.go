@@ -3,8 +3,11 @@
 package egress
 
 import (
+	"bufio"
+	"io"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestSniff(t *testing.T) {
@@ -27,6 +30,11 @@ func TestSniff(t *testing.T) {
 		{"get / http/1.0\n", kindHTTP},
 		{"GET\t/\tHTTP/1.1\n", kindHTTP},
 		{"GET\t/", kindUndecided},
+		{"GET\x0b/\x0bHTTP/1.1\n", kindHTTP},
+		{"GET\x0b/", kindUndecided},
+		{"\x0c GET", kindUndecided},
+		{"\xa0GET\x85/", kindUndecided},
+		{"GET /\x01", kindUndecided},
 		{"\r\n\r\nGET / HTTP/1.1\r\n", kindHTTP},
 		{"\r\n\r\n", kindUndecided},
 		{"\n\nPUT", kindUndecided},
@@ -43,7 +51,11 @@ func TestSniff(t *testing.T) {
 		{"PING\r\n", kindOther},
 		{"*1\r\n$4\r\nPING\r\n", kindOther},
 		{"0032git-upload-pack /x\x00host=y\x00", kindOther},
-		{"\x00\x00\x00\x08\x04\xd2\x16\x2f", kindOther}, // PostgreSQL SSLRequest
+		{"\x00\x00\x00\x08\x04\xd2\x16\x2f", kindOther},             // PostgreSQL SSLRequest
+		{"\x30\x20\x02\x01\x01\x60\x1b\x02\x01\x03\x04", kindOther}, // LDAP bind
+		{"\x30\x1c\x02\x01\x01\x60\x17\x02\x01\x03\x04", kindOther},
+		{"\x0bMSH|^~\\&|", kindOther}, // HL7
+		{"\xc3\xa0 la carte", kindOther},
 		{"AMQP\x00\x00\x09\x01", kindOther},
 		{"\x10\x25\x00\x04MQTT", kindOther},
 		{"{\"json\"", kindOther},
@@ -59,11 +71,46 @@ func TestSniff(t *testing.T) {
 
 // What is passed on unread must not become TLS or HTTP by the bytes that follow.
 func TestSniffIsFinal(t *testing.T) {
-	for _, whole := range []string{"GET / HTTP/1.1\r\n", "\r\nPOST /x HTTP/1.0\n", "\x16\x03\x01", "\x80\x2e\x01\x03\x01", "\r\n\r\n\x00\r\nQUIT\n"} {
+	for _, whole := range []string{
+		"GET / HTTP/1.1\r\n", "\r\nPOST /x HTTP/1.0\n", "\x16\x03\x01", "\x80\x2e\x01\x03\x01", "\r\n\r\n\x00\r\nQUIT\n",
+		"GET\x0b/\x0cHTTP/1.1\r\n", "GET\r/\rHTTP/1.1\r\n", " GET / HTTP/1.1\r\n", "\xa0GET\x85/\x1cHTTP/1.1\r\n", "GET /\x01 HTTP/1.1\r\n",
+		"GET /" + strings.Repeat("a", 20<<10) + " HTTP/1.1\r\n",
+	} {
 		for i := range whole {
 			if got := sniff([]byte(whole[:i])); got == kindOther {
 				t.Errorf("%q of %q is decided too early", whole[:i], whole)
 			}
 		}
 	}
+}
+
+// A server may take other characters for the spaces of a request line. They hide no request, in however many pieces they come.
+func TestHTTPWithOtherBlanks(t *testing.T) {
+	n := newNetwork(t, nil, "git.test:2222")
+	n.host("git.test", "93.184.216.34")
+	n.server("93.184.216.34:2222", echo)
+	c := n.dialName("git.test", 2222)
+	send(t, c, "GET\x0b")
+	time.Sleep(3 * n.g.wait.silence)
+	send(t, c, "/\x0bHTTP/1.1\r\nHost: evil.test\r\n\r\n")
+	if b, _ := io.ReadAll(c); !strings.HasPrefix(string(b), "HTTP/1.1 400 ") {
+		t.Errorf("the answer is %q", b)
+	}
+	n.wantEvents("net http.malformed deny git.test:2222")
+	if n.dialed() != "" {
+		t.Errorf("dialed %s", n.dialed())
+	}
+}
+
+// A request line may be as long as a head.
+func TestHTTPLongLine(t *testing.T) {
+	n := newNetwork(t, nil, "site.test:80")
+	n.web(mirror)
+	path := "/" + strings.Repeat("a", 40<<10)
+	c := n.dialName("site.test", 80)
+	status, got := exchange(t, c, bufio.NewReader(c), "GET "+path+" HTTP/1.1\r\nHost: site.test\r\n\r\n")
+	if status != 200 || !strings.Contains(got, path) {
+		t.Errorf("%d %.100q", status, got)
+	}
+	n.wantEvents("net tcp.connect allow site.test:80")
 }
