@@ -6,7 +6,10 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // addrPort returns the address of a TCP or UDP end, without IPv4 mapping. It is not valid for other addresses.
@@ -43,11 +46,38 @@ const (
 // bytes would send a reset, which overtakes it.
 func farewell(c net.Conn, message []byte) {
 	c.SetDeadline(time.Now().Add(drainTime))
-	if _, err := c.Write(message); err == nil {
-		closeWrite(c)
-		io.Copy(io.Discard, io.LimitReader(c, maxDrain))
+	if _, err := c.Write(message); err != nil {
+		c.Close()
+		return
 	}
+	drain(c)
+}
+
+// drain ends what is sent to c, and reads on until the other end has done the same, within the bounds.
+func drain(c net.Conn) {
+	c.SetDeadline(time.Now().Add(drainTime))
+	closeWrite(c)
+	io.Copy(io.Discard, io.LimitReader(c, maxDrain))
 	c.Close()
+}
+
+// gone tells whether the other end has reset a connection.
+func gone(c net.Conn) bool {
+	s, ok := c.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return true // closed here
+	}
+	closed := false
+	err = raw.Control(func(fd uintptr) {
+		const stateClose = 7 // TCP_CLOSE of net/tcp_states.h
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		closed = err == nil && info.State == stateClose
+	})
+	return closed || err != nil
 }
 
 // pump copies from src to dst until src ends, and then ends dst. An error in either ends both at once, as a reset.

@@ -46,7 +46,7 @@ func (l *link) serveHTTP() {
 			l.answerFrom()
 		}
 		if err := forward(l.up, h, req, websocket); err != nil {
-			l.abort()
+			l.broken()
 			return
 		}
 		if websocket && l.switched() {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strconv"
@@ -254,13 +255,28 @@ func (l *link) splice() {
 	if l.pumped == nil {
 		l.answerFrom()
 	}
-	if _, err := l.up.Write(l.in.data); err != nil {
-		l.abort()
-	} else {
+	_, err := l.up.Write(l.in.data)
+	if err == nil {
 		l.in.data = nil
-		pump(l.up, l.conn)
+		_, err = io.Copy(l.up, l.conn)
 	}
+	if err != nil {
+		l.broken()
+		return
+	}
+	closeWrite(l.up)
 	<-l.pumped
+}
+
+// broken ends a connection after what the client sends could not be passed on. Where that is because the server is gone,
+// which may answer and close without reading to the end, its answer still reaches the client.
+func (l *link) broken() {
+	if l.pumped != nil && gone(l.up) && !gone(l.conn) {
+		<-l.pumped
+		drain(l.conn)
+		return
+	}
+	l.abort()
 }
 
 // abort resets both directions.
