@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -46,7 +47,7 @@ func (l *link) serveHTTP() {
 			l.answerFrom()
 		}
 		if err := forward(l.up, h, req, websocket); err != nil {
-			l.broken()
+			l.unsent(err)
 			return
 		}
 		if websocket && l.switched() {
@@ -74,6 +75,17 @@ func (l *link) refuseRequest(err error) {
 	}
 	l.deny(bad.action, l.allow.Rule, bad.why)
 	l.refuse(bad.status, bad.why)
+}
+
+// unsent ends a connection after a request could not be passed on to its end.
+func (l *link) unsent(err error) {
+	var bad *headError
+	if errors.As(err, &bad) {
+		l.deny(bad.action, l.allow.Rule, bad.why)
+		l.abort() // the server has a part of the request: nothing can be put between
+		return
+	}
+	l.broken()
 }
 
 // readHead waits for the head of a request, and returns it without taking it from br. It is nil where the client ended.
@@ -139,7 +151,7 @@ func forward(w io.Writer, h *head, req *http.Request, keepUpgrade bool) error {
 	if h.chunked {
 		return forwardChunks(w, req)
 	}
-	n, err := io.Copy(w, req.Body)
+	n, err := io.Copy(w, req.Body) // no more can be wrong with it than that it ends early
 	if err == nil && n != req.ContentLength {
 		err = io.ErrUnexpectedEOF
 	}
@@ -166,7 +178,7 @@ func forwardChunks(w io.Writer, req *http.Request) error {
 			break
 		}
 		if err != nil {
-			return err
+			return badChunk(err)
 		}
 	}
 	var end bytes.Buffer
@@ -183,6 +195,15 @@ func forwardChunks(w io.Writer, req *http.Request) error {
 	end.WriteString("\r\n")
 	_, err := w.Write(end.Bytes())
 	return err
+}
+
+// badChunk makes a malformed request of an error in a chunked body, unless it is that the client left.
+func badChunk(err error) error {
+	var network net.Error
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network) {
+		return err
+	}
+	return malformed("the chunks of the request's body are malformed")
 }
 
 // switched passes the answer to the first request on up to the head that decides, and reports whether the server changed

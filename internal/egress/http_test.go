@@ -297,11 +297,14 @@ func TestClientThatLeavesWithinABody(t *testing.T) {
 		if g := <-got; g != `"abc" true` {
 			t.Errorf("the server got %s", g)
 		}
+		c.Close()
 	}
+	n.g.Close()
+	n.wantEvents("net tcp.connect allow site.test:80", "net tcp.connect allow site.test:80")
 }
 
 func TestBadChunks(t *testing.T) {
-	for _, chunks := range []string{"3\nabc\n0\n\n", "0x3\r\nabc\r\n0\r\n\r\n", "-1\r\n", "fffffffffffffffff\r\n", "3\r\nabcd\r\n0\r\n\r\n", " 3\r\nabc\r\n0\r\n\r\n"} {
+	for _, chunks := range []string{"3\nabc\n0\n\n", "0x3\r\nabc\r\n0\r\n\r\n", "-1\r\n", "fffffffffffffffff\r\n", "3\r\nabcd\r\n0\r\n\r\n", " 3\r\nabc\r\n0\r\n\r\n", "3\r\nabc\r\n0\r\nno field\r\n\r\n"} {
 		n := newNetwork(t, nil, "site.test:80")
 		seen := make(chan error, 1)
 		n.web(func(w http.ResponseWriter, r *http.Request) {
@@ -313,6 +316,8 @@ func TestBadChunks(t *testing.T) {
 		if err := <-seen; err == nil {
 			t.Errorf("%q arrived as a whole body", chunks)
 		}
+		wantReset(t, c)
+		n.wantEvents("net tcp.connect allow site.test:80", "net http.malformed deny site.test:80")
 	}
 }
 
