@@ -249,9 +249,11 @@ func (g *Gateway) accept(n Net, l net.Listener) {
 
 // overload refuses a connection above the bound. Whose it is stays unknown: finding out costs more than the flood does.
 func (g *Gateway) overload(conn net.Conn) {
+	dst := addrPort(conn.LocalAddr())
+	name, _ := g.sinks.name(dst.Addr())
 	g.cfg.Sink.Emit(audit.Event{
 		Class: audit.ClassNet, Action: actionConnect, Decision: audit.Deny,
-		Target: target("", addrPort(conn.LocalAddr())), Provenance: audit.FromKernel,
+		Target: target(name, dst), Provenance: provenance(name),
 		Reason: fmt.Sprintf("the run has %d connections open already", maxConns),
 	})
 	reset(conn)

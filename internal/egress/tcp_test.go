@@ -219,7 +219,8 @@ func TestOverload(t *testing.T) {
 		n.g.slots <- struct{}{}
 	}
 	wantReset(t, n.dialName("git.test", 2222))
-	n.wantEvents("net tcp.connect deny " + netip.AddrPortFrom(n.sink("git.test"), 2222).String())
+	wantReset(t, n.dial("93.184.216.34:2222"))
+	n.wantEvents("net tcp.connect deny git.test:2222", "net tcp.connect deny 93.184.216.34:2222")
 	<-n.g.slots
 	n.host("git.test", "93.184.216.34")
 	n.server("93.184.216.34:2222", echo)
