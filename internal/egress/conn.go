@@ -3,9 +3,11 @@
 package egress
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"time"
 
@@ -80,11 +82,15 @@ func gone(c net.Conn) bool {
 	return closed || err != nil
 }
 
-// pump copies from src to dst until src ends, and then ends dst. An error in either ends both at once, as a reset.
+// pump copies from src to dst until src ends, and then ends dst. An error in either ends both at once, as a reset; only a read
+// deadline of src's leaves both as they are, after all that was read has been written.
 // Between two TCP connections the copy stays in the kernel: io.Copy uses splice(2).
 func pump(dst, src net.Conn) error {
 	_, err := io.Copy(dst, src)
-	if err != nil {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return err
+	case err != nil:
 		reset(src)
 		reset(dst)
 		return err

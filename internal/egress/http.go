@@ -33,7 +33,7 @@ func (l *link) serveHTTP() {
 			req, err = secondOpinion(br, h)
 		}
 		websocket := err == nil && h.upgrade == "websocket"
-		if websocket && l.pumped != nil {
+		if websocket && requests > 0 {
 			err = malformed("a websocket must be the first request of its connection")
 		}
 		if err != nil {
@@ -43,7 +43,9 @@ func (l *link) serveHTTP() {
 		if l.up == nil && !l.connect() {
 			return
 		}
-		if !websocket && l.pumped == nil {
+		if websocket && l.pumped != nil {
+			l.takeBack()
+		} else if !websocket && l.pumped == nil {
 			l.answerFrom()
 		}
 		if err := forward(l.up, h, req, websocket); err != nil {

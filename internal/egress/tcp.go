@@ -9,8 +9,10 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,6 +33,7 @@ type link struct {
 	up      net.Conn      // nil until connected
 	release func() bool   // forgets that closing the Gateway closes up
 	pumped  chan struct{} // closed when the direction from up to conn is done; nil until that is started
+	paused  bool          // that direction was stopped, and can go on; read it once pumped is closed
 }
 
 // serveConn judges one connection and carries it to its end.
@@ -246,8 +249,19 @@ func (l *link) answerFrom() {
 	l.pumped = make(chan struct{})
 	l.g.work.Go(func() {
 		defer close(l.pumped)
-		pump(l.conn, l.up)
+		err := pump(l.conn, l.up)
+		l.paused = errors.Is(err, os.ErrDeadlineExceeded)
 	})
+}
+
+// takeBack stops what answerFrom has started, so that what the server says next can be looked at; if it says anything more.
+func (l *link) takeBack() {
+	l.up.SetReadDeadline(time.Unix(1, 0))
+	<-l.pumped
+	l.up.SetReadDeadline(time.Time{})
+	if l.paused {
+		l.pumped = nil
+	}
 }
 
 // splice carries both directions to their end, beginning with the bytes that were looked at.
