@@ -41,7 +41,13 @@ func (w *worker) connect(n *notification) {
 	}
 	if !w.connects.enter(n.ID) {
 		unix.Close(socket)
-		unix.Close(file)
+		if file >= 0 {
+			unix.Close(file)
+		}
+		w.emit(n, audit.Event{
+			Class: audit.ClassSyscall, Action: "connect", Decision: audit.Deny, Target: "connect", Errno: "EAGAIN",
+			Reason: "too many connects of the run are under way", Provenance: audit.FromKernel, Process: w.describeCaller(n.PID),
+		})
 		answer(w.fd, n.ID, unix.EAGAIN)
 		return
 	}

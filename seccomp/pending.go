@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// maxConnects bounds the connects that are under way; one above it is answered EAGAIN.
+	// maxConnects bounds the connects that are under way, where there are files for them; one above is answered EAGAIN.
 	maxConnects = 512
 	// lookAfter is how often it is asked whether the callers of those still wait.
 	lookAfter = 50 * time.Millisecond
@@ -24,7 +24,8 @@ const (
 // pending are the connects that are under way. One can take as long as a server does not accept; when its caller is killed
 // meanwhile, it is ended as the kernel would have ended it, and its place is free again.
 type pending struct {
-	waits func(id uint64) bool // tells whether the caller of a notification still waits
+	waits  func(id uint64) bool // tells whether the caller of a notification still waits
+	places int
 
 	mu      sync.Mutex
 	threads map[uint64]int // of this process, by the notification that each carries out
@@ -35,14 +36,25 @@ func newPending(waits func(id uint64) bool) (*pending, error) {
 	if err := interruptible(); err != nil {
 		return nil, err
 	}
-	return &pending{waits: waits, threads: map[uint64]int{}}, nil
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return nil, os.NewSyscallError("getrlimit", err)
+	}
+	return &pending{waits: waits, places: placesFor(files.Cur), threads: map[uint64]int{}}, nil
+}
+
+// placesFor is how many connects fit into what this process may have open. A command that has as many of them wait must not
+// keep it from opening what its other decisions and their records take. The gateway, too, has its share.
+func placesFor(files uint64) int {
+	const perConnect, share = 2, 8 // the socket and the file that it goes to; of an eighth of all
+	return int(min(max(files/share/perConnect, 1), maxConnects))
 }
 
 // enter takes a place; false if there is none.
 func (p *pending) enter(id uint64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.threads) >= maxConnects {
+	if len(p.threads) >= p.places {
 		return false
 	}
 	p.threads[id] = 0

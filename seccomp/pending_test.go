@@ -112,18 +112,42 @@ func TestPlaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for id := range uint64(maxConnects) {
+	p.places = 5
+	for id := range uint64(5) {
 		if !p.enter(id) {
 			t.Fatalf("there are %d places", id)
 		}
 	}
-	if p.enter(maxConnects) {
-		t.Errorf("there are more than %d places", maxConnects)
+	if p.enter(5) {
+		t.Error("there are more than 5 places")
 	}
 	if errno := p.do(3, func() unix.Errno { return unix.ECONNREFUSED }); errno != unix.ECONNREFUSED {
 		t.Errorf("the call's own error became %v", errno)
 	}
-	if !p.enter(maxConnects) {
+	if !p.enter(5) {
 		t.Error("the place was not given back")
 	}
+}
+
+// The places leave files for everything else.
+func TestPlacesFor(t *testing.T) {
+	for files, want := range map[uint64]int{0: 1, 64: 4, 1024: 64, 8192: 512, 1 << 20: maxConnects} {
+		if got := placesFor(files); got != want {
+			t.Errorf("%d files: %d places, want %d", files, got, want)
+		}
+	}
+}
+
+// A connect without a place is refused, and recorded: it may be one that would have been denied.
+func TestConnectWithoutPlace(t *testing.T) {
+	inNamespaces(t, func(t *testing.T) {
+		j := newJail(t)
+		p := j.supervisor.connects
+		const first = 1 << 62 // no notification has such a number
+		for id := uint64(first); p.enter(id); id++ {
+		}
+		j.expect(step{Call: "connect4", N: 1}, "EAGAIN", "syscall connect connect EAGAIN")
+		p.end(first)
+		j.expect(step{Call: "connect4", N: 1}, "ENETUNREACH") // lo is down in the victim's namespace
+	})
 }
