@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/agentjail/agentjail/internal/audit"
 	"github.com/agentjail/agentjail/profiles"
 )
@@ -63,8 +65,15 @@ func (e *RuleError) Error() string { return fmt.Sprintf("network rule %s: %s", e
 // ErrClosed is returned by Serve after Close.
 var ErrClosed = errors.New("egress: gateway is closed")
 
-// maxConns bounds the connections that are open at once. A connection above is reset.
+// maxConns bounds the connections that are open at once, where there are files for them. A connection above is reset.
 const maxConns = 1024
+
+// connsFor is how many connections fit into what this process may have open. Half of it is left for whatever else it does: a
+// command that opens as many as it gets must not keep others from being judged, and recorded.
+func connsFor(files uint64) int {
+	const perConn, share = 8, 2 // two ends and the pipes of splice(2), or the sockets of the resolver and of dials; of a half
+	return int(min(max(files/share/perConn, 1), maxConns))
+}
 
 // timeouts of a Gateway. Tests shorten them.
 type timeouts struct {
@@ -128,10 +137,14 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.HostAddrs == nil {
 		cfg.HostAddrs = hostAddrs
 	}
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return nil, fmt.Errorf("egress: getrlimit: %w", err)
+	}
 	g := &Gateway{
 		cfg:   cfg,
 		wait:  defaultTimeouts(),
-		slots: make(chan struct{}, maxConns),
+		slots: make(chan struct{}, connsFor(files.Cur)),
 		open:  make(map[io.Closer]struct{}),
 	}
 	g.ctx, g.stop = context.WithCancel(context.Background())
@@ -254,7 +267,7 @@ func (g *Gateway) overload(conn net.Conn) {
 	g.cfg.Sink.Emit(audit.Event{
 		Class: audit.ClassNet, Action: actionConnect, Decision: audit.Deny,
 		Target: target(name, dst), Provenance: provenance(name),
-		Reason: fmt.Sprintf("the run has %d connections open already", maxConns),
+		Reason: fmt.Sprintf("the run has %d connections open already", cap(g.slots)),
 	})
 	reset(conn)
 }

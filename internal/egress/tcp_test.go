@@ -215,7 +215,7 @@ func TestResetTravels(t *testing.T) {
 
 func TestOverload(t *testing.T) {
 	n := newNetwork(t, nil, "git.test:2222")
-	for range maxConns {
+	for range cap(n.g.slots) {
 		n.g.slots <- struct{}{}
 	}
 	wantReset(t, n.dialName("git.test", 2222))
@@ -227,6 +227,15 @@ func TestOverload(t *testing.T) {
 	c := n.dialName("git.test", 2222)
 	send(t, c, "hello\n")
 	wantRead(t, c, "echo: hello\n")
+}
+
+// The bound leaves files for everything else.
+func TestConnsFor(t *testing.T) {
+	for files, want := range map[uint64]int{0: 1, 64: 4, 1024: 64, 4096: 256, 16384: maxConns, 1 << 20: maxConns} {
+		if got := connsFor(files); got != want {
+			t.Errorf("%d files: %d connections, want %d", files, got, want)
+		}
+	}
 }
 
 func TestClose(t *testing.T) {
