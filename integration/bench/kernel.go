@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"syscall"
 	"unsafe"
@@ -13,8 +14,8 @@ import (
 )
 
 // kernel runs a program with the least that confines it at all: a seccomp filter that allows every call, and a Landlock ruleset that
-// lets it write below the working directory and in /dev. What work costs there is the kernel's price of having them; the rest of
-// what it costs in a jail is agentjail's.
+// lets it write below the working directory, in /dev and in the directory for temporary files. What work costs there is the kernel's
+// price of having them; the rest of what it costs in a jail is agentjail's.
 func kernel(args []string) error {
 	if len(args) == 0 {
 		return errors.New("no program was given")
@@ -23,7 +24,7 @@ func kernel(args []string) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no_new_privs: %w", err)
 	}
-	if err := confineWrites(".", "/dev"); err != nil {
+	if err := confineWrites(".", "/dev", os.TempDir()); err != nil {
 		return fmt.Errorf("landlock: %w", err)
 	}
 	if err := allowAll(); err != nil {
