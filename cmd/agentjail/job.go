@@ -24,28 +24,27 @@ const (
 	resumed   // SIGCONT after that
 )
 
-// passedOn are the signals that this process gets for the command. One that the caller has ignored stays so, as the command
-// alone would have inherited it: nohup(1), and a shell's background jobs.
+// passedOn are the signals that this process gets for the command.
 func passedOn() chan os.Signal {
-	signals := make(chan os.Signal, 16)
-	for _, s := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT} {
-		if !signal.Ignored(s) {
-			signal.Notify(signals, s)
-		}
-	}
-	return signals
+	return heed(16, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT)
 }
 
-// ending are the signals that end a start, where the caller does not ignore them: there is no command yet to do what it likes with
-// them. Without this they would end this process alone, and leave the terminal as the run has set it and the log without an end.
+// ending are the signals that end a start: there is no command yet to do what it likes with them. Without this they would end this
+// process alone, and leave the terminal as the run has set it and the log without an end.
 func ending() chan os.Signal {
-	signals := make(chan os.Signal, 1)
-	for _, s := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT} {
+	return heed(1, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+}
+
+// heed has signals come to a channel with room for so many. One that the caller has ignored stays so, as the command alone would have
+// inherited it: nohup(1), and a shell's background jobs.
+func heed(room int, signals ...os.Signal) chan os.Signal {
+	c := make(chan os.Signal, room)
+	for _, s := range signals {
 		if !signal.Ignored(s) {
-			signal.Notify(signals, s)
+			signal.Notify(c, s)
 		}
 	}
-	return signals
+	return c
 }
 
 // pass passes signals on to the command, but for SIGCONT. SIGTSTP stops that; then stop stops this process.
