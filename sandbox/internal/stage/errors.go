@@ -153,7 +153,6 @@ var fixes = []struct {
 	{StepLandlock, 0, fixLandlock},
 	{StepGrant, unix.ENOENT, "the path vanished while the sandbox was built: start again"},
 	{StepGrant, 0, fixLandlock},
-	{StepClone, unix.EAGAIN, "allow more processes: ulimit -u 1024, or a larger limit of the group that agentjail was started in"},
 	{StepClone, unix.ENOSPC, "raise user.max_user_namespaces"},
 	{StepClone, unix.EUSERS, "more than 32 user namespaces are nested: start agentjail outside of the other sandboxes"},
 	{StepClone, 0, fixUserns},
