@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
@@ -132,22 +134,58 @@ func TestLandlockRights(t *testing.T) {
 	const refer, truncate = unix.LANDLOCK_ACCESS_FS_REFER, unix.LANDLOCK_ACCESS_FS_TRUNCATE
 	for _, c := range []struct {
 		abi                              int
+		truncate                         bool
 		handled, scoped, directory, file uint64
 	}{
-		{1, write | nodes, 0, write, write},
-		{2, write | nodes | refer, 0, write | refer, write},
-		{3, write | nodes | refer | truncate, 0, write | refer | truncate, write | truncate},
-		{5, write | nodes | refer | truncate, 0, write | refer | truncate, write | truncate},
-		{6, write | nodes | refer | truncate, 3, write | refer | truncate, write | truncate},
-		{99, write | nodes | refer | truncate, 3, write | refer | truncate, write | truncate},
+		{1, true, write | nodes, 0, write, write},
+		{2, true, write | nodes | refer, 0, write | refer, write},
+		{3, true, write | nodes | refer | truncate, 0, write | refer | truncate, write | truncate},
+		{3, false, write | nodes | refer, 0, write | refer, write},
+		{5, true, write | nodes | refer | truncate, 0, write | refer | truncate, write | truncate},
+		{6, true, write | nodes | refer | truncate, 3, write | refer | truncate, write | truncate},
+		{6, false, write | nodes | refer, 3, write | refer, write},
+		{99, true, write | nodes | refer | truncate, 3, write | refer | truncate, write | truncate},
 	} {
-		attr := handled(c.abi)
+		attr := handled(c.abi, c.truncate)
 		if attr.Handled_access_fs != c.handled || attr.Scoped != c.scoped || attr.Handled_access_net != 0 {
 			t.Errorf("ABI %d handles %+v", c.abi, attr)
 		}
-		if d, f := granted(c.abi, true), granted(c.abi, false); d != c.directory || f != c.file {
+		if d, f := granted(c.handled, true), granted(c.handled, false); d != c.directory || f != c.file {
 			t.Errorf("ABI %d grants %x and %x", c.abi, d, f)
 		}
+	}
+}
+
+func TestReadsFile(t *testing.T) {
+	dir := t.TempDir()
+	write, read := filepath.Join(dir, "write"), filepath.Join(dir, "read")
+	if err := errors.Join(os.WriteFile(read, nil, 0o600), unix.Mkfifo(filepath.Join(dir, "pipe"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		path  string
+		flags int
+		want  bool
+	}{
+		{read, unix.O_RDONLY, true},
+		{read, unix.O_PATH, true},
+		{dir, unix.O_RDONLY, true},
+		{write, unix.O_WRONLY | unix.O_CREAT, false},
+		{write, unix.O_RDWR, false},
+		{filepath.Join(dir, "pipe"), unix.O_RDONLY | unix.O_NONBLOCK, false},
+		{"/dev/null", unix.O_RDONLY, false},
+	} {
+		fd, err := unix.Open(c.path, c.flags|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := readsFile(fd); got != c.want {
+			t.Errorf("%s, open with %#x: %v", c.path, c.flags, got)
+		}
+		unix.Close(fd)
+	}
+	if !readsFile(-1) {
+		t.Error("what cannot be told is taken for harmless")
 	}
 }
 
