@@ -69,6 +69,7 @@ func (w *writer) files(f Files) {
 	w.list("read", f.Read)
 	w.list("write", f.Write)
 	w.list("hide", f.Hide)
+	w.list("protect", f.Protect)
 	w.list("private", f.Private)
 	w.list("noise", f.Noise)
 	if w.buf.Len() == empty {

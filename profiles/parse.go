@@ -153,6 +153,7 @@ func (d *decoder) filesystem(n ast.Node) error {
 		paths("read", &f.Read, checkGrant),
 		paths("write", &f.Write, checkGrant),
 		paths("hide", &f.Hide, checkGrant),
+		paths("protect", &f.Protect, checkProtect),
 		paths("private", &f.Private, checkPrivate),
 		paths("noise", &f.Noise, checkNoise),
 	})

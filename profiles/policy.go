@@ -28,6 +28,9 @@ type Files struct {
 	Read    []string
 	Write   []string // readable, too
 	Hide    []string // with all below, whatever Read and Write say
+	// Protect lists names that may be read, but neither written nor made, with all below, wherever they are found in a place that may
+	// be written. See Protection.
+	Protect []string
 	// Private lists names below the home that the agent may make anew in its
 	// private home although the machine's home has them.
 	Private []string
@@ -44,6 +47,7 @@ func (f Files) clone() Files {
 	f.Read = slices.Clone(f.Read)
 	f.Write = slices.Clone(f.Write)
 	f.Hide = slices.Clone(f.Hide)
+	f.Protect = slices.Clone(f.Protect)
 	f.Private = slices.Clone(f.Private)
 	f.Noise = slices.Clone(f.Noise)
 	f.Optional = slices.Clone(f.Optional)
@@ -143,6 +147,7 @@ func (f Files) with(over Files) Files {
 		Read:    unite(f.Read, over.Read),
 		Write:   unite(f.Write, over.Write),
 		Hide:    unite(f.Hide, over.Hide),
+		Protect: unite(f.Protect, over.Protect),
 		Private: unite(f.Private, over.Private),
 		Noise:   unite(f.Noise, over.Noise),
 	}
@@ -208,22 +213,27 @@ func without(list []string, drop func(string) bool) []string {
 
 // WithRead returns the policy with further paths that may be read.
 func (p Policy) WithRead(paths ...string) (Policy, error) {
-	return p.withPaths(paths, func(f *Files) { f.Read = paths })
+	return p.withPaths(paths, checkGrant, func(f *Files) { f.Read = paths })
 }
 
 // WithWrite returns the policy with further paths that may be read and written.
 func (p Policy) WithWrite(paths ...string) (Policy, error) {
-	return p.withPaths(paths, func(f *Files) { f.Write = paths })
+	return p.withPaths(paths, checkGrant, func(f *Files) { f.Write = paths })
 }
 
 // WithHide returns the policy with further paths that are hidden.
 func (p Policy) WithHide(paths ...string) (Policy, error) {
-	return p.withPaths(paths, func(f *Files) { f.Hide = paths })
+	return p.withPaths(paths, checkGrant, func(f *Files) { f.Hide = paths })
 }
 
-func (p Policy) withPaths(paths []string, set func(*Files)) (Policy, error) {
+// WithProtect returns the policy with further names that are protected.
+func (p Policy) WithProtect(names ...string) (Policy, error) {
+	return p.withPaths(names, checkProtect, func(f *Files) { f.Protect = names })
+}
+
+func (p Policy) withPaths(paths []string, check func(string) error, set func(*Files)) (Policy, error) {
 	for _, path := range paths {
-		if err := checkGrant(path); err != nil {
+		if err := check(path); err != nil {
 			return Policy{}, err
 		}
 	}

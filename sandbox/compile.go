@@ -21,7 +21,7 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 	c := &compiler{policy: policy, host: host, symlinks: map[string]string{}}
 	steps := []func() error{
 		c.findPlaces, c.workdir, c.privateHome, c.system, c.userGrants, c.repository,
-		func() error { return c.commandFiles(command) }, c.mountHome, c.hides, c.ownFiles, c.pins,
+		func() error { return c.commandFiles(command) }, c.mountHome, c.hides, c.ownFiles, c.protects, c.pins,
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -31,7 +31,7 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 	env, withheld := policy.Environment().Select(host.Environ)
 	plan := Plan{
 		Command: command, OwnProgram: c.isOwnProgram(command[0]), Places: c.places, Workdir: c.dir, Identity: host.Identity, Home: c.home,
-		Mounts: c.ordered(), Symlinks: c.symlinks, Noise: policy.Files().Noise,
+		Mounts: c.ordered(), Symlinks: c.symlinks, Noise: policy.Files().Noise, Protected: c.protected,
 		Env: c.environment(env), Withheld: withheld, Secrets: secrets(host.Environ, withheld),
 		Rules: policy.Rules(), Loopback: policy.Loopback(), Syscalls: policy.Syscalls(),
 		Limits: policy.Limits(), Umask: host.Umask, State: host.State,
@@ -45,14 +45,15 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 
 // compiler collects the mounts and links of a plan.
 type compiler struct {
-	policy   profiles.Policy
-	host     Host
-	dir      string // the canonical working directory
-	home     Home
-	mounts   []Mount
-	symlinks map[string]string
-	places   []string // see findPlaces
-	followed []string // the symbolic links on the way of the path that was resolved last
+	policy    profiles.Policy
+	host      Host
+	dir       string // the canonical working directory
+	home      Home
+	protected Protected
+	mounts    []Mount
+	symlinks  map[string]string
+	places    []string // see findPlaces
+	followed  []string // the symbolic links on the way of the path that was resolved last
 }
 
 // refusedDirs would hand the run more than a project: system directories and the parents of homes.

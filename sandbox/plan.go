@@ -76,6 +76,7 @@ type Plan struct {
 	Mounts     []Mount           `json:"mounts"` // in the order in which they are made
 	Symlinks   map[string]string `json:"symlinks,omitempty"`
 	Noise      []string          `json:"noise,omitempty"`
+	Protected  Protected         `json:"protected"`
 	Env        []string          `json:"env"`
 	Withheld   []string          `json:"withheld,omitempty"` // names of variables that did not enter
 	Secrets    []string          `json:"secrets,omitempty"`  // those of them that look like a secret

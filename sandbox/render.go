@@ -35,6 +35,10 @@ func (p *Plan) describe() error {
 		"syscalls: clone3 is answered ENOSYS, after which callers use clone; one that asks for no namespace is not reported",
 		"syscalls: a call of a foreign architecture kills the process and is not reported",
 	}
+	if p.Protected.refuses() != nil {
+		p.Coverage = append(p.Coverage,
+			"files: what is protected, and lies deeper than the top of a place that may be written or is not there yet, is refused by its name: a write whose path another thread changes while it is decided gets by")
+	}
 	if slices.ContainsFunc(p.Mounts, func(m Mount) bool { return m.Kind == Hidden && !m.Dir }) {
 		p.Coverage = append(p.Coverage,
 			"files: a hidden file that the host replaces with a new one, as editors do, is not hidden any more")
@@ -63,6 +67,7 @@ func (p Plan) String() string {
 		fmt.Fprintf(&b, "  %-6s %s %s%s  [%s]\n", m.Kind, access(m), quotePath(m.Target), from(m), m.Origin)
 	}
 	p.renderLinks(&b)
+	p.renderProtected(&b)
 	b.WriteString("\nnetwork\n")
 	for _, r := range p.Rules {
 		fmt.Fprintf(&b, "  allow  %s\n", r)
@@ -100,6 +105,13 @@ func (p Plan) renderLinks(b *strings.Builder) {
 	for _, name := range names {
 		fmt.Fprintf(b, "  %s -> %s\n", quotePath(name), quotePath(p.Symlinks[name]))
 	}
+}
+
+func (p Plan) renderProtected(b *strings.Builder) {
+	if len(p.Protected.Names) == 0 || len(p.Protected.Places) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\nprotected where it may write\n  %s\n", quoteAll(p.Protected.Names))
 }
 
 func (p Plan) renderLimits(b *strings.Builder) {

@@ -44,6 +44,7 @@ type supervisor struct {
 	program seccomp.Program // of filter
 	guard   *seccomp.Supervisor
 	stdio   stdio
+	began   time.Time // see seccomp.Config
 }
 
 // supervise is the main function of process B. It returns the exit code.
@@ -68,13 +69,16 @@ func supervise(newGateway NewGateway) int {
 	return 0
 }
 
-func (s *supervisor) run(newGateway NewGateway) error {
+func (s *supervisor) run(newGateway NewGateway) (err error) {
 	// The namespace is made while the launcher makes the run's files. The order is taken in any case: a launcher that cannot send
 	// it would report that, and not why.
 	network, refused := netns.New()
 	s.network = network
 	if err := s.receiveOrder(); err != nil {
 		return err
+	}
+	if s.began, err = fileTime(); err != nil {
+		return setupError("filters", err)
 	}
 	if refused != nil {
 		return setupError("network namespace", refused)
@@ -99,6 +103,13 @@ func (s *supervisor) run(newGateway NewGateway) error {
 	}
 	trace("supervisor: jail and network")
 	return s.startCommand()
+}
+
+// fileTime is the time that a file would have which is made now.
+func fileTime() (time.Time, error) {
+	var now unix.Timespec
+	err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now)
+	return time.Unix(now.Sec, now.Nsec), err
 }
 
 // expect waits for one message of a kind.
@@ -253,8 +264,8 @@ func (s *supervisor) startCommand() error {
 		return setupError("posture", fmt.Errorf("the command would not run as planned: %v", report.Differences))
 	}
 	s.guard, err = seccomp.NewSupervisor(seccomp.Config{
-		Policy: s.filter, Listener: ready.Listener, Init: ready.HostPID, ReadOnly: s.readOnly(), Sink: s.sink,
-		Caller: caller.Of,
+		Policy: s.filter, Listener: ready.Listener, Init: ready.HostPID, ReadOnly: s.readOnly(),
+		Protect: s.order.Plan.Protected.refuses(), Began: s.began, Sink: s.sink, Caller: caller.Of,
 	})
 	if err != nil {
 		return setupError("filters", err)

@@ -18,6 +18,12 @@ type shape struct {
 	either    bool
 }
 
+// linkSources are the names that link and linkat give another one to: by it, what is protected could be written.
+var linkSources = map[string]shape{
+	"link":   {dir: -1, path: 0, flags: -1},
+	"linkat": {dir: 0, path: 1, flags: 4},
+}
+
 // shapes are the calls of writeList, but for open, creat and bind, which intents treats apart.
 var shapes = map[string]shape{
 	"chmod":        {action: "chmod", dir: -1, path: 0, second: -1, follow: true, flags: -1},
@@ -78,11 +84,20 @@ func (w *worker) intents(n *notification) ([]intent, error) {
 	}
 	first.action, first.follow, first.entry, first.absent, first.either = s.action, s.follow, s.entry, s.absent, s.either
 	first.content = s.action == "truncate"
+	if name == "unlinkat" && n.Args[2]&unix.AT_REMOVEDIR != 0 {
+		first.action = "rmdir"
+	}
 	if s.flags >= 0 && n.Args[s.flags]&unix.AT_SYMLINK_NOFOLLOW != 0 {
 		first.follow = false
 	}
 	if first.path == "" {
 		first.entry, first.absent = false, false
+	}
+	if source, ok := linkSources[name]; ok {
+		from, err := w.named(n, source.dir, source.path)
+		from.action, from.source = first.action, true
+		from.follow = source.flags >= 0 && n.Args[source.flags]&unix.AT_SYMLINK_FOLLOW != 0
+		return []intent{first, from}, err
 	}
 	if s.second < 0 {
 		return []intent{first}, nil
@@ -96,7 +111,7 @@ func (w *worker) intents(n *notification) ([]intent, error) {
 		return nil, err
 	}
 	// The directory that holds the second name is changed.
-	second.action, second.entry, second.either = s.action, true, true
+	second.action, second.entry, second.either, second.renamed = s.action, true, true, true
 	return []intent{first, second}, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,8 +21,12 @@ type Config struct {
 	Listener *os.File   // of the filter; the Supervisor's to close
 	Init     int        // a process of the run, by its number here: its root and its network namespace are the run's
 	ReadOnly []*os.File // what the command was given open for reading, and may not write by /proc/self/fd either
-	Sink     audit.Sink
-	Caller   func(tid int) audit.Process
+	// Protect says whether an action on a path is refused although it lies where the command may write: it is if one of the files
+	// returned is older than the run. What the run has made itself is its own.
+	Protect func(action, path string) []string
+	Began   time.Time // when the run did, by the clock of file systems (CLOCK_REALTIME_COARSE)
+	Sink    audit.Sink
+	Caller  func(tid int) audit.Process
 }
 
 // Supervisor answers the calls that a filter asks about.

@@ -117,7 +117,7 @@ func (j *jail) next() string {
 	return strconv.Itoa(j.names)
 }
 
-func newJail(t *testing.T) *jail {
+func newJail(t *testing.T, options ...func(dir string, c *Config)) *jail {
 	t.Helper()
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		t.Fatal(err)
@@ -155,7 +155,7 @@ func newJail(t *testing.T) *jail {
 	}
 	theirs.Close()
 	listener := receiveFile(t, fds[0])
-	s, err := NewSupervisor(Config{
+	config := Config{
 		Policy: defaultPolicy(t), Listener: listener, Init: cmd.Process.Pid, Sink: &j.events,
 		Caller: func(tid int) audit.Process {
 			p := caller.Of(tid)
@@ -165,7 +165,11 @@ func newJail(t *testing.T) *jail {
 			}
 			return p
 		},
-	})
+	}
+	for _, set := range options {
+		set(j.dir, &config)
+	}
+	s, err := NewSupervisor(config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,15 +17,17 @@ import (
 
 // intent is what a call wants to change: an object, or an entry of a directory.
 type intent struct {
-	action string
-	dirfd  int32
-	path   string
-	follow bool   // the object that a symbolic link leads to, not the link
-	entry  bool   // the directory that holds the name, not what the name stands for
-	absent bool   // the kernel refuses, with an errno of its own, what exists already
-	either bool   // the kernel looks at the mount before it looks for the name
-	flags  uint32 // of open(2)
-	opens  bool
+	action  string
+	dirfd   int32
+	path    string
+	follow  bool   // the object that a symbolic link leads to, not the link
+	entry   bool   // the directory that holds the name, not what the name stands for
+	absent  bool   // the kernel refuses, with an errno of its own, what exists already
+	either  bool   // the kernel looks at the mount before it looks for the name
+	renamed bool   // what is renamed gets this name
+	source  bool   // nothing of it is changed, but it gets another name
+	flags   uint32 // of open(2)
+	opens   bool
 	// content says that the object's bytes are to change, which Landlock refuses outside of the places that may be written.
 	content bool
 }
@@ -44,13 +47,18 @@ func (w *worker) write(n *notification) {
 		carryOn(w.fd, n.ID)
 		return
 	}
-	if len(intents) == 2 && !w.sameMount(n.PID, intents[0], intents[1]) {
+	if len(intents) == 2 && !intents[1].source && !w.sameMount(n.PID, intents[0], intents[1]) {
 		carryOn(w.fd, n.ID) // EXDEV, after which callers copy (rename(2))
 		return
 	}
-	for i, in := range intents {
-		if no := w.refuses(n.PID, &in); no.target != "" {
-			if i > 0 && no.errno == unix.EBUSY && !w.exists(n.PID, intents[0]) {
+	for _, in := range intents {
+		no := w.refuses(n.PID, &in)
+		if no.target == "" && no.errno != 0 {
+			answer(w.fd, n.ID, no.errno)
+			return
+		}
+		if no.target != "" {
+			if in.renamed && no.late && !w.exists(n.PID, intents[0]) {
 				break // ENOENT comes first
 			}
 			w.emit(n, audit.Event{
@@ -109,26 +117,75 @@ func (w *worker) mountOf(tid uint32, in intent) (uint64, bool) {
 	return st.Mnt_id, true
 }
 
-// refusal is what an intent aims at, where that may not be changed; without a target it may, or the kernel has an errno for it.
+// refusal is what an intent aims at, where that may not be changed. Without a target there is nothing to report, and without an
+// errno the kernel decides.
 type refusal struct {
 	target string
 	errno  unix.Errno
 	reason string
+	late   bool // the kernel looks first whether what is renamed is there
 }
 
 func readOnly(target string) refusal {
-	return refusal{target, unix.EROFS, "read-only for this run: --rw lets it be written"}
+	return refusal{target, unix.EROFS, "read-only for this run: --rw lets it be written", false}
 }
 
-// refuses decides an intent. An open of what is missing turns out to be a create.
+func protected(target string) refusal {
+	return refusal{target, unix.EROFS, "protected, since programs outside trust what is called so: --rw lets it be written", true}
+}
+
+func mounted(target string) refusal {
+	return refusal{target, unix.EBUSY, "it is a mount of this run, which can neither be moved nor removed", true}
+}
+
+// refuses decides an intent.
 func (w *worker) refuses(tid uint32, in *intent) (none refusal) {
 	at, rest, err := w.usher.place(tid, in.dirfd, in.path, in.follow)
 	if err != nil {
 		return none
 	}
 	defer w.usher.leave(at)
-	inReadOnly := in.entry && parentReadOnly(at, rest)
-	if in.entry && !inReadOnly && in.absent {
+	if in.entry {
+		return w.refusesEntry(in, at, rest)
+	}
+	object, err := openAt(at, rest, in.follow)
+	if err == nil {
+		defer unix.Close(object)
+		return w.refusesObject(in, object)
+	}
+	if err != unix.ENOENT || !in.creates() {
+		return none
+	}
+	in.action = "create"
+	return w.refusesEntry(in, at, rest)
+}
+
+// refusesObject decides what is done to a file that exists.
+func (w *worker) refusesObject(in *intent, object int) (none refusal) {
+	target := func() string { return w.describeFile(object) }
+	switch {
+	case in.opens && !in.writes(object):
+	case !in.source && onReadOnly(object):
+		return readOnly(target())
+	case in.content && w.given(object):
+		return refusal{target(), unix.EACCES, "the command has this file as its input, to read", false}
+	case w.protects(in.action, target):
+		return protected(target())
+	}
+	return none
+}
+
+// refusesEntry decides what is done to a name in a directory, which can be missing.
+func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
+	parent, name, err := openParent(at, rest)
+	if err != nil {
+		return none
+	}
+	defer unix.Close(parent)
+	target := func() string { return path.Join(w.describeFile(parent), name) }
+	inReadOnly := onReadOnly(parent)
+	guarded := !inReadOnly && w.protects(in.action, target)
+	if !inReadOnly && !guarded && (in.absent || in.opens) {
 		return none // whatever the name stands for
 	}
 	object, err := openAt(at, rest, in.follow)
@@ -137,33 +194,34 @@ func (w *worker) refuses(tid uint32, in *intent) (none refusal) {
 		defer unix.Close(object)
 	}
 	switch {
-	case in.entry && !inReadOnly && exists && isMountPoint(object):
-		return refusal{w.describeFile(object), unix.EBUSY, "it is a mount of this run, which can neither be moved nor removed"}
-	case in.entry && !inReadOnly:
+	case guarded && exists && in.action == "rmdir" && !isEmpty(object):
+		return refusal{errno: unix.ENOTEMPTY} // as without agentjail, where this is no refusal of its
+	case !inReadOnly && !guarded && exists && isMountPoint(object):
+		return mounted(target())
+	case !inReadOnly && !guarded, exists && in.absent, !exists && err != unix.ENOENT:
 		return none
-	case exists && in.absent, !exists && err != unix.ENOENT, !exists && !in.absent && !in.creates():
+	case guarded && !exists && !in.makes():
 		return none
-	case exists && in.opens && !in.writes(object):
-		return none
-	case exists && !in.entry && onReadOnly(object):
-		return readOnly(w.describeFile(object))
-	case exists && !in.entry && in.content && w.given(object):
-		return refusal{w.describeFile(object), unix.EACCES, "the command has this file as its input, to read"}
-	case exists && !in.entry:
-		return none
+	case guarded:
+		return protected(target())
 	}
-	if in.opens {
-		in.action = "create"
+	return readOnly(target())
+}
+
+// protects tells whether Config.Protect keeps a path as it is.
+func (w *worker) protects(action string, target func() string) bool {
+	return w.config.Protect != nil && slices.ContainsFunc(w.config.Protect(action, target()), w.isOlder)
+}
+
+// isOlder tells whether a file is older than the run (STATX_BTIME, statx(2)): nothing sets that time but the making of a file. Where
+// a file system does not keep it, every file is; one that is missing is not.
+func (w *worker) isOlder(file string) bool {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, file, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BTIME, &st)
+	if err == unix.ENOENT || err == unix.ENOTDIR {
+		return false
 	}
-	parent, name, err := openParent(at, rest)
-	if err != nil {
-		return none
-	}
-	defer unix.Close(parent)
-	if !onReadOnly(parent) {
-		return none
-	}
-	return readOnly(path.Join(w.describeFile(parent), name))
+	return err != nil || st.Mask&unix.STATX_BTIME == 0 || time.Unix(st.Btime.Sec, int64(st.Btime.Nsec)).Before(w.config.Began)
 }
 
 // given tells whether a file is one of Config.ReadOnly, as the command has it: by their mount, which is the caller's.
@@ -192,15 +250,6 @@ func openParent(at int, of string) (parent int, name string, err error) {
 	return parent, name, err
 }
 
-func parentReadOnly(at int, of string) bool {
-	parent, _, err := openParent(at, of)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(parent)
-	return onReadOnly(parent)
-}
-
 func dirOr(dir string) string {
 	if dir == "" {
 		return "."
@@ -208,8 +257,11 @@ func dirOr(dir string) string {
 	return dir
 }
 
-// creates tells whether a missing object would be made.
-func (in intent) creates() bool { return in.either || in.opens && in.flags&unix.O_CREAT != 0 }
+// creates tells whether a missing object would be made by opening it.
+func (in intent) creates() bool { return in.opens && in.flags&unix.O_CREAT != 0 }
+
+// makes tells whether a missing name would be made.
+func (in intent) makes() bool { return in.absent || in.opens || in.renamed }
 
 // writes tells whether opening an object that exists is to be refused on a read-only mount. The kernel itself lets pipes be written
 // there, behind which a process of the host may read: with a read-only directory nobody granted that. A directory cannot be opened
@@ -236,6 +288,22 @@ func (in intent) writes(object int) bool {
 func isMountPoint(fd int) bool {
 	var st unix.Statx_t
 	return unix.Statx(fd, "", unix.AT_EMPTY_PATH, 0, &st) == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
+}
+
+// isEmpty tells whether a directory holds no name. What cannot be read counts as empty.
+func isEmpty(dir int) bool {
+	fd, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return true
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 4096)
+	n, err := unix.Getdents(fd, buf)
+	if err != nil {
+		return true
+	}
+	_, count, _ := unix.ParseDirent(buf[:n], 1, nil) // of names but . and ..
+	return count == 0
 }
 
 func onReadOnly(fd int) bool {

@@ -37,6 +37,7 @@ func runCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "ro", Usage: "let the command read `PATH`"},
 			&cli.StringSliceFlag{Name: "rw", Usage: "let the command read and write `PATH`"},
 			&cli.StringSliceFlag{Name: "hide", Usage: "hide `PATH`, which lies in a grant"},
+			&cli.StringSliceFlag{Name: "protect", Usage: "keep what is called `NAME` from being written or made, wherever it lies"},
 			&cli.StringSliceFlag{Name: "allow-net", Usage: "let the command reach `HOST[:PORT]`, *.SUFFIX[:PORT] or CIDR[:PORT]"},
 			&cli.StringSliceFlag{Name: "env", Usage: "let variable `NAME` in, or set NAME=VALUE"},
 			&cli.StringFlag{Name: "memory", Usage: "at most `SIZE` of memory, such as 4GiB"},
@@ -171,6 +172,7 @@ func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) 
 		func(p profiles.Policy) (profiles.Policy, error) {
 			return p.WithHide(absolute(c.StringSlice("hide"))...)
 		},
+		func(p profiles.Policy) (profiles.Policy, error) { return p.WithProtect(c.StringSlice("protect")...) },
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithAllow(rules...) },
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithLimits(limits) },
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithEnv(c.StringSlice("env")...) },

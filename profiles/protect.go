@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiles
+
+import (
+	"path"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// RepositoryName is the entry of Files.Protect that stands for what git runs or trusts in a repository
+// (gitrepository-layout(5), githooks(5), git-config(1), gitattributes(5), gitsubmodules(7)): its hooks and settings, and where it
+// looks for those. What git itself writes for a commit, a branch or a fetch is not among it.
+const RepositoryName = ".git"
+
+// RepositoryFiles are those of them that a repository has itself, below its git directory.
+var RepositoryFiles = []string{"hooks", "config", "config.worktree", "commondir", "gitdir", "info/attributes", "objects/info/alternates"}
+
+// repositoryNames are what else is found in a git directory. They end the name of a submodule, which may have slashes.
+var repositoryNames = []string{"logs", "lfs", "refs", "rr-cache"}
+
+// unpacked are directories that package managers fill and empty as a whole, with whatever the packages brought along.
+var unpacked = []string{"node_modules", "site-packages", "vendor"}
+
+// Hold says how a path is protected.
+type Hold int
+
+const (
+	HoldWhole Hold = iota // it can neither be made, changed, moved nor removed
+	HoldName              // it leads to what is protected: it can be made as a directory and removed, but not moved nor replaced by a link
+	HoldDir               // a directory can neither be moved nor removed
+)
+
+// Guard is one reason why a path is protected.
+type Guard struct {
+	Hold Hold
+	// Since is the file whose age counts: what the run has made itself, or in a directory that it has made, is its own work.
+	Since string
+}
+
+// Protection finds what is protected in a place that may be written. Names are compared without their case, as some file systems do.
+type Protection struct {
+	names        [][]string // in lower case
+	git          bool
+	repositories []string
+}
+
+// Protection is that of the list of protected names. A git directory with another name than .git has to be said.
+func (f Files) Protection(repositories ...string) Protection {
+	p := Protection{repositories: repositories}
+	for _, name := range f.Protect {
+		if name == RepositoryName {
+			p.git = true
+			continue
+		}
+		p.names = append(p.names, strings.Split(strings.ToLower(name), "/"))
+	}
+	return p
+}
+
+// Find gives the reasons for which a path is protected that lies in a place which may be written: none if it is not. Both are
+// absolute and clean. What lies above the place, or is the place itself, was granted.
+func (p Protection) Find(place, at string) []Guard {
+	names := strings.Split(at[1:], "/")
+	f := finder{at: at, names: names, lower: strings.Split(strings.ToLower(at[1:]), "/"), granted: strings.Count(place, "/")}
+	for i, name := range f.lower {
+		if i >= f.granted && (name == RepositoryName || slices.Contains(unpacked, name)) {
+			break
+		}
+		for _, pattern := range p.names {
+			f.match(pattern, i)
+		}
+	}
+	if !p.git {
+		return f.guards
+	}
+	for i, name := range f.lower {
+		if name == RepositoryName {
+			f.repository(i + 1)
+		}
+	}
+	for _, dir := range p.repositories {
+		if at == dir || strings.HasPrefix(at, dir+"/") {
+			f.repository(strings.Count(dir, "/"))
+		}
+	}
+	return f.guards
+}
+
+// finder is one question to a Protection.
+type finder struct {
+	at           string
+	names, lower []string
+	granted      int // as many of the names are above what is protected
+	guards       []Guard
+}
+
+// hold adds a reason that lies in the first n names, and counts from the age of the first m.
+func (f *finder) hold(hold Hold, n, m int) {
+	if n > f.granted {
+		f.guards = append(f.guards, Guard{hold, "/" + strings.Join(f.names[:m], "/")})
+	}
+}
+
+// match compares a pattern with the names from the i-th on.
+func (f *finder) match(pattern []string, i int) {
+	rest := f.lower[i:]
+	n := min(len(pattern), len(rest))
+	for k, want := range pattern[:n] {
+		if ok, err := path.Match(want, rest[k]); err != nil || !ok {
+			return
+		}
+	}
+	hold := HoldWhole
+	if n < len(pattern) {
+		hold = HoldName
+	}
+	f.hold(hold, i+n, i)
+}
+
+// repository judges the path by what it is in the git directory of the first n names. The directory itself is as old as it is, and
+// so is what lies in it.
+func (f *finder) repository(n int) {
+	rest := f.lower[n:]
+	if len(rest) == 0 {
+		f.hold(HoldWhole, n, n)
+		return
+	}
+	switch rest[0] {
+	case "modules":
+		f.submodule(n)
+		return
+	case "worktrees":
+		switch {
+		case len(rest) == 1:
+			f.hold(HoldName, n+1, n)
+		case len(rest) == 2:
+			f.hold(HoldDir, n+2, n+2)
+		default:
+			f.repository(n + 2)
+		}
+		return
+	}
+	for _, file := range RepositoryFiles {
+		want := strings.Split(file, "/")
+		k := min(len(want), len(rest))
+		switch {
+		case !slices.Equal(want[:k], rest[:k]):
+		case k < len(want):
+			f.hold(HoldName, n+k, n)
+		default:
+			f.hold(HoldWhole, n+k, n)
+		}
+	}
+}
+
+// submodule judges a path in the place where a repository keeps those of its submodules, whose names may have slashes.
+func (f *finder) submodule(n int) {
+	rest := f.lower[n:]
+	for k := 2; k < len(rest); k++ {
+		name := rest[k]
+		if name == "modules" || name == "worktrees" || slices.Contains(repositoryNames, name) ||
+			slices.ContainsFunc(RepositoryFiles, func(file string) bool { first, _, _ := strings.Cut(file, "/"); return first == name }) {
+			f.repository(n + k)
+			return
+		}
+	}
+	if len(rest) == 1 {
+		f.hold(HoldName, n+1, n)
+		return
+	}
+	f.hold(HoldDir, n+len(rest), n+len(rest))
+}
+
+// checkProtect accepts a name, or some with slashes between, that is protected wherever it is found.
+func checkProtect(p string) error {
+	switch {
+	case p == "":
+		return errorf("a name is empty")
+	case len(p) > maxPath:
+		return errorf("name %s is longer than %d bytes", show(p), maxPath)
+	case !utf8.ValidString(p) || strings.ContainsFunc(p, unicode.IsControl):
+		return errorf("name %s has control characters or is not UTF-8", show(p))
+	case p[0] == '/' || p[0] == '~':
+		return errorf("name %s is a path: what is protected has a name, such as .vscode or .git/hooks, wherever it lies; "+
+			"grant a path with read, and it cannot be written", show(p))
+	case path.Clean(p) != p || p == "." || p == ".." || strings.HasPrefix(p, "../"):
+		return errorf("name %s: write one without . or .., or slashes at its end", show(p))
+	case strings.HasPrefix(strings.ToLower(p)+"/", RepositoryName+"/") && p != RepositoryName:
+		return errorf("name %s: %s protects what git runs or trusts of a repository, whatever it is called: write that", show(p), RepositoryName)
+	}
+	for name := range strings.SplitSeq(p, "/") {
+		if _, err := path.Match(name, ""); err != nil || strings.Trim(name, "*?") == "" {
+			return errorf("name %s: * stands for a part of a name, as in *.code-workspace", show(p))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiles
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestProtectionFind(t *testing.T) {
+	files := Files{Protect: []string{".git", ".github/hooks", ".vscode", "*.code-workspace", "opencode.json"}}
+	const place = "/w/p"
+	for _, c := range []struct{ at, want string }{
+		// Names, at any depth, and what lies below.
+		{"/w/p/.vscode", "whole /w/p"},
+		{"/w/p/.vscode/tasks.json", "whole /w/p"},
+		{"/w/p/a/b/.vscode/x/y", "whole /w/p/a/b"},
+		{"/w/p/.VsCode/tasks.json", "whole /w/p"},
+		{"/w/p/a.code-workspace", "whole /w/p"},
+		{"/w/p/a/opencode.json", "whole /w/p/a"},
+		{"/w/p/.github", "name /w/p"},
+		{"/w/p/.github/hooks", "whole /w/p"},
+		{"/w/p/.github/hooks/x.json", "whole /w/p"},
+		{"/w/p/.github/workflows/ci.yml", ""},
+		{"/w/p/.vscode.json", ""},
+		{"/w/p/a.code-workspaces", ""},
+		{"/w/p/x.vscode/f", ""},
+		{"/w/p/.vscode/a/.vscode/f", "whole /w/p, whole /w/p/.vscode/a"},
+		// What package managers unpack.
+		{"/w/p/node_modules/a/.vscode/tasks.json", ""},
+		{"/w/p/a/vendor/b/opencode.json", ""},
+		{"/w/p/.vscode/node_modules/a", "whole /w/p"},
+		{"/w/p/node_modules/a/.git/hooks/x", "whole /w/p/node_modules/a/.git"},
+		// A repository.
+		{"/w/p/.git", "whole /w/p/.git"},
+		{"/w/p/.git/hooks", "whole /w/p/.git"},
+		{"/w/p/.git/hooks/pre-commit", "whole /w/p/.git"},
+		{"/w/p/.git/config", "whole /w/p/.git"},
+		{"/w/p/.GIT/Config", "whole /w/p/.GIT"},
+		{"/w/p/.git/config.worktree", "whole /w/p/.git"},
+		{"/w/p/.git/commondir", "whole /w/p/.git"},
+		{"/w/p/.git/info", "name /w/p/.git"},
+		{"/w/p/.git/info/attributes", "whole /w/p/.git"},
+		{"/w/p/.git/info/exclude", ""},
+		{"/w/p/.git/objects", "name /w/p/.git"},
+		{"/w/p/.git/objects/info", "name /w/p/.git"},
+		{"/w/p/.git/objects/info/alternates", "whole /w/p/.git"},
+		{"/w/p/.git/objects/ab/cdef", ""},
+		{"/w/p/.git/objects/info/packs", ""},
+		{"/w/p/.git/config.lock", ""},
+		{"/w/p/.git/index", ""},
+		{"/w/p/.git/refs/heads/config", ""},
+		{"/w/p/.git/refs/heads/hooks/x", ""},
+		{"/w/p/.git/logs/refs/heads/config", ""},
+		{"/w/p/a/b/c/.git/hooks/x", "whole /w/p/a/b/c/.git"},
+		{"/w/p/x.git/hooks/y", ""},
+		// Its worktrees and submodules.
+		{"/w/p/.git/worktrees", "name /w/p/.git"},
+		{"/w/p/.git/worktrees/t", "dir /w/p/.git/worktrees/t"},
+		{"/w/p/.git/worktrees/t/gitdir", "whole /w/p/.git/worktrees/t"},
+		{"/w/p/.git/worktrees/t/commondir", "whole /w/p/.git/worktrees/t"},
+		{"/w/p/.git/worktrees/t/HEAD", ""},
+		{"/w/p/.git/worktrees/config/index", ""},
+		{"/w/p/.git/worktrees/t/modules/s/config", "whole /w/p/.git/worktrees/t/modules/s"},
+		{"/w/p/.git/modules", "name /w/p/.git"},
+		{"/w/p/.git/modules/s", "dir /w/p/.git/modules/s"},
+		{"/w/p/.git/modules/a/b", "dir /w/p/.git/modules/a/b"},
+		{"/w/p/.git/modules/a/b/hooks/x", "whole /w/p/.git/modules/a/b"},
+		{"/w/p/.git/modules/s/config", "whole /w/p/.git/modules/s"},
+		{"/w/p/.git/modules/s/modules/t/config", "whole /w/p/.git/modules/s/modules/t"},
+		{"/w/p/.git/modules/s/refs/heads/config", ""},
+		{"/w/p/.git/modules/s/objects/ab/cd", ""},
+		{"/w/p/.git/modules/config/index.d/x", "dir /w/p/.git/modules/config/index.d/x"},
+		// The place itself.
+		{"/w/p", ""},
+	} {
+		if got := render(files.Protection().Find(place, c.at)); got != c.want {
+			t.Errorf("%s: %q, want %q", c.at, got, c.want)
+		}
+	}
+}
+
+// TestProtectionPlaces is what a grant takes out: what lies above it, or is it.
+func TestProtectionPlaces(t *testing.T) {
+	files := Files{Protect: []string{".git", ".vscode"}}
+	for _, c := range []struct{ place, at, want string }{
+		{"/h/.vscode/ext/mine", "/h/.vscode/ext/mine/main.js", ""},
+		{"/h/.vscode/ext/mine", "/h/.vscode/ext/mine/.vscode/tasks.json", "whole /h/.vscode/ext/mine"},
+		{"/w/p/.git/config", "/w/p/.git/config", ""},
+		{"/w/p/.git/hooks", "/w/p/.git/hooks/x", ""},
+		{"/main/.git", "/main/.git/hooks/x", "whole /main/.git"},
+		{"/main/.git", "/main/.git/objects/ab", ""},
+		{"/main/.git/modules/s", "/main/.git/modules/s/config", "whole /main/.git/modules/s"},
+		{"/srv/bare", "/srv/bare/hooks/x", "whole /srv/bare"},
+		{"/srv/bare", "/srv/bare/hooksx", ""},
+		{"/srv/bare", "/srv/bare/refs/heads/config", ""},
+	} {
+		if got := render(files.Protection("/srv/bare").Find(c.place, c.at)); got != c.want {
+			t.Errorf("%s in %s: %q, want %q", c.at, c.place, got, c.want)
+		}
+	}
+	if got := render((Files{}).Protection("/srv/bare").Find("/srv/bare", "/srv/bare/hooks/x")); got != "" {
+		t.Errorf("nothing is protected, but %q", got)
+	}
+	if got := render(Files{Protect: []string{".vscode"}}.Protection().Find("/w", "/w/.git/hooks/x")); got != "" {
+		t.Errorf("repositories are not protected, but %q", got)
+	}
+}
+
+func render(guards []Guard) string {
+	holds := map[Hold]string{HoldWhole: "whole", HoldName: "name", HoldDir: "dir"}
+	var out []string
+	for _, g := range guards {
+		if s := fmt.Sprintf("%s %s", holds[g.Hold], g.Since); !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+func TestCheckProtect(t *testing.T) {
+	for _, name := range []string{".git", ".vscode", "*.code-workspace", ".github/hooks", "a b", "Makefile.?"} {
+		if err := checkProtect(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, name := range []string{
+		"", "/etc", "~/.ssh", "~", ".", "..", "../x", "a/../b", "a/", "a//b", ".git/hooks", ".Git/x", "*", "a/*", "??", "[a", "a\nb", "\xff",
+		strings.Repeat("a", maxPath+1),
+	} {
+		if checkProtect(name) == nil {
+			t.Errorf("%q is taken", name)
+		}
+	}
+}

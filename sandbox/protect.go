@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/agentjail/agentjail/profiles"
+)
+
+// Protected is what a run keeps from being written in the places that it may write. What is there at the top of a place, or of its
+// repository, is mounted read-only as well: nothing that the command does gets by a mount. What is deeper, and what is not there
+// yet, the seccomp supervisor alone refuses.
+type Protected struct {
+	Names        []string `json:"names,omitempty"`
+	Places       []string `json:"places,omitempty"`
+	Repositories []string `json:"repositories,omitempty"` // git directories that are not called .git
+}
+
+// originProtected is the origin of mounts that keep what is protected.
+const originProtected = "protected"
+
+// protects finds the places and mounts what is protected in them.
+func (c *compiler) protects() error {
+	files := c.policy.Files()
+	c.protected.Names = files.Protect
+	for _, m := range c.mounts {
+		if m.Kind == Bind && m.Writable && m.Origin != originHome && m.Source == m.Target {
+			c.protected.Places = append(c.protected.Places, m.Target)
+		}
+	}
+	for _, place := range c.protected.Places {
+		if slices.Contains(files.Protect, profiles.RepositoryName) && filepath.Base(place) != profiles.RepositoryName && c.isRepository(place) {
+			c.protected.Repositories = append(c.protected.Repositories, place)
+		}
+	}
+	for _, place := range c.protected.Places {
+		for _, name := range c.protectedNames(place) {
+			if err := c.protect(filepath.Join(place, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// protectedNames are the names below a place that can be mounted, if they are there.
+func (c *compiler) protectedNames(place string) []string {
+	var names []string
+	for _, name := range c.protected.Names {
+		switch {
+		case name == profiles.RepositoryName && (filepath.Base(place) == name || slices.Contains(c.protected.Repositories, place)):
+			names = append(names, profiles.RepositoryFiles...)
+		case name == profiles.RepositoryName:
+			names = append(names, c.repositoryNames(place)...)
+		case !strings.Contains(name, "*"):
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// repositoryNames are those of a repository in a place: its .git is a directory, or a file that says where that is.
+func (c *compiler) repositoryNames(place string) []string {
+	info, err := c.host.Files.Lstat(filepath.Join(place, profiles.RepositoryName))
+	switch {
+	case err != nil:
+		return nil
+	case !info.IsDir():
+		return []string{profiles.RepositoryName}
+	}
+	names := make([]string, len(profiles.RepositoryFiles))
+	for i, name := range profiles.RepositoryFiles {
+		names[i] = filepath.Join(profiles.RepositoryName, name)
+	}
+	return names
+}
+
+// isRepository tells whether a directory is a git directory itself (gitrepository-layout(5)), as one without a working tree is.
+func (c *compiler) isRepository(dir string) bool {
+	return !slices.ContainsFunc([]string{"HEAD", "objects", "refs"}, func(name string) bool {
+		_, err := c.host.Files.Lstat(filepath.Join(dir, name))
+		return err != nil
+	})
+}
+
+// protect mounts one name read-only, where it is there and lies, by its links too, where the command may write.
+func (c *compiler) protect(path string) error {
+	if _, err := c.host.Files.Lstat(path); err != nil {
+		return nil
+	}
+	target, info, err := c.canonical(path)
+	if err != nil || !info.IsDir() && !info.Mode().IsRegular() {
+		return nil
+	}
+	above := c.covering(target)
+	if above == nil || !above.Writable || c.isHidden(target) || slices.Contains(c.protected.Places, target) {
+		return nil
+	}
+	return c.add(Mount{Kind: Bind, Target: target, Source: target, Dir: info.IsDir(), Origin: originProtected})
+}
+
+// refuses says whether an action on a path is refused: it is where one of the files returned is older than the run. One with a slash
+// at its end counts as a directory alone.
+func (p Protected) refuses() func(action, path string) []string {
+	if len(p.Names) == 0 || len(p.Places) == 0 {
+		return nil
+	}
+	find := profiles.Files{Protect: p.Names}.Protection(p.Repositories...)
+	return func(action, path string) (since []string) {
+		place := p.place(path)
+		if place == "" {
+			return nil
+		}
+		for _, guard := range find.Find(place, path) {
+			switch {
+			case guard.Hold == profiles.HoldDir:
+				since = append(since, guard.Since+"/")
+			case guard.Hold == profiles.HoldWhole || action == "rename" || action == "link" || action == "symlink":
+				since = append(since, guard.Since)
+			}
+		}
+		return since
+	}
+}
+
+// place is the innermost place that holds a path: "" if none does.
+func (p Protected) place(path string) (inner string) {
+	for _, place := range p.Places {
+		if within(place, path) && len(place) > len(inner) {
+			inner = place
+		}
+	}
+	return inner
+}
