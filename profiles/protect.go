@@ -42,20 +42,25 @@ type Guard struct {
 
 // Protection finds what is protected in a place that may be written. Names are compared without their case, as some file systems do.
 type Protection struct {
-	names        [][]string // in lower case
+	named        map[string][][]string // names in lower case, by the first of each
+	matched      [][]string            // those whose first has a * or ?
 	git          bool
 	repositories []string
 }
 
 // Protection is that of the list of protected names. A git directory with another name than .git has to be said.
 func (f Files) Protection(repositories ...string) Protection {
-	p := Protection{repositories: repositories}
+	p := Protection{named: map[string][][]string{}}
 	for _, name := range f.Protect {
-		if name == RepositoryName {
-			p.git = true
-			continue
+		names := strings.Split(strings.ToLower(name), "/")
+		switch {
+		case name == RepositoryName:
+			p.git, p.repositories = true, repositories
+		case strings.ContainsAny(names[0], `*?[\`):
+			p.matched = append(p.matched, names)
+		default:
+			p.named[names[0]] = append(p.named[names[0]], names)
 		}
-		p.names = append(p.names, strings.Split(strings.ToLower(name), "/"))
 	}
 	return p
 }
@@ -63,35 +68,53 @@ func (f Files) Protection(repositories ...string) Protection {
 // Find gives the reasons for which a path is protected that lies in a place which may be written: none if it is not. Both are
 // absolute and clean. What lies above the place, or is the place itself, was granted.
 func (p Protection) Find(place, at string) []Guard {
-	names := strings.Split(at[1:], "/")
-	f := finder{at: at, names: names, lower: strings.Split(strings.ToLower(at[1:]), "/"), granted: strings.Count(place, "/")}
+	if !p.concerns(at) {
+		return nil
+	}
+	f := finder{
+		names: strings.Split(at[1:], "/"), lower: strings.Split(strings.ToLower(at[1:]), "/"), granted: strings.Count(place, "/"),
+	}
 	for i, name := range f.lower {
 		if i >= f.granted && (name == RepositoryName || slices.Contains(unpacked, name)) {
 			break
 		}
-		for _, pattern := range p.names {
+		for _, pattern := range slices.Concat(p.named[name], p.matched) {
 			f.match(pattern, i)
 		}
 	}
-	if !p.git {
-		return f.guards
-	}
 	for i, name := range f.lower {
-		if name == RepositoryName {
+		if p.git && name == RepositoryName {
 			f.repository(i + 1)
 		}
 	}
 	for _, dir := range p.repositories {
-		if at == dir || strings.HasPrefix(at, dir+"/") {
+		if within(dir, at) {
 			f.repository(strings.Count(dir, "/"))
 		}
 	}
 	return f.guards
 }
 
+// concerns tells whether a path has a name that begins something protected. It is asked at every write, and most have none.
+func (p Protection) concerns(at string) bool {
+	for name := range strings.SplitSeq(at[1:], "/") {
+		name = strings.ToLower(name)
+		if p.git && name == RepositoryName || p.named[name] != nil ||
+			slices.ContainsFunc(p.matched, func(pattern []string) bool { ok, _ := path.Match(pattern[0], name); return ok }) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(p.repositories, func(dir string) bool { return within(dir, at) })
+}
+
+// within tells whether a path is a directory or below it.
+func within(dir, at string) bool {
+	rest, ok := strings.CutPrefix(at, dir)
+	return ok && (rest == "" || rest[0] == '/')
+}
+
 // finder is one question to a Protection.
 type finder struct {
-	at           string
 	names, lower []string
 	granted      int // as many of the names are above what is protected
 	guards       []Guard

@@ -18,11 +18,12 @@ type usher struct {
 	root *os.File // of the run
 	host *os.File // root of the host
 	proc *os.File // the host's /proc; neither can be named from inside
+	fds  *os.File // in it, this process's files
 }
 
 func newUsher(pid int) (*usher, error) {
 	u := &usher{}
-	for path, to := range map[string]**os.File{"/proc/" + strconv.Itoa(pid) + "/root": &u.root, "/": &u.host, "/proc": &u.proc} {
+	for path, to := range map[string]**os.File{"/proc/" + strconv.Itoa(pid) + "/root": &u.root, "/": &u.host, "/proc": &u.proc, "/proc/self/fd": &u.fds} {
 		var err error
 		if *to, err = os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY, 0); err != nil {
 			u.close()
@@ -155,4 +156,5 @@ func (u *usher) close() {
 	u.root.Close()
 	u.host.Close()
 	u.proc.Close()
+	u.fds.Close()
 }

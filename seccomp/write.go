@@ -313,7 +313,7 @@ func onReadOnly(fd int) bool {
 
 // describeFile is the path of a file as the run sees it: this thread's root is the run's.
 func (w *worker) describeFile(fd int) string {
-	link, err := readlinkat(int(w.usher.proc.Fd()), "self/fd/"+strconv.Itoa(fd))
+	link, err := readlinkat(int(w.usher.fds.Fd()), strconv.Itoa(fd))
 	if err != nil {
 		return "?"
 	}
