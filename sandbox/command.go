@@ -79,9 +79,12 @@ func packageRoot(path string) string {
 	return ""
 }
 
+// lineSize bounds the first line of a script, and the files of one line that git has.
+const lineSize = 4096
+
 // interpreter is the program of a script's first line (execve(2)), looked up by name where the line says env(1).
 func (c *compiler) interpreter(path string) string {
-	data, err := c.host.Files.ReadFile(path)
+	data, err := c.host.Files.ReadFile(path, lineSize)
 	if err != nil || !strings.HasPrefix(string(data), "#!") {
 		return ""
 	}
@@ -132,7 +135,7 @@ func (c *compiler) variable(name string) string {
 }
 
 func (c *compiler) firstLine(path string) string {
-	data, err := c.host.Files.ReadFile(path)
+	data, err := c.host.Files.ReadFile(path, lineSize)
 	if err != nil {
 		return ""
 	}

@@ -50,6 +50,7 @@ type compiler struct {
 	dir       string // the canonical working directory
 	home      Home
 	protected Protected
+	elsewhere string // the repository of a worktree or submodule
 	mounts    []Mount
 	symlinks  map[string]string
 	places    []string // see findPlaces

@@ -65,7 +65,7 @@ func (f fakeFiles) Readlink(path string) (string, error) {
 	return "", errors.New("not a link")
 }
 
-func (f fakeFiles) ReadFile(path string) ([]byte, error) {
+func (f fakeFiles) ReadFile(path string, _ int) ([]byte, error) {
 	v, ok := f[path]
 	if !ok {
 		return nil, fs.ErrNotExist

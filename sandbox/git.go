@@ -40,6 +40,7 @@ func (c *compiler) repository() error {
 	if _, _, err := c.resolve(written); err != nil { // its links are part of the run's tree
 		return requestErrorf("%s: %q: %v", what, written, reason(err))
 	}
+	c.elsewhere = repository
 	writable := c.policy.Files().Workdir == "rw"
 	return c.add(Mount{Kind: Bind, Target: repository, Source: repository, Dir: true, Writable: writable, Origin: what})
 }
@@ -77,23 +78,14 @@ func (c *compiler) ofSubmodule(admin string) string {
 	return ""
 }
 
-// coreWorktree finds core.worktree as git itself writes it. What is written in another way is not believed.
-func (c *compiler) coreWorktree(file string) string {
-	data, err := c.host.Files.ReadFile(file)
-	if err != nil {
-		return ""
-	}
-	section := ""
-	for line := range strings.Lines(string(data)) {
-		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "[") {
-			section = line
-		}
-		if value, ok := strings.CutPrefix(line, "worktree = "); ok && section == "[core]" {
-			return value
+// coreWorktree is core.worktree of a configuration, "" if it has none.
+func (c *compiler) coreWorktree(file string) (worktree string) {
+	for s := range c.settings(file) {
+		if s.section == "core" && s.key == "worktree" {
+			worktree = s.value
 		}
 	}
-	return ""
+	return worktree
 }
 
 // join is a path that is written in a file of a directory.

@@ -5,6 +5,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/user"
@@ -20,7 +21,7 @@ import (
 type Files interface {
 	Lstat(path string) (fs.FileInfo, error)
 	Readlink(path string) (string, error)
-	ReadFile(path string) ([]byte, error) // bounded: the small files of a git repository, the first line of a script
+	ReadFile(path string, most int) ([]byte, error) // the beginning of a regular file
 }
 
 // Host is what Probe found out: all that Compile knows of the machine and its caller.
@@ -155,19 +156,20 @@ func (hostFiles) Lstat(path string) (fs.FileInfo, error) { return os.Lstat(path)
 func (hostFiles) Readlink(path string) (string, error)   { return os.Readlink(path) }
 
 // ReadFile reads at most 4 KiB of a regular file, without waiting for a pipe that somebody put there.
-func (hostFiles) ReadFile(path string) ([]byte, error) {
+func (hostFiles) ReadFile(path string, most int) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s: not a regular file", path)
 	}
-	buf := make([]byte, 4096)
-	n, err := f.Read(buf)
-	if n == 0 && err != nil {
-		return nil, err
+	buf := make([]byte, min(int64(most), info.Size()))
+	n, err := io.ReadFull(f, buf)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
 	}
-	return buf[:n], nil
+	return buf[:n], err
 }

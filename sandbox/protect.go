@@ -16,6 +16,7 @@ import (
 type Protected struct {
 	Names        []string `json:"names,omitempty"`
 	Places       []string `json:"places,omitempty"`
+	Paths        []string `json:"paths,omitempty"`        // where a repository's settings send git, whether it is there or not
 	Repositories []string `json:"repositories,omitempty"` // git directories that are not called .git
 }
 
@@ -34,6 +35,18 @@ func (c *compiler) protects() error {
 	for _, place := range c.protected.Places {
 		if slices.Contains(files.Protect, profiles.RepositoryName) && filepath.Base(place) != profiles.RepositoryName && c.isRepository(place) {
 			c.protected.Repositories = append(c.protected.Repositories, place)
+		}
+	}
+	if slices.Contains(files.Protect, profiles.RepositoryName) {
+		for _, path := range c.protectedPaths() {
+			if place := c.protected.place(path); place != "" && place != path && !slices.Contains(c.protected.Paths, path) {
+				c.protected.Paths = append(c.protected.Paths, path)
+			}
+		}
+	}
+	for _, path := range c.protected.Paths {
+		if err := c.protect(path); err != nil {
+			return err
 		}
 	}
 	for _, place := range c.protected.Places {
@@ -114,17 +127,25 @@ func (p Protected) refuses() func(action, path string) []string {
 		if place == "" {
 			return nil
 		}
+		for _, kept := range p.Paths {
+			if within(place, kept) && place != kept && (within(kept, path) || moves(action) && within(path, kept)) {
+				since = append(since, "/") // older than any run
+			}
+		}
 		for _, guard := range find.Find(place, path) {
 			switch {
 			case guard.Hold == profiles.HoldDir:
 				since = append(since, guard.Since+"/")
-			case guard.Hold == profiles.HoldWhole || action == "rename" || action == "link" || action == "symlink":
+			case guard.Hold == profiles.HoldWhole || moves(action):
 				since = append(since, guard.Since)
 			}
 		}
 		return since
 	}
 }
+
+// moves tells whether an action puts one name in the place of another.
+func moves(action string) bool { return action == "rename" || action == "link" || action == "symlink" }
 
 // place is the innermost place that holds a path: "" if none does.
 func (p Protected) place(path string) (inner string) {

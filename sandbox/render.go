@@ -112,6 +112,9 @@ func (p Plan) renderProtected(b *strings.Builder) {
 		return
 	}
 	fmt.Fprintf(b, "\nprotected where it may write\n  %s\n", quoteAll(p.Protected.Names))
+	for _, path := range p.Protected.Paths {
+		fmt.Fprintf(b, "  %s, where git is sent by a repository's settings\n", quotePath(path))
+	}
 }
 
 func (p Plan) renderLimits(b *strings.Builder) {

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"iter"
+	"path/filepath"
+	"strings"
+
+	"github.com/agentjail/agentjail/profiles"
+)
+
+// setting is one line of a configuration of git's.
+type setting struct {
+	section string // in lower case, without the name in quotes
+	key     string // in lower case
+	value   string
+}
+
+// gitSettings reads a configuration as git does (git-config(1), Syntax). What git would refuse is left out.
+func gitSettings(data string) iter.Seq[setting] {
+	return func(yield func(setting) bool) {
+		section := ""
+		for line := range strings.Lines(strings.ReplaceAll(strings.ReplaceAll(data, "\r\n", "\n"), "\\\n", "")) {
+			line = strings.TrimSpace(line)
+			if rest, ok := strings.CutPrefix(line, "["); ok {
+				header, after, _ := strings.Cut(rest, "]")
+				name, _, _ := strings.Cut(header, " ")
+				section, line = strings.ToLower(name), strings.TrimSpace(after)
+			}
+			key, value, ok := strings.Cut(line, "=")
+			if key = strings.TrimSpace(key); !ok || key == "" || key[0] == '#' || key[0] == ';' {
+				continue
+			}
+			if !yield(setting{section, strings.ToLower(key), gitValue(strings.TrimSpace(value))}) {
+				return
+			}
+		}
+	}
+}
+
+// gitValue is a value without its quotes, its escapes, and the remark that follows it.
+func gitValue(text string) string {
+	var value strings.Builder
+	quoted, kept := false, 0 // kept counts what is more than blanks at the end
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		switch {
+		case c == '"':
+			quoted = !quoted
+			kept = value.Len()
+			continue
+		case (c == '#' || c == ';') && !quoted:
+			return value.String()[:kept]
+		case c == '\\' && i+1 < len(text):
+			i++
+			if c = text[i]; c == 'n' || c == 't' || c == 'b' {
+				c = map[byte]byte{'n': '\n', 't': '\t', 'b': '\b'}[c]
+			}
+		}
+		value.WriteByte(c)
+		if quoted || c != ' ' && c != '\t' {
+			kept = value.Len()
+		}
+	}
+	return value.String()[:kept]
+}
+
+// repositoryPaths are where a repository's settings send git for what it runs: its hooks, and further settings. They are protected
+// whether they are there or not. Of the caller's own settings only hooks count, which lie in every repository.
+func (c *compiler) repositoryPaths(worktree, gitDir string) []string {
+	var paths []string
+	for _, file := range []string{filepath.Join(gitDir, "config"), filepath.Join(gitDir, "config.worktree")} {
+		for s := range c.settings(file) {
+			switch {
+			case s.section == "core" && s.key == "hookspath":
+				paths = append(paths, c.ofGit(worktree, s.value))
+			case (s.section == "include" || s.section == "includeif") && s.key == "path":
+				paths = append(paths, c.ofGit(filepath.Dir(file), s.value))
+			}
+		}
+	}
+	for _, file := range []string{"~/.gitconfig", "~/.config/git/config"} {
+		for s := range c.settings(c.expand(file)) {
+			if s.section == "core" && s.key == "hookspath" {
+				paths = append(paths, c.ofGit(worktree, s.value))
+			}
+		}
+	}
+	return paths
+}
+
+// ofGit is a path of a configuration: below the home, or relative to a directory.
+func (c *compiler) ofGit(dir, path string) string {
+	if strings.HasPrefix(path, "~/") {
+		return c.expand(path)
+	}
+	return join(dir, path)
+}
+
+// maxSettings bounds a configuration of git's. What is longer is looked at no further.
+const maxSettings = 1 << 20
+
+func (c *compiler) settings(file string) iter.Seq[setting] {
+	data, err := c.host.Files.ReadFile(file, maxSettings)
+	if err != nil {
+		return gitSettings("")
+	}
+	return gitSettings(string(data))
+}
+
+// protectedPaths are those of the repositories that a run works in: around the working directory, in the other places, and the one
+// that a worktree or submodule has elsewhere.
+func (c *compiler) protectedPaths() []string {
+	var paths []string
+	look := func(worktree, gitDir string) {
+		if info, err := c.host.Files.Lstat(gitDir); err == nil && info.IsDir() {
+			paths = append(paths, c.repositoryPaths(worktree, gitDir)...)
+		}
+	}
+	for around := c.dir; around != "/"; around = filepath.Dir(around) {
+		look(around, filepath.Join(around, profiles.RepositoryName))
+	}
+	for _, place := range c.protected.Places {
+		if place != c.dir {
+			look(place, filepath.Join(place, profiles.RepositoryName))
+		}
+	}
+	for _, repository := range c.protected.Repositories {
+		look(repository, repository)
+	}
+	if c.elsewhere != "" {
+		look(c.dir, c.elsewhere)
+	}
+	return paths
+}

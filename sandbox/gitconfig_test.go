@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/agentjail/agentjail/profiles"
+)
+
+func TestGitSettings(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want []setting
+	}{
+		{"", nil},
+		{"[core]\n\thooksPath = .husky\n", []setting{{"core", "hookspath", ".husky"}}},
+		{"[CORE]\r\n\tHooksPath=a b  \r\n", []setting{{"core", "hookspath", "a b"}}},
+		{"[core] hooksPath = x # why\n[include]\npath = \"a # b\" ; c\n", []setting{{"core", "hookspath", "x"}, {"include", "path", "a # b"}}},
+		{"[includeIf \"gitdir:~/w/\"]\n path = \"~/in\\\"ner\"\n", []setting{{"includeif", "path", `~/in"ner`}}},
+		{"[core]\n hooksPath = a\\\nb\n", []setting{{"core", "hookspath", "ab"}}},
+		{"[core]\n x = \"a \" \n y = a\\tb\\\\c\n", []setting{{"core", "x", "a "}, {"core", "y", "a\tb\\c"}}},
+		{"[core]\n# hooksPath = a\n; hooksPath = b\n bare\n = c\n", nil},
+		{"hooksPath = a\n", []setting{{"", "hookspath", "a"}}},
+		{"[core]\nhooksPath = \"open\n", []setting{{"core", "hookspath", "open"}}},
+		{"[core\nhooksPath = a\\", []setting{{"core", "hookspath", `a\`}}},
+	} {
+		if got := slices.Collect(gitSettings(c.text)); !slices.Equal(got, c.want) {
+			t.Errorf("%q: %q, want %q", c.text, got, c.want)
+		}
+	}
+}
+
+// A run reads what an earlier one may have written.
+func FuzzGitSettings(f *testing.F) {
+	for _, seed := range []string{"[core]\n\thooksPath = .husky\n", "[a \"b\\\"]\"]\nx = \"#\\\n;\"", "\\", "[", "=\"\\"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for s := range gitSettings(text) {
+			if s.key == "" || strings.ContainsAny(s.key, "=\n") || len(s.value) > len(text) {
+				t.Errorf("%q: %q", text, s)
+			}
+		}
+	})
+}
+
+// TestProtectedPaths: where a repository's settings send git is protected, whether it is there or not.
+func TestProtectedPaths(t *testing.T) {
+	const app = "/home/ann/src/app"
+	for _, c := range []struct {
+		name  string
+		files fakeFiles
+		want  []string
+	}{
+		{"none", fakeFiles{app + "/.git/config": "[core]\n\tbare = false\n"}, nil},
+		{"hooks", fakeFiles{app + "/.git/config": "[core]\n\thooksPath = .husky\n"}, []string{app + "/.husky"}},
+		{"settings", fakeFiles{app + "/.git/config": "[include]\n\tpath = ../conf/git\n[includeIf \"x\"]\n\tpath = y\n"}, []string{app + "/conf/git", app + "/.git/y"}},
+		{"of one worktree", fakeFiles{app + "/.git/config.worktree": "[core]\n\thooksPath = h\n", app + "/.git/config": ""}, []string{app + "/h"}},
+		{"outside", fakeFiles{app + "/.git/config": "[core]\n\thooksPath = /etc/hooks\n[include]\n\tpath = ~/more\n"}, nil},
+		{"the working directory itself", fakeFiles{app + "/.git/config": "[core]\n\thooksPath = .\n"}, nil},
+		{"of the repository around", fakeFiles{"/home/ann/src/.git/config": "[core]\n\thooksPath = app/h\n"}, []string{app + "/h"}},
+		{"the caller's own", fakeFiles{app + "/.git/config": "", "/home/ann/.gitconfig": "[core]\n\thooksPath = .hooks\n[include]\n\tpath = x\n"}, []string{app + "/.hooks"}},
+		{"the caller's own, by another file", fakeFiles{app + "/.git/config": "", "/home/ann/.config/git/config": "[core]\n\thooksPath = .hooks\n"}, []string{app + "/.hooks"}},
+		{"no repository", fakeFiles{"/home/ann/.gitconfig": "[core]\n\thooksPath = .hooks\n"}, nil},
+		{"without a working tree", fakeFiles{app + "/HEAD": "", app + "/refs/x": "", app + "/objects/x": "", app + "/config": "[core]\n\thooksPath = h\n"}, []string{app + "/h"}},
+	} {
+		host := fakeHost()
+		maps.Copy(host.Files.(fakeFiles), c.files)
+		plan, err := Compile(base(t), host, []string{"true"})
+		if err != nil || !slices.Equal(plan.Protected.Paths, c.want) {
+			t.Errorf("%s: %q %v, want %q", c.name, plan.Protected.Paths, err, c.want)
+		}
+	}
+	p := Protected{Names: []string{profiles.RepositoryName}, Places: []string{app}, Paths: []string{app + "/conf/hooks"}}
+	refuses := p.refuses()
+	for _, c := range []struct {
+		action, path string
+		want         bool
+	}{
+		{"create", app + "/conf/hooks/pre-commit", true},
+		{"mkdir", app + "/conf/hooks", true},
+		{"mkdir", app + "/conf", false},
+		{"symlink", app + "/conf", true},
+		{"rename", app + "/conf", true},
+		{"create", app + "/conf/other", false},
+		{"create", app + "/conf/hooksmore", false},
+	} {
+		if got := refuses(c.action, c.path) != nil; got != c.want {
+			t.Errorf("%s %s: %v", c.action, c.path, got)
+		}
+	}
+}
