@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/agentjail/agentjail/profiles"
+	"github.com/agentjail/agentjail/seccomp"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -392,5 +393,18 @@ func TestHostPorts(t *testing.T) {
 	}
 	if diff := cmp.Diff([]uint16{5432, 8080, 9000}, p.hostPorts()); diff != "" {
 		t.Errorf("ports (-want +got):\n%s", diff)
+	}
+}
+
+// TestSyscallGroups: the names that a policy may list are those that the filter knows.
+func TestSyscallGroups(t *testing.T) {
+	text := "version: 1\nsyscalls: {allow: [" + strings.Join(seccomp.Groups(), ", ") + "]}\n"
+	policy, err := profiles.Parse("p.yaml", []byte(text))
+	if err != nil || !slices.Equal(policy.Syscalls(), seccomp.Groups()) {
+		t.Fatalf("%q: %v", policy.Syscalls(), err)
+	}
+	_, err = profiles.Parse("p.yaml", []byte("version: 1\nsyscalls: {allow: [none]}\n"))
+	if want := strings.Join(seccomp.Groups(), ", "); err == nil || !strings.HasSuffix(err.Error(), "there are "+want) {
+		t.Errorf("%v, want the groups %s", err, want)
 	}
 }

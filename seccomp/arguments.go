@@ -26,41 +26,52 @@ const (
 
 // argumentRules are the calls whose verdict depends on an argument.
 func argumentRules() map[string]rule {
-	write := Verdict{Kind: Write}
-	opens := func(flags, mode int) rule {
-		return orElse(allowed, when(refused, hasBits(flags, makeFlags), hasBits(mode, setIDBits)), when(write, hasBits(flags, writeFlags)))
-	}
-	modes := func(mode int) rule { return orElse(write, when(refused, hasBits(mode, setIDBits))) }
-	nodes := func(mode int) rule {
-		regular := test{Arg: mode, Mask: unix.S_IFMT, In: []uint32{0, unix.S_IFREG, unix.S_IFIFO, unix.S_IFSOCK}, Not: true}
-		return orElse(write, when(refused, regular), when(refused, hasBits(mode, setIDBits)))
-	}
-	return map[string]rule{
-		"open":       opens(1, 2),
-		"openat":     opens(2, 3),
-		"chmod":      modes(1),
-		"fchmod":     modes(1),
-		"fchmodat":   modes(2),
-		"fchmodat2":  modes(2),
-		"mkdir":      modes(1),
-		"mkdirat":    modes(2),
-		"creat":      modes(1),
-		"mknod":      nodes(1),
-		"mknodat":    nodes(2),
+	rules := map[string]rule{
 		"clone":      orElse(allowed, when(refused, hasBits(0, namespaceFlags))),
 		"seccomp":    orElse(allowed, when(refused, hasBits(1, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER))),
 		"socket":     socketRule(),
 		"socketpair": socketpairRule(),
 		"setsockopt": setsockoptRule(),
-		"ioctl":      orElse(allowed, when(refused, is(1, deniedIoctls...)), when(refused, test{Arg: 1, Mask: 0xff00, In: deniedIoctlTypes})),
-		"prctl": orElse(allowed, when(refused, is(0, unix.PR_SET_MM, unix.PR_SET_SECUREBITS, prSetPtracer,
-			unix.PR_SET_SYSCALL_USER_DISPATCH))),
+		"ioctl":      ioctlRule(deniedIoctlTypes...),
+		"prctl":      prctlRule(prSetPtracer),
 		// Of pid 1, the stage: a limit of its time would end the run in disorder.
-		"prlimit64": orElse(allowed, when(refused, is(0, 1))),
-		// PER_LINUX, PER_LINUX32, UNAME26, and asking what it is (personality(2)).
-		"personality":   orElse(allowed, when(refused, isNot(0, 0, 8, 0x20000, 0x20008, all))),
+		"prlimit64":     orElse(allowed, when(refused, is(0, 1))),
+		"personality":   personalityRule(),
 		"clock_adjtime": orElse(allowed, when(refused, isNot(0, unix.CLOCK_REALTIME))),
 	}
+	setModeRules(rules, setIDBits)
+	return rules
+}
+
+// setModeRules sets those of the calls that give a file its mode, of which some bits are refused.
+func setModeRules(rules map[string]rule, bits uint32) {
+	write := Verdict{Kind: Write}
+	opens := func(flags, mode int) rule {
+		return orElse(allowed, when(refused, hasBits(flags, makeFlags), hasBits(mode, bits)), when(write, hasBits(flags, writeFlags)))
+	}
+	modes := func(mode int) rule { return orElse(write, when(refused, hasBits(mode, bits))) }
+	nodes := func(mode int) rule {
+		regular := test{Arg: mode, Mask: unix.S_IFMT, In: []uint32{0, unix.S_IFREG, unix.S_IFIFO, unix.S_IFSOCK}, Not: true}
+		return orElse(write, when(refused, regular), when(refused, hasBits(mode, bits)))
+	}
+	for name, mode := range map[string]int{"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2, "mkdir": 1, "mkdirat": 2, "creat": 1} {
+		rules[name] = modes(mode)
+	}
+	rules["open"], rules["openat"] = opens(1, 2), opens(2, 3)
+	rules["mknod"], rules["mknodat"] = nodes(1), nodes(2)
+}
+
+func ioctlRule(types ...uint32) rule {
+	return orElse(allowed, when(refused, is(1, deniedIoctls...)), when(refused, test{Arg: 1, Mask: 0xff00, In: types}))
+}
+
+func prctlRule(more ...uint32) rule {
+	return orElse(allowed, when(refused, is(0, append(more, unix.PR_SET_MM, unix.PR_SET_SECUREBITS, unix.PR_SET_SYSCALL_USER_DISPATCH)...)))
+}
+
+// personalityRule allows PER_LINUX, PER_LINUX32, UNAME26, and asking what it is (personality(2)).
+func personalityRule(more ...uint32) rule {
+	return orElse(allowed, when(refused, isNot(0, append(more, 0, 8, 0x20000, 0x20008, all)...)))
 }
 
 // socketRule allows the families that stay inside the run. A datagram unix socket could send to a host's socket without

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -72,9 +73,24 @@ func values(r rule, arg int) []uint64 {
 	return out
 }
 
-// The filter and the table agree on every number, architecture and boundary of an argument.
+// The filter and the table agree on every number, architecture and boundary of an argument, with every choice of groups.
 func TestFilterAgreesWithTable(t *testing.T) {
-	p := defaultPolicy(t)
+	for choice := range 1 << len(groups) {
+		var names []string
+		for i, g := range groups {
+			if choice&(1<<i) != 0 {
+				names = append(names, g.Name)
+			}
+		}
+		p, err := Default(Options{Allow: names})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Run(strings.Join(names, "+"), func(t *testing.T) { agrees(t, p) })
+	}
+}
+
+func agrees(t *testing.T, p Policy) {
 	instructions, err := p.assemble(NativeArch())
 	if err != nil {
 		t.Fatal(err)
@@ -292,10 +308,53 @@ func TestZeroPolicyDenies(t *testing.T) {
 	}
 }
 
+// TestGroups is what each group adds, and nothing else: all other verdicts stay.
+func TestGroups(t *testing.T) {
+	type call struct {
+		name string
+		args [6]uint64
+	}
+	calls := []call{
+		{"ptrace", [6]uint64{16, 1}}, {"process_vm_readv", [6]uint64{}}, {"kcmp", [6]uint64{}}, {"pidfd_getfd", [6]uint64{}},
+		{"personality", [6]uint64{noRandomization}}, {"personality", [6]uint64{noRandomization | 8}}, {"prctl", [6]uint64{prSetPtracer}},
+		{"prctl", [6]uint64{unix.PR_SET_MM}}, {"perf_event_open", [6]uint64{}}, {"ioctl", [6]uint64{0, '$'<<8 | 1}}, {"ioctl", [6]uint64{0, '!'<<8 | 1}},
+		{"ioctl", [6]uint64{0, unix.TIOCSTI}}, {"chmod", [6]uint64{0, 0o4755}}, {"openat", [6]uint64{0, 0, unix.O_CREAT, 0o2755}},
+		{"mknodat", [6]uint64{0, 0, unix.S_IFREG | 0o4755}}, {"mknodat", [6]uint64{0, 0, unix.S_IFCHR | 0o4755}}, {"mount", [6]uint64{}},
+		{"unshare", [6]uint64{unix.CLONE_NEWUSER}}, {"bpf", [6]uint64{}}, {"process_mrelease", [6]uint64{}},
+	}
+	want := map[string][]int{"debug": {0, 1, 2, 3, 4, 6}, "perf": {8, 9}, "packaging": {12, 13, 14}}
+	for _, g := range groups {
+		p, err := Default(Options{Allow: []string{g.Name}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []int
+		for i, c := range calls {
+			if p.Verdict(NativeArch(), nr(t, c.name), c.args).Kind != Deny {
+				got = append(got, i)
+			}
+		}
+		if !slices.Equal(got, want[g.Name]) {
+			t.Errorf("%s allows %v, want %v", g.Name, got, want[g.Name])
+		}
+		if lines := strings.Join(p.Summary(), "\n"); !strings.Contains(lines, "the group "+g.Name+" is allowed: ") {
+			t.Errorf("%s is not named:\n%s", g.Name, lines)
+		}
+	}
+	for i, want := range []string{0: "debug", 8: "perf", 12: "packaging", 16: "", 17: ""} {
+		if want == "" && i < 16 {
+			continue
+		}
+		if got := groupFor(NativeArch(), nr(t, calls[i].name), calls[i].args); got != want {
+			t.Errorf("%s: the group %q would allow it, want %q", calls[i].name, got, want)
+		}
+	}
+}
+
 func TestUnknownGroup(t *testing.T) {
-	_, err := Default(Options{Allow: []string{"debug"}})
+	_, err := Default(Options{Allow: []string{"debug", "none"}})
 	var unknown *UnknownGroupError
-	if !errors.As(err, &unknown) || unknown.Name != "debug" {
+	if !errors.As(err, &unknown) || unknown.Name != "none" || !strings.Contains(err.Error(), "debug, packaging, perf") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -61,26 +61,17 @@ type rule struct {
 
 // Options widen the default policy.
 type Options struct {
-	Allow []string // groups of calls; none is known yet
+	Allow []string // groups of calls
 }
 
 // Policy says what becomes of each call. The zero Policy denies all.
 type Policy struct {
-	rules map[string]rule
-}
-
-// UnknownGroupError names a group that there is not.
-type UnknownGroupError struct{ Name string }
-
-func (e *UnknownGroupError) Error() string {
-	return fmt.Sprintf("seccomp: %q is no group of system calls; none can be allowed in this version", e.Name)
+	rules  map[string]rule
+	groups []group
 }
 
 // Default is the policy of every run.
 func Default(o Options) (Policy, error) {
-	if len(o.Allow) > 0 {
-		return Policy{}, &UnknownGroupError{o.Allow[0]}
-	}
 	p := Policy{rules: make(map[string]rule)}
 	for _, list := range []struct {
 		names   string
@@ -93,6 +84,11 @@ func Default(o Options) (Policy, error) {
 	}
 	for name, r := range argumentRules() {
 		p.rules[name] = r
+	}
+	for _, name := range o.Allow {
+		if err := p.widen(name); err != nil {
+			return Policy{}, err
+		}
 	}
 	return p, nil
 }
@@ -182,11 +178,15 @@ func (p Policy) Summary() []string {
 		r := p.rules[n.Name]
 		count[r.Otherwise.Kind]++
 	}
-	return []string{
+	lines := []string{
 		fmt.Sprintf("allowed: %d calls, some with conditions on their arguments", count[Allow]),
 		fmt.Sprintf("writes to a path: %d calls, refused and recorded on read-only places", count[Write]),
 		"connect: carried out by the supervisor, to whom listen shows the run's own unix sockets; a host's is refused and recorded",
 		fmt.Sprintf("refused and recorded: %d calls, and all that are newer than this table", count[Deny]),
 		"killed: calls of other architectures and of x32",
 	}
+	for _, g := range p.groups {
+		lines = append(lines, "the group "+g.Name+" is allowed: "+g.What)
+	}
+	return lines
 }

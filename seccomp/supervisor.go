@@ -234,6 +234,8 @@ func (w *worker) deny(n *notification, errno unix.Errno) {
 		if name != "clone3" { // of which only those that ask for a namespace or a cgroup come here
 			e.Severity = audit.SeverityNoise
 		}
+	} else if group := groupFor(n.Arch, uint32(n.NR), n.Args); group != "" {
+		e.Reason = fmt.Sprintf("the group %s of system calls would allow it: a policy can list it under syscalls", group)
 	}
 	w.emit(n, e)
 	answer(w.fd, n.ID, errno)

@@ -80,7 +80,9 @@ func runAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return runPlan(plan, copies, printer{quiet: c.Bool("quiet"), json: c.Bool("json")})
+	p := printer{quiet: c.Bool("quiet"), json: c.Bool("json")}
+	p.widened(plan)
+	return runPlan(plan, copies, p)
 }
 
 // planFor compiles the plan of a command under the profile that is asked for, or that its name chooses. A program which the command
@@ -261,8 +263,16 @@ func runPlan(plan sandbox.Plan, copies []string, p printer) error {
 	return nil
 }
 
-// printer writes the end-of-run summary to stderr.
+// printer writes to stderr what a run widens, and the summary at its end.
 type printer struct{ quiet, json bool }
+
+func (p printer) widened(plan sandbox.Plan) {
+	for _, group := range plan.Syscalls {
+		if !p.quiet && !p.json {
+			fmt.Fprintf(os.Stderr, "agentjail: the policy allows the group %s of system calls\n", group)
+		}
+	}
+}
 
 func (p printer) print(r sandbox.Result) {
 	switch {
