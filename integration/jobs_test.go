@@ -268,7 +268,12 @@ func TestR08InterruptJob(t *testing.T) {
 		text := term.text()
 		term.send("echo co''de-$?\r")
 		term.expect("code-")
-		if code := term.line(); code != "130" || strings.Contains(text, "after") {
+		code := term.line()
+		// GNU make waits for its children in the handler of the signal as well, and can find there that it has none left.
+		if line == "make" && strings.Contains(text, "make: *** wait: No child processes.") && code == "2" {
+			code = "130"
+		}
+		if code != "130" || strings.Contains(text, "after") {
 			t.Errorf("%s: code %s, and it goes on: %q", line, code, text)
 		}
 	}
