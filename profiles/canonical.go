@@ -28,7 +28,7 @@ func (p Policy) YAML() []byte {
 	w := &writer{}
 	w.line("version: 1")
 	w.files(p.files)
-	w.network(p.rules, p.loopback)
+	w.network(p.rules, p.loopback, p.publish)
 	if len(p.syscalls) > 0 {
 		w.line("syscalls:")
 		w.list("allow", p.syscalls)
@@ -77,8 +77,8 @@ func (w *writer) files(f Files) {
 	}
 }
 
-func (w *writer) network(rules []Rule, loopback []uint16) {
-	if len(rules)+len(loopback) == 0 {
+func (w *writer) network(rules []Rule, loopback, publish []uint16) {
+	if len(rules)+len(loopback)+len(publish) == 0 {
 		return
 	}
 	w.line("network:")
@@ -99,13 +99,19 @@ func (w *writer) network(rules []Rule, loopback []uint16) {
 		}
 		w.line("    - {%s: %s, ports: [%s]}", key, strconv.Quote(r.Target()), strings.Join(ports, ", "))
 	}
-	if len(loopback) > 0 {
-		ports := make([]string, len(loopback))
-		for i, p := range loopback {
-			ports[i] = strconv.Itoa(int(p))
-		}
-		w.line("  loopback: [%s]", strings.Join(ports, ", "))
+	w.ports("loopback", loopback)
+	w.ports("publish", publish)
+}
+
+func (w *writer) ports(key string, ports []uint16) {
+	if len(ports) == 0 {
+		return
 	}
+	texts := make([]string, len(ports))
+	for i, p := range ports {
+		texts[i] = strconv.Itoa(int(p))
+	}
+	w.line("  %s: [%s]", key, strings.Join(texts, ", "))
 }
 
 func (w *writer) environment(e Environment) {

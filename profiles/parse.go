@@ -188,10 +188,11 @@ func (d *decoder) choice(n ast.Node, key string, values []string) (string, error
 func (d *decoder) network(n ast.Node) error {
 	err := d.mapping(n, "network", []field{
 		{"allow", func(n ast.Node) error { return d.list(n, "allow", d.rule) }},
-		{"loopback", func(n ast.Node) error { return d.list(n, "loopback", d.loopbackPort) }},
+		{"loopback", func(n ast.Node) error { return d.list(n, "loopback", d.port(&d.layer.loopback)) }},
+		{"publish", func(n ast.Node) error { return d.list(n, "publish", d.port(&d.layer.publish)) }},
 	})
 	d.layer.rules = mergeRules(d.layer.rules)
-	d.layer.loopback = unite(d.layer.loopback, nil)
+	d.layer.loopback, d.layer.publish = unite(d.layer.loopback, nil), unite(d.layer.publish, nil)
 	return err
 }
 
@@ -254,17 +255,20 @@ func (d *decoder) ports(n ast.Node) ([]PortRange, error) {
 	return ports, err
 }
 
-func (d *decoder) loopbackPort(n ast.Node) error {
-	s, err := d.number(n)
-	if err != nil {
-		return err
+// port reads one port into a list.
+func (d *decoder) port(list *[]uint16) func(ast.Node) error {
+	return func(n ast.Node) error {
+		s, err := d.number(n)
+		if err != nil {
+			return err
+		}
+		port, ok := parsePort(s)
+		if !ok {
+			return d.fail(n, errorf("%s is not a port: write a number from 1 to 65535", show(s)))
+		}
+		*list = append(*list, port)
+		return nil
 	}
-	port, ok := parsePort(s)
-	if !ok {
-		return d.fail(n, errorf("%s is not a port: write a number from 1 to 65535", show(s)))
-	}
-	d.layer.loopback = append(d.layer.loopback, port)
-	return nil
 }
 
 func (d *decoder) syscalls(n ast.Node) error {

@@ -74,6 +74,7 @@ type Policy struct {
 	files    Files
 	rules    []Rule
 	loopback []uint16
+	publish  []uint16
 	env      Environment
 	limits   Limits
 	syscalls []string
@@ -93,6 +94,10 @@ func (p Policy) Rules() []Rule { return mergeRules(p.rules) }
 // Loopback returns the ports of the machine's own loopback that may be
 // reached, sorted.
 func (p Policy) Loopback() []uint16 { return slices.Clone(p.loopback) }
+
+// Publish returns the ports of the run's own loopback that the machine reaches
+// at the same ports of its own, sorted.
+func (p Policy) Publish() []uint16 { return slices.Clone(p.publish) }
 
 // Environment returns the variables that may enter.
 func (p Policy) Environment() Environment { return p.env.clone() }
@@ -123,6 +128,7 @@ func (p Policy) With(over Policy) Policy {
 		name:     p.name,
 		rules:    mergeRules(p.rules, over.rules),
 		loopback: unite(p.loopback, over.loopback),
+		publish:  unite(p.publish, over.publish),
 		env:      p.env.with(over.env),
 		limits:   p.limits.with(over.limits),
 		syscalls: unite(p.syscalls, over.syscalls),
@@ -250,6 +256,19 @@ func (p Policy) WithAllow(rules ...Rule) (Policy, error) {
 		}
 	}
 	return p.With(Policy{rules: rules}), nil
+}
+
+// WithPublish returns the policy with further ports that are published.
+func (p Policy) WithPublish(ports ...string) (Policy, error) {
+	var layer Policy
+	for _, text := range ports {
+		port, ok := parsePort(text)
+		if !ok {
+			return Policy{}, errorf("%s is not a port: write a number from 1 to 65535", show(text))
+		}
+		layer.publish = append(layer.publish, port)
+	}
+	return p.With(layer), nil
 }
 
 // WithEnv returns the policy with further variables: NAME passes the caller's

@@ -33,7 +33,7 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 		Command: command, OwnProgram: c.isOwnProgram(command[0]), Places: c.places, Workdir: c.dir, Identity: host.Identity, Home: c.home,
 		Mounts: c.ordered(), Symlinks: c.symlinks, Noise: policy.Files().Noise, Protected: c.protected,
 		Env: c.environment(env), Withheld: withheld, Secrets: secrets(host.Environ, withheld),
-		Rules: policy.Rules(), Loopback: policy.Loopback(), Syscalls: policy.Syscalls(),
+		Rules: policy.Rules(), Loopback: policy.Loopback(), Publish: policy.Publish(), Syscalls: policy.Syscalls(),
 		Limits: policy.Limits(), Umask: host.Umask, State: host.State,
 		Policy: PolicyRef{Name: policy.Name(), Digest: policy.Digest(), Sources: policy.Sources()},
 	}

@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"slices"
@@ -16,6 +17,8 @@ type Network struct {
 	TCP   []net.Listener // an accepted connection's LocalAddr is the address that the command dialed
 	UDP   []PacketConn
 	Owner func(network string, local, remote netip.AddrPort) audit.Process // who opened a socket; zero if unknown
+	// Inside connects to a port of the run's own loopback.
+	Inside func(ctx context.Context, port uint16) (net.Conn, error)
 }
 
 // PacketConn receives the datagrams that the command sends, to whatever address, and sends answers from that address. What had

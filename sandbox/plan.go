@@ -82,6 +82,7 @@ type Plan struct {
 	Secrets    []string          `json:"secrets,omitempty"`  // those of them that look like a secret
 	Rules      []profiles.Rule   `json:"rules,omitempty"`
 	Loopback   []uint16          `json:"loopback,omitempty"`
+	Publish    []uint16          `json:"publish,omitempty"`  // ports inside that the host reaches at its own loopback
 	Syscalls   []string          `json:"syscalls,omitempty"` // groups that are allowed beyond the default
 	Filter     []string          `json:"filter"`             // summary of the syscall filter
 	Limits     profiles.Limits   `json:"limits"`

@@ -75,6 +75,9 @@ func (p Plan) String() string {
 	for _, port := range p.Loopback {
 		fmt.Fprintf(&b, "  allow  port %d of the host's loopback\n", port)
 	}
+	for _, port := range p.Publish {
+		fmt.Fprintf(&b, "  from the host's loopback to port %d inside\n", port)
+	}
 	b.WriteString("  all else is refused and recorded\n\nsystem calls\n")
 	for _, line := range p.Filter {
 		fmt.Fprintf(&b, "  %s\n", line)

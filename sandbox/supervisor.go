@@ -174,7 +174,7 @@ func (s *supervisor) startNetwork(newGateway NewGateway) error {
 	}
 	s.gateway = gateway
 	tcp, udp := s.network.Listeners()
-	network := Network{TCP: tcp, Owner: s.network.Owner}
+	network := Network{TCP: tcp, Owner: s.network.Owner, Inside: s.network.Inside}
 	for _, conn := range udp {
 		network.UDP = append(network.UDP, conn)
 	}

@@ -12,7 +12,7 @@ import (
 type gateway struct{ *egress.Gateway }
 
 func newGateway(plan sandbox.Plan, sink audit.Sink) (sandbox.Gateway, error) {
-	g, err := egress.New(egress.Config{Rules: plan.Rules, Loopback: plan.Loopback, Sink: sink})
+	g, err := egress.New(egress.Config{Rules: plan.Rules, Loopback: plan.Loopback, Publish: plan.Publish, Sink: sink})
 	if err != nil {
 		return nil, err
 	}
@@ -21,7 +21,7 @@ func newGateway(plan sandbox.Plan, sink audit.Sink) (sandbox.Gateway, error) {
 
 // Serve hands the run's listeners over.
 func (g gateway) Serve(n sandbox.Network) error {
-	net := egress.Net{TCP: n.TCP, Owner: n.Owner}
+	net := egress.Net{TCP: n.TCP, Owner: n.Owner, Inside: n.Inside}
 	for _, c := range n.UDP {
 		net.UDP = append(net.UDP, c)
 	}

@@ -39,6 +39,7 @@ func runCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "hide", Usage: "hide `PATH`, which lies in a grant"},
 			&cli.StringSliceFlag{Name: "protect", Usage: "keep what is called `NAME` from being written or made, wherever it lies"},
 			&cli.StringSliceFlag{Name: "allow-net", Usage: "let the command reach `HOST[:PORT]`, *.SUFFIX[:PORT] or CIDR[:PORT]"},
+			&cli.StringSliceFlag{Name: "publish", Usage: "let this machine reach `PORT` inside, at the same port of its loopback"},
 			&cli.StringSliceFlag{Name: "env", Usage: "let variable `NAME` in, or set NAME=VALUE"},
 			&cli.StringFlag{Name: "memory", Usage: "at most `SIZE` of memory, such as 4GiB"},
 			&cli.Int64Flag{Name: "pids", Usage: "at most `N` processes and threads"},
@@ -176,6 +177,13 @@ func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) 
 		},
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithProtect(c.StringSlice("protect")...) },
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithAllow(rules...) },
+		func(p profiles.Policy) (profiles.Policy, error) {
+			p, err := p.WithPublish(c.StringSlice("publish")...)
+			if err != nil {
+				err = fmt.Errorf("--publish: %w", err)
+			}
+			return p, err
+		},
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithLimits(limits) },
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithEnv(c.StringSlice("env")...) },
 	} {

@@ -23,6 +23,7 @@ import (
 type Config struct {
 	Rules    []profiles.Rule
 	Loopback []uint16   // ports of the host's own loopback that the run may reach
+	Publish  []uint16   // ports of the run's own loopback that the host reaches at its own
 	Sink     audit.Sink // required
 
 	// Dial connects to an address that was judged. Nil means the host's network.
@@ -42,6 +43,8 @@ type Net struct {
 	// remote the address that the agent asked for. It is called before the agent is answered, from several goroutines.
 	// Nil leaves the process out of the events.
 	Owner func(network string, local, remote netip.AddrPort) audit.Process
+	// Inside connects to a port of the run's own loopback. It is needed where something is published.
+	Inside func(ctx context.Context, port uint16) (net.Conn, error)
 }
 
 // PacketConn receives packets of the run, whatever their destination.
@@ -127,7 +130,7 @@ func New(cfg Config) (*Gateway, error) {
 			return nil, &RuleError{r, why}
 		}
 	}
-	cfg.Rules, cfg.Loopback = slices.Clone(cfg.Rules), slices.Clone(cfg.Loopback)
+	cfg.Rules, cfg.Loopback, cfg.Publish = slices.Clone(cfg.Rules), slices.Clone(cfg.Loopback), slices.Clone(cfg.Publish)
 	if cfg.Dial == nil {
 		cfg.Dial = dialHost
 	}
@@ -189,7 +192,7 @@ func (g *Gateway) Serve(n Net) error {
 			return ErrClosed
 		}
 	}
-	return nil
+	return g.publish(n)
 }
 
 // Close ends every connection and listener, and waits until nothing of the Gateway runs. It may be called again.

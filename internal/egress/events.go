@@ -19,6 +19,7 @@ const (
 	actionSpecial       = "dial.special_address"
 	actionDialFailed    = "dial.failed"
 	actionUDP           = "udp.send"
+	actionPublish       = "tcp.publish"
 	actionGatewayError  = "gateway.error"
 
 	actionQuery        = "dns.query"

@@ -218,6 +218,30 @@ func (n *Namespace) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getp
 // File is the namespace. It stays open until Close.
 func (n *Namespace) File() *os.File { return n.file }
 
+// Inside connects to a port of the run's own loopback, over IPv4 or, where nobody listens there, IPv6.
+func (n *Namespace) Inside(ctx context.Context, port uint16) (conn net.Conn, err error) {
+	err = onOwnThread(func() error {
+		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("setns: %w", err)
+		}
+		// By its mark the connection is none of the command's, which would be captured where nobody listens.
+		d := net.Dialer{Control: control([]option{{unix.SOL_SOCKET, unix.SO_MARK, mark}})}
+		d.SetMultipathTCP(false)
+		for _, addr := range []netip.Addr{loopback4, loopback6} {
+			c, failed := d.DialContext(ctx, "tcp", netip.AddrPortFrom(addr, port).String())
+			if failed == nil {
+				conn = c
+				return nil
+			}
+			if err == nil || addr.Is4() {
+				err = failed
+			}
+		}
+		return err
+	})
+	return conn, err
+}
+
 // Listeners returns what captures the run's traffic, for IPv4 and IPv6. Close closes them too.
 func (n *Namespace) Listeners() (tcp []net.Listener, udp []*UDP) { return n.tcp, n.udp }
 

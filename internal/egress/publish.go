@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package egress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/internal/audit"
+)
+
+// A PublishError is a port of the host's loopback that cannot be had.
+type PublishError struct {
+	Port uint16
+	Err  error
+}
+
+func (e *PublishError) Error() string {
+	return fmt.Sprintf("published port %d of this machine's loopback: %v", e.Port, e.Err)
+}
+
+func (e *PublishError) Unwrap() error { return e.Err }
+
+// publish listens at the ports of the host's own loopback that lead into the run, for IPv4 and, where the host has it, IPv6.
+func (g *Gateway) publish(n Net) error {
+	if n.Inside == nil {
+		return nil
+	}
+	for _, port := range g.cfg.Publish {
+		for _, addr := range []netip.Addr{loopback4, netip.IPv6Loopback()} {
+			l, err := g.listen(netip.AddrPortFrom(addr, port))
+			if addr.Is6() && (errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT)) {
+				continue
+			}
+			if err != nil {
+				return &PublishError{port, err}
+			}
+			if !g.spawn(l, func() { g.admit(n, l, port) }) {
+				return ErrClosed
+			}
+		}
+	}
+	return nil
+}
+
+func (g *Gateway) listen(addr netip.AddrPort) (net.Listener, error) {
+	var lc net.ListenConfig
+	return lc.Listen(g.ctx, "tcp", addr.String())
+}
+
+// admit takes connections to a published port until its listener is closed.
+func (g *Gateway) admit(n Net, l net.Listener, port uint16) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if !g.pause("tcp", err) {
+				return
+			}
+			continue
+		}
+		select {
+		case g.slots <- struct{}{}:
+		default:
+			g.published(actionPublish, port, audit.Report, "too many connections are open", "")
+			reset(conn)
+			continue
+		}
+		g.spawn(conn, func() {
+			defer func() { <-g.slots }()
+			g.lead(n, conn, port)
+		})
+	}
+}
+
+// lead carries a connection of the host to a port of the run's own loopback, and to its end.
+func (g *Gateway) lead(n Net, conn net.Conn, port uint16) {
+	g.published(actionPublish, port, audit.Allow, "the port is published", "")
+	ctx, cancel := context.WithTimeout(g.ctx, g.wait.dial)
+	defer cancel()
+	inside, err := n.Inside(ctx, port)
+	if err != nil {
+		code := ""
+		if errno := syscall.Errno(0); errors.As(err, &errno) {
+			code = unix.ErrnoName(errno)
+		}
+		g.published(actionDialFailed, port, audit.Report, "nobody inside could be reached at the published port", code)
+		reset(conn)
+		return
+	}
+	defer inside.Close()
+	defer context.AfterFunc(g.ctx, func() { inside.Close() })()
+	answered := make(chan struct{})
+	g.work.Go(func() {
+		defer close(answered)
+		pump(conn, inside)
+	})
+	pump(inside, conn)
+	<-answered
+}
+
+// published writes an event about a connection of the host to the run.
+func (g *Gateway) published(action string, port uint16, decision audit.Decision, reason, errno string) {
+	g.cfg.Sink.Emit(audit.Event{
+		Class: audit.ClassNet, Action: action, Decision: decision, Target: netip.AddrPortFrom(loopback4, port).String(),
+		Provenance: audit.FromResolved, Rule: "publish", Reason: reason, Errno: errno,
+	})
+}
