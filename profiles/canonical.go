@@ -70,6 +70,7 @@ func (w *writer) files(f Files) {
 	w.list("write", f.Write)
 	w.list("hide", f.Hide)
 	w.list("protect", f.Protect)
+	w.list("unprotect", f.Unprotect)
 	w.list("private", f.Private)
 	w.list("noise", f.Noise)
 	if w.buf.Len() == empty {

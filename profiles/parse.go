@@ -154,6 +154,7 @@ func (d *decoder) filesystem(n ast.Node) error {
 		paths("write", &f.Write, checkGrant),
 		paths("hide", &f.Hide, checkGrant),
 		paths("protect", &f.Protect, checkProtect),
+		paths("unprotect", &f.Unprotect, checkProtect),
 		paths("private", &f.Private, checkPrivate),
 		paths("noise", &f.Noise, checkNoise),
 	})

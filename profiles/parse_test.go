@@ -30,6 +30,8 @@ filesystem:
   read: [~/.nvm, /opt/tools, "/srv/a b"]
   write: [/srv/out]
   hide: [/srv/out/.env]
+  protect: [Makefile, .git, "*.pth"]
+  unprotect: [.vscode]
   private: [~/.tool]
   noise: [/sys/fs/cgroup, /opt/*/probe]
 network:
@@ -48,6 +50,7 @@ limits: {memory: 4GiB, pids: 512, cpus: 1.5, ttl: 30m}
 		Read:    []string{"/opt/tools", "/srv/a b", "~/.nvm"},
 		Write:   []string{"/srv/out"},
 		Hide:    []string{"/srv/out/.env"},
+		Protect: []string{"*.pth", ".git", "Makefile"}, Unprotect: []string{".vscode"},
 		Private: []string{"~/.tool"},
 		Noise:   []string{"/opt/*/probe", "/sys/fs/cgroup"},
 	}
@@ -140,7 +143,7 @@ var parseErrors = []struct{ name, text, want string }{
 	{"two documents", head + "---\nversion: 1\n", "p.yaml:2:1: a second document: a policy is one"},
 
 	{"unknown key", head + "filesytem: {}\n", `p.yaml:2:1: unknown key "filesytem": a policy has version, extends, filesystem, network, syscalls, environment, limits`},
-	{"unknown nested key", head + "filesystem:\n  reads: [/x]\n", `p.yaml:3:3: unknown key "reads": filesystem has workdir, home, read, write, hide, protect, private, noise`},
+	{"unknown nested key", head + "filesystem:\n  reads: [/x]\n", `p.yaml:3:3: unknown key "reads": filesystem has workdir, home, read, write, hide, protect, unprotect, private, noise`},
 	{"key of a later version", head + "network: {sockets: [80]}\n", `p.yaml:2:11: unknown key "sockets": network has allow, loopback, publish`},
 	{"key of embedded profiles", head + "description: mine\n", `p.yaml:2:1: unknown key "description": a policy has version, extends, filesystem, network, syscalls, environment, limits`},
 	{"duplicate key", head + "limits: {pids: 1}\nlimits: {pids: 2}\n", `p.yaml:3:1: not valid YAML: mapping key "limits" already defined at [2:1]`},

@@ -31,6 +31,8 @@ type Files struct {
 	// Protect lists names that may be read, but neither written nor made, with all below, wherever they are found in a place that may
 	// be written. See Protection.
 	Protect []string
+	// Unprotect takes names out of that list.
+	Unprotect []string
 	// Private lists names below the home that the agent may make anew in its
 	// private home although the machine's home has them.
 	Private []string
@@ -48,6 +50,7 @@ func (f Files) clone() Files {
 	f.Write = slices.Clone(f.Write)
 	f.Hide = slices.Clone(f.Hide)
 	f.Protect = slices.Clone(f.Protect)
+	f.Unprotect = slices.Clone(f.Unprotect)
 	f.Private = slices.Clone(f.Private)
 	f.Noise = slices.Clone(f.Noise)
 	f.Optional = slices.Clone(f.Optional)
@@ -148,14 +151,15 @@ func (p Policy) With(over Policy) Policy {
 // with merges two layers of grants and settles their precedence.
 func (f Files) with(over Files) Files {
 	out := Files{
-		Workdir: f.Workdir,
-		Home:    f.Home,
-		Read:    unite(f.Read, over.Read),
-		Write:   unite(f.Write, over.Write),
-		Hide:    unite(f.Hide, over.Hide),
-		Protect: unite(f.Protect, over.Protect),
-		Private: unite(f.Private, over.Private),
-		Noise:   unite(f.Noise, over.Noise),
+		Workdir:   f.Workdir,
+		Home:      f.Home,
+		Read:      unite(f.Read, over.Read),
+		Write:     unite(f.Write, over.Write),
+		Hide:      unite(f.Hide, over.Hide),
+		Protect:   unite(f.Protect, over.Protect),
+		Unprotect: unite(f.Unprotect, over.Unprotect),
+		Private:   unite(f.Private, over.Private),
+		Noise:     unite(f.Noise, over.Noise),
 	}
 	if over.Workdir != "" {
 		out.Workdir = over.Workdir
@@ -235,6 +239,11 @@ func (p Policy) WithHide(paths ...string) (Policy, error) {
 // WithProtect returns the policy with further names that are protected.
 func (p Policy) WithProtect(names ...string) (Policy, error) {
 	return p.withPaths(names, checkProtect, func(f *Files) { f.Protect = names })
+}
+
+// WithUnprotect returns the policy with further names that are not protected.
+func (p Policy) WithUnprotect(names ...string) (Policy, error) {
+	return p.withPaths(names, checkProtect, func(f *Files) { f.Unprotect = names })
 }
 
 func (p Policy) withPaths(paths []string, check func(string) error, set func(*Files)) (Policy, error) {

@@ -40,19 +40,25 @@ type Guard struct {
 	Since string
 }
 
-// Protection finds what is protected in a place that may be written. Names are compared without their case, as some file systems do.
+// Protection finds what is protected in a place that may be written. Names are compared as
+// fold has them.
 type Protection struct {
-	named        map[string][][]string // names in lower case, by the first of each
+	named        map[string][][]string // names as fold has them, by the first of each
 	matched      [][]string            // those whose first has a * or ?
 	git          bool
 	repositories []string
+	paths        []string // as fold has them
 }
 
-// Protection is that of the list of protected names. A git directory with another name than .git has to be said.
-func (f Files) Protection(repositories ...string) Protection {
+// Protection is that of the list of protected names. A git directory with another name than .git has to be said, and so have paths
+// that are protected of any age.
+func (f Files) Protection(repositories, paths []string) Protection {
 	p := Protection{named: map[string][][]string{}}
+	for _, path := range paths {
+		p.paths = append(p.paths, fold(path))
+	}
 	for _, name := range f.Protect {
-		names := strings.Split(strings.ToLower(name), "/")
+		names := strings.Split(fold(name), "/")
 		switch {
 		case name == RepositoryName:
 			p.git, p.repositories = true, repositories
@@ -72,9 +78,9 @@ func (p Protection) Find(place, at string) []Guard {
 		return nil
 	}
 	f := finder{
-		names: strings.Split(at[1:], "/"), lower: strings.Split(strings.ToLower(at[1:]), "/"), granted: strings.Count(place, "/"),
+		names: strings.Split(at[1:], "/"), folded: strings.Split(fold(at[1:]), "/"), granted: strings.Count(place, "/"),
 	}
-	for i, name := range f.lower {
+	for i, name := range f.folded {
 		if i >= f.granted && (name == RepositoryName || slices.Contains(unpacked, name)) {
 			break
 		}
@@ -82,7 +88,7 @@ func (p Protection) Find(place, at string) []Guard {
 			f.match(pattern, i)
 		}
 	}
-	for i, name := range f.lower {
+	for i, name := range f.folded {
 		if p.git && name == RepositoryName {
 			f.repository(i + 1)
 		}
@@ -92,19 +98,62 @@ func (p Protection) Find(place, at string) []Guard {
 			f.repository(strings.Count(dir, "/"))
 		}
 	}
+	for _, kept := range p.paths {
+		switch folded := fold(at); {
+		case within(kept, folded):
+			f.hold(HoldWhole, len(f.names), 0)
+		case within(folded, kept):
+			f.hold(HoldName, len(f.names), 0)
+		}
+	}
 	return f.guards
 }
 
 // concerns tells whether a path has a name that begins something protected. It is asked at every write, and most have none.
 func (p Protection) concerns(at string) bool {
 	for name := range strings.SplitSeq(at[1:], "/") {
-		name = strings.ToLower(name)
+		name = fold(name)
 		if p.git && name == RepositoryName || p.named[name] != nil ||
 			slices.ContainsFunc(p.matched, func(pattern []string) bool { ok, _ := path.Match(pattern[0], name); return ok }) {
 			return true
 		}
 	}
-	return slices.ContainsFunc(p.repositories, func(dir string) bool { return within(dir, at) })
+	folded := fold(at)
+	return slices.ContainsFunc(p.repositories, func(dir string) bool { return within(dir, at) }) ||
+		slices.ContainsFunc(p.paths, func(kept string) bool { return within(kept, folded) || within(folded, kept) })
+}
+
+// fold is a path with the differences taken out that some file system ignores in a name: case (ext4 and f2fs with casefold, FAT,
+// NTFS), characters that are not seen (HFS+, and Unicode's folding), dots and blanks at the end (FAT, NTFS).
+func fold(path string) string {
+	plain := true
+	for i := range len(path) {
+		c := path[i]
+		if c >= utf8.RuneSelf || 'A' <= c && c <= 'Z' || (c == '.' || c == ' ') && (i+1 == len(path) || path[i+1] == '/') {
+			plain = false
+			break
+		}
+	}
+	if plain {
+		return path
+	}
+	names := strings.Split(strings.Map(foldRune, path), "/")
+	for i, name := range names {
+		names[i] = strings.TrimRight(name, ". ")
+	}
+	return strings.Join(names, "/")
+}
+
+// foldRune is the smallest of the characters that differ in case alone; -1 for one that is not seen.
+func foldRune(r rune) rune {
+	if unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Variation_Selector, r) || r == utf8.RuneError {
+		return -1
+	}
+	least := unicode.ToLower(r)
+	for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+		least = min(least, unicode.ToLower(next))
+	}
+	return least
 }
 
 // within tells whether a path is a directory or below it.
@@ -115,12 +164,13 @@ func within(dir, at string) bool {
 
 // finder is one question to a Protection.
 type finder struct {
-	names, lower []string
-	granted      int // as many of the names are above what is protected
-	guards       []Guard
+	names, folded []string
+	granted       int // as many of the names are above what is protected
+	guards        []Guard
 }
 
-// hold adds a reason that lies in the first n names, and counts from the age of the first m.
+// hold adds a reason that lies in the first n names, and counts from the age of the first m: the root, which is older than any run, of
+// none.
 func (f *finder) hold(hold Hold, n, m int) {
 	if n > f.granted {
 		f.guards = append(f.guards, Guard{hold, "/" + strings.Join(f.names[:m], "/")})
@@ -129,7 +179,7 @@ func (f *finder) hold(hold Hold, n, m int) {
 
 // match compares a pattern with the names from the i-th on.
 func (f *finder) match(pattern []string, i int) {
-	rest := f.lower[i:]
+	rest := f.folded[i:]
 	n := min(len(pattern), len(rest))
 	for k, want := range pattern[:n] {
 		if ok, err := path.Match(want, rest[k]); err != nil || !ok {
@@ -146,7 +196,7 @@ func (f *finder) match(pattern []string, i int) {
 // repository judges the path by what it is in the git directory of the first n names. The directory itself is as old as it is, and
 // so is what lies in it.
 func (f *finder) repository(n int) {
-	rest := f.lower[n:]
+	rest := f.folded[n:]
 	if len(rest) == 0 {
 		f.hold(HoldWhole, n, n)
 		return
@@ -181,7 +231,7 @@ func (f *finder) repository(n int) {
 
 // submodule judges a path in the place where a repository keeps those of its submodules, whose names may have slashes.
 func (f *finder) submodule(n int) {
-	rest := f.lower[n:]
+	rest := f.folded[n:]
 	for k := 2; k < len(rest); k++ {
 		name := rest[k]
 		if name == "modules" || name == "worktrees" || slices.Contains(repositoryNames, name) ||
@@ -211,7 +261,7 @@ func checkProtect(p string) error {
 			"grant a path with read, and it cannot be written", show(p))
 	case path.Clean(p) != p || p == "." || p == ".." || strings.HasPrefix(p, "../"):
 		return errorf("name %s: write one without . or .., or slashes at its end", show(p))
-	case strings.HasPrefix(strings.ToLower(p)+"/", RepositoryName+"/") && p != RepositoryName:
+	case strings.HasPrefix(fold(p)+"/", RepositoryName+"/") && p != RepositoryName:
 		return errorf("name %s: %s protects what git runs or trusts of a repository, whatever it is called: write that", show(p), RepositoryName)
 	}
 	for name := range strings.SplitSeq(p, "/") {

@@ -76,7 +76,7 @@ func TestProtectionFind(t *testing.T) {
 		// The place itself.
 		{"/w/p", ""},
 	} {
-		if got := render(files.Protection().Find(place, c.at)); got != c.want {
+		if got := render(files.Protection(nil, nil).Find(place, c.at)); got != c.want {
 			t.Errorf("%s: %q, want %q", c.at, got, c.want)
 		}
 	}
@@ -97,15 +97,48 @@ func TestProtectionPlaces(t *testing.T) {
 		{"/srv/bare", "/srv/bare/hooksx", ""},
 		{"/srv/bare", "/srv/bare/refs/heads/config", ""},
 	} {
-		if got := render(files.Protection("/srv/bare").Find(c.place, c.at)); got != c.want {
+		if got := render(files.Protection([]string{"/srv/bare"}, nil).Find(c.place, c.at)); got != c.want {
 			t.Errorf("%s in %s: %q, want %q", c.at, c.place, got, c.want)
 		}
 	}
-	if got := render((Files{}).Protection("/srv/bare").Find("/srv/bare", "/srv/bare/hooks/x")); got != "" {
+	if got := render((Files{}).Protection([]string{"/srv/bare"}, nil).Find("/srv/bare", "/srv/bare/hooks/x")); got != "" {
 		t.Errorf("nothing is protected, but %q", got)
 	}
-	if got := render(Files{Protect: []string{".vscode"}}.Protection().Find("/w", "/w/.git/hooks/x")); got != "" {
+	if got := render(Files{Protect: []string{".vscode"}}.Protection(nil, nil).Find("/w", "/w/.git/hooks/x")); got != "" {
 		t.Errorf("repositories are not protected, but %q", got)
+	}
+}
+
+// TestProtectionPaths is what is protected by its path, of any age.
+func TestProtectionPaths(t *testing.T) {
+	p := Files{Protect: []string{".git"}}.Protection(nil, []string{"/w/p/conf/Hooks"})
+	for at, want := range map[string]string{
+		"/w/p/conf/Hooks": "whole /", "/w/p/conf/hooks/pre-commit": "whole /", "/w/p/conf": "name /", "/w/p/CONF": "name /", "/w/p/conf/x": "", "/w/p/confx": "",
+		"/w/p/conf/hooksx": "", "/w/p": "",
+	} {
+		if got := render(p.Find("/w/p", at)); got != want {
+			t.Errorf("%s: %q, want %q", at, got, want)
+		}
+	}
+}
+
+// TestFold: what some file system takes for one name is one.
+func TestFold(t *testing.T) {
+	for _, same := range [][]string{
+		{"/w/.git/hooks", "/w/.GIT/Hooks", "/w/.git./hooks", "/w/.git. ./hooks ", "/w/.g\u200cit/hooks", "/w/.git\ufeff/hoo\u212as", "/w/.git/hooks\ufe0f"},
+		{"/w/.vscode", "/w/.v\u017fcode", "/w/.VSCODE..."},
+		{"/w/\u03c3", "/w/\u03a3", "/w/\u03c2"},
+	} {
+		for _, path := range same {
+			if fold(path) != fold(same[0]) {
+				t.Errorf("%q and %q: %q and %q", path, same[0], fold(path), fold(same[0]))
+			}
+		}
+	}
+	for _, path := range []string{"/w/.git/hooks", "/w/a.b/c d/e", "/w/..git"} {
+		if fold(path) != path {
+			t.Errorf("%q: %q", path, fold(path))
+		}
 	}
 }
 

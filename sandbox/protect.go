@@ -26,6 +26,13 @@ const originProtected = "protected"
 // protects finds the places and mounts what is protected in them.
 func (c *compiler) protects() error {
 	files := c.policy.Files()
+	for _, name := range files.Unprotect {
+		i := slices.Index(files.Protect, name)
+		if i < 0 {
+			return requestErrorf("unprotect %q: it is not on the list of what is protected", name)
+		}
+		files.Protect = slices.Delete(files.Protect, i, i+1)
+	}
 	c.protected.Names = files.Protect
 	for _, m := range c.mounts {
 		if m.Kind == Bind && m.Writable && m.Origin != originHome && m.Source == m.Target {
@@ -121,16 +128,11 @@ func (p Protected) refuses() func(action, path string) []string {
 	if len(p.Names) == 0 || len(p.Places) == 0 {
 		return nil
 	}
-	find := profiles.Files{Protect: p.Names}.Protection(p.Repositories...)
+	find := profiles.Files{Protect: p.Names}.Protection(p.Repositories, p.Paths)
 	return func(action, path string) (since []string) {
 		place := p.place(path)
 		if place == "" {
 			return nil
-		}
-		for _, kept := range p.Paths {
-			if within(place, kept) && place != kept && (within(kept, path) || moves(action) && within(path, kept)) {
-				since = append(since, "/") // older than any run
-			}
 		}
 		for _, guard := range find.Find(place, path) {
 			switch {

@@ -92,6 +92,9 @@ func TestProtected(t *testing.T) {
 			{step{Call: "open", A: "rw/own/kept/new", N: create}, "", "", ""},
 			{step{Call: "rename", A: "rw/own/kept", B: "rw/kept"}, "EROFS", "rename", rw + "/kept"},
 			{step{Call: "rename", A: "rw/own/kept", B: "rw/own/let"}, "", "", ""},
+			// A file system whose times say nothing.
+			{step{Call: "mkdir", A: "merged/fresh"}, "", "", ""},
+			{step{Call: "mkdir", A: "merged/fresh/kept"}, "EROFS", "mkdir", j.dir + "/merged/fresh/kept"},
 			// What has another name.
 			{step{Call: "open", A: "rw/keptnot", N: create}, "", "", ""},
 		} {

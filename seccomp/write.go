@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -131,7 +130,7 @@ func readOnly(target string) refusal {
 }
 
 func protected(target string) refusal {
-	return refusal{target, unix.EROFS, "protected, since programs outside trust what is called so: --rw lets it be written", true}
+	return refusal{target, unix.EROFS, "protected, since programs outside trust what is called so: --rw PATH or --unprotect NAME lets it be written", true}
 }
 
 func mounted(target string) refusal {
@@ -141,6 +140,9 @@ func mounted(target string) refusal {
 // refuses decides an intent.
 func (w *worker) refuses(tid uint32, in *intent) (none refusal) {
 	at, rest, err := w.usher.place(tid, in.dirfd, in.path, in.follow)
+	if err == unix.EMFILE || err == unix.ENFILE || err == unix.ENOMEM {
+		return refusal{in.path, unix.EIO, "it could not be looked at: " + err.Error(), false}
+	}
 	if err != nil {
 		return none
 	}
@@ -208,20 +210,17 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 	return readOnly(target())
 }
 
-// protects tells whether Config.Protect keeps a path as it is.
+// protects tells whether Config.Protect keeps a path as it is. One that is not known, as it is longer than the kernel can say
+// (PATH_MAX), may be any: a directory can be moved so deep. What lies there can still be removed.
 func (w *worker) protects(action string, target func() string) bool {
-	return w.config.Protect != nil && slices.ContainsFunc(w.config.Protect(action, target()), w.isOlder)
-}
-
-// isOlder tells whether a file is older than the run (STATX_BTIME, statx(2)): nothing sets that time but the making of a file. Where
-// a file system does not keep it, every file is; one that is missing is not.
-func (w *worker) isOlder(file string) bool {
-	var st unix.Statx_t
-	err := unix.Statx(unix.AT_FDCWD, file, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BTIME, &st)
-	if err == unix.ENOENT || err == unix.ENOTDIR {
+	if w.config.Protect == nil {
 		return false
 	}
-	return err != nil || st.Mask&unix.STATX_BTIME == 0 || time.Unix(st.Btime.Sec, int64(st.Btime.Nsec)).Before(w.config.Began)
+	at := target()
+	if !strings.HasPrefix(at, "/") {
+		return action != "unlink" && action != "rmdir"
+	}
+	return slices.ContainsFunc(w.config.Protect(action, at), w.isOlder)
 }
 
 // given tells whether a file is one of Config.ReadOnly, as the command has it: by their mount, which is the caller's.

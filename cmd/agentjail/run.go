@@ -38,6 +38,7 @@ func runCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "rw", Usage: "let the command read and write `PATH`"},
 			&cli.StringSliceFlag{Name: "hide", Usage: "hide `PATH`, which lies in a grant"},
 			&cli.StringSliceFlag{Name: "protect", Usage: "keep what is called `NAME` from being written or made, wherever it lies"},
+			&cli.StringSliceFlag{Name: "unprotect", Usage: "do not protect what is called `NAME`, which is on the list"},
 			&cli.StringSliceFlag{Name: "allow-net", Usage: "let the command reach `HOST[:PORT]`, *.SUFFIX[:PORT] or CIDR[:PORT]"},
 			&cli.StringSliceFlag{Name: "publish", Usage: "let this machine reach `PORT` inside, at the same port of its loopback"},
 			&cli.StringSliceFlag{Name: "env", Usage: "let variable `NAME` in, or set NAME=VALUE"},
@@ -176,6 +177,9 @@ func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) 
 			return p.WithHide(absolute(c.StringSlice("hide"))...)
 		},
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithProtect(c.StringSlice("protect")...) },
+		func(p profiles.Policy) (profiles.Policy, error) {
+			return p.WithUnprotect(c.StringSlice("unprotect")...)
+		},
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithAllow(rules...) },
 		func(p profiles.Policy) (profiles.Policy, error) {
 			p, err := p.WithPublish(c.StringSlice("publish")...)

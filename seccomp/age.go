@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package seccomp
+
+import (
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// keepsBirth are the file systems whose time of making (STATX_BTIME, statx(2)) is that of this machine's clock at the making of the
+// very directory, and which nothing sets. Elsewhere it is a server's (NFS), can be set (CIFS, NTFS), or is that of a copy which
+// the first write makes (overlayfs).
+var keepsBirth = []int64{
+	unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.TMPFS_MAGIC,
+	unix.BCACHEFS_SUPER_MAGIC, 0x2fc12fc1, // the last is ZFS
+}
+
+// isOlder tells whether a file is older than the run. What cannot be told is; what is missing is not.
+func (w *worker) isOlder(file string) bool {
+	fd, err := unix.Open(file, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT || err == unix.ENOTDIR {
+		return false
+	}
+	if err != nil {
+		return true
+	}
+	defer unix.Close(fd)
+	var system unix.Statfs_t
+	if unix.Fstatfs(fd, &system) != nil || !slices.Contains(keepsBirth, system.Type) {
+		return true
+	}
+	var st unix.Statx_t
+	if unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BTIME, &st) != nil || st.Mask&unix.STATX_BTIME == 0 {
+		return true
+	}
+	return time.Unix(st.Btime.Sec, int64(st.Btime.Nsec)).Before(w.config.Began)
+}
