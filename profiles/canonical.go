@@ -28,7 +28,7 @@ func (p Policy) YAML() []byte {
 	w := &writer{}
 	w.line("version: 1")
 	w.files(p.files)
-	w.network(p.rules, p.loopback, p.publish)
+	w.network(p)
 	if len(p.syscalls) > 0 {
 		w.line("syscalls:")
 		w.list("allow", p.syscalls)
@@ -78,15 +78,15 @@ func (w *writer) files(f Files) {
 	}
 }
 
-func (w *writer) network(rules []Rule, loopback, publish []uint16) {
-	if len(rules)+len(loopback)+len(publish) == 0 {
+func (w *writer) network(p Policy) {
+	if len(p.rules)+len(p.loopback)+len(p.publish)+len(p.sockets) == 0 {
 		return
 	}
 	w.line("network:")
-	if len(rules) > 0 {
+	if len(p.rules) > 0 {
 		w.line("  allow:")
 	}
-	for _, r := range rules {
+	for _, r := range p.rules {
 		key := "host"
 		if r.Host == "" {
 			key = "cidr"
@@ -100,8 +100,9 @@ func (w *writer) network(rules []Rule, loopback, publish []uint16) {
 		}
 		w.line("    - {%s: %s, ports: [%s]}", key, strconv.Quote(r.Target()), strings.Join(ports, ", "))
 	}
-	w.ports("loopback", loopback)
-	w.ports("publish", publish)
+	w.ports("loopback", p.loopback)
+	w.ports("publish", p.publish)
+	w.list("sockets", p.sockets)
 }
 
 func (w *writer) ports(key string, ports []uint16) {

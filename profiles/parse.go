@@ -191,9 +191,11 @@ func (d *decoder) network(n ast.Node) error {
 		{"allow", func(n ast.Node) error { return d.list(n, "allow", d.rule) }},
 		{"loopback", func(n ast.Node) error { return d.list(n, "loopback", d.port(&d.layer.loopback)) }},
 		{"publish", func(n ast.Node) error { return d.list(n, "publish", d.port(&d.layer.publish)) }},
+		{"sockets", func(n ast.Node) error { return d.strings(n, "sockets", &d.layer.sockets, checkGrant) }},
 	})
 	d.layer.rules = mergeRules(d.layer.rules)
 	d.layer.loopback, d.layer.publish = unite(d.layer.loopback, nil), unite(d.layer.publish, nil)
+	d.layer.sockets = unite(d.layer.sockets, nil)
 	return err
 }
 

@@ -42,6 +42,7 @@ network:
     - cidr: 2001:db8::1
   loopback: [5432, 80]
   publish: [3000, 80, 3000]
+  sockets: [~/agent.sock, /run/x.sock]
 environment: {pass: [TERM, LC_*], set: {CI: "1", MSG: "a\nb"}}
 limits: {memory: 4GiB, pids: 512, cpus: 1.5, ttl: 30m}
 `)
@@ -72,6 +73,9 @@ limits: {memory: 4GiB, pids: 512, cpus: 1.5, ttl: 30m}
 	}
 	if got := p.Loopback(); !reflect.DeepEqual(got, []uint16{80, 5432}) {
 		t.Errorf("loopback: got %v", got)
+	}
+	if got := p.Sockets(); !slices.Equal(got, []string{"/run/x.sock", "~/agent.sock"}) {
+		t.Errorf("sockets: got %q", got)
 	}
 	if got := p.Publish(); !slices.Equal(got, []uint16{80, 3000}) {
 		t.Errorf("publish: got %v", got)
@@ -144,7 +148,7 @@ var parseErrors = []struct{ name, text, want string }{
 
 	{"unknown key", head + "filesytem: {}\n", `p.yaml:2:1: unknown key "filesytem": a policy has version, extends, filesystem, network, syscalls, environment, limits`},
 	{"unknown nested key", head + "filesystem:\n  reads: [/x]\n", `p.yaml:3:3: unknown key "reads": filesystem has workdir, home, read, write, hide, protect, unprotect, private, noise`},
-	{"key of a later version", head + "network: {sockets: [80]}\n", `p.yaml:2:11: unknown key "sockets": network has allow, loopback, publish`},
+	{"key of a later version", head + "network: {listen: [80]}\n", `p.yaml:2:11: unknown key "listen": network has allow, loopback, publish, sockets`},
 	{"key of embedded profiles", head + "description: mine\n", `p.yaml:2:1: unknown key "description": a policy has version, extends, filesystem, network, syscalls, environment, limits`},
 	{"duplicate key", head + "limits: {pids: 1}\nlimits: {pids: 2}\n", `p.yaml:3:1: not valid YAML: mapping key "limits" already defined at [2:1]`},
 	{"duplicate key quoted", head + "limits: {pids: 1, \"pids\": 2}\n", `p.yaml:2:19: not valid YAML: mapping key "pids" already defined at [2:10]`},

@@ -78,6 +78,7 @@ type Policy struct {
 	rules    []Rule
 	loopback []uint16
 	publish  []uint16
+	sockets  []string
 	env      Environment
 	limits   Limits
 	syscalls []string
@@ -101,6 +102,10 @@ func (p Policy) Loopback() []uint16 { return slices.Clone(p.loopback) }
 // Publish returns the ports of the run's own loopback that the machine reaches
 // at the same ports of its own, sorted.
 func (p Policy) Publish() []uint16 { return slices.Clone(p.publish) }
+
+// Sockets returns the paths of the machine's Unix sockets that may be
+// connected to, sorted, written as those of Files.
+func (p Policy) Sockets() []string { return slices.Clone(p.sockets) }
 
 // Environment returns the variables that may enter.
 func (p Policy) Environment() Environment { return p.env.clone() }
@@ -132,6 +137,7 @@ func (p Policy) With(over Policy) Policy {
 		rules:    mergeRules(p.rules, over.rules),
 		loopback: unite(p.loopback, over.loopback),
 		publish:  unite(p.publish, over.publish),
+		sockets:  unite(p.sockets, over.sockets),
 		env:      p.env.with(over.env),
 		limits:   p.limits.with(over.limits),
 		syscalls: unite(p.syscalls, over.syscalls),
@@ -278,6 +284,16 @@ func (p Policy) WithPublish(ports ...string) (Policy, error) {
 		layer.publish = append(layer.publish, port)
 	}
 	return p.With(layer), nil
+}
+
+// WithSockets returns the policy with further Unix sockets of the machine.
+func (p Policy) WithSockets(paths ...string) (Policy, error) {
+	for _, path := range paths {
+		if err := checkGrant(path); err != nil {
+			return Policy{}, err
+		}
+	}
+	return p.With(Policy{sockets: paths}), nil
 }
 
 // WithEnv returns the policy with further variables: NAME passes the caller's

@@ -21,7 +21,7 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 	c := &compiler{policy: policy, host: host, symlinks: map[string]string{}}
 	steps := []func() error{
 		c.findPlaces, c.workdir, c.privateHome, c.system, c.userGrants, c.repository,
-		func() error { return c.commandFiles(command) }, c.mountHome, c.hides, c.ownFiles, c.protects, c.pins,
+		func() error { return c.commandFiles(command) }, c.mountHome, c.hides, c.sockets, c.ownFiles, c.protects, c.pins,
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -202,7 +202,7 @@ func (c *compiler) isHidden(path string) bool {
 
 // add records a mount, unless the same target is already there; of two binds of one target, the writable one stays.
 func (c *compiler) add(m Mount) error {
-	if m.Kind == Bind && m.Origin != originHome {
+	if (m.Kind == Bind || m.Kind == Socket) && m.Origin != originHome {
 		if state := c.host.State; within(m.Target, state) || within(state, m.Target) {
 			return requestErrorf("%q holds agentjail's own state (%s), which no command may see; use another directory or set XDG_STATE_HOME", m.Target, state)
 		}

@@ -19,6 +19,7 @@ const (
 	Tmpfs  Kind = "tmpfs"  // private and empty
 	Pts    Kind = "devpts" // a private instance
 	Hidden Kind = "hidden" // an unreadable node over a path inside a grant
+	Socket Kind = "socket" // Source, a Unix socket of the host, to connect to
 	Cgroup Kind = "cgroup" // the run's own cgroup, mounted when the run's first process is in it
 )
 

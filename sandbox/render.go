@@ -78,6 +78,9 @@ func (p Plan) String() string {
 	for _, port := range p.Publish {
 		fmt.Fprintf(&b, "  from the host's loopback to port %d inside\n", port)
 	}
+	for _, path := range p.Sockets() {
+		fmt.Fprintf(&b, "  the host's socket %s\n", quotePath(path))
+	}
 	b.WriteString("  all else is refused and recorded\n\nsystem calls\n")
 	for _, line := range p.Filter {
 		fmt.Fprintf(&b, "  %s\n", line)

@@ -22,7 +22,7 @@ import (
 // treeEntries turns the mounts of a plan into those of package rootfs. Hidden nodes are numbered in the order of the plan,
 // as denyfsConfig numbers them.
 func treeEntries(plan Plan, hidden string) []rootfs.Entry {
-	kinds := map[Kind]rootfs.Kind{Bind: rootfs.Bind, Device: rootfs.Device, File: rootfs.File, Tmpfs: rootfs.Tmpfs, Pts: rootfs.Pts, Hidden: rootfs.Node}
+	kinds := map[Kind]rootfs.Kind{Bind: rootfs.Bind, Socket: rootfs.Bind, Device: rootfs.Device, File: rootfs.File, Tmpfs: rootfs.Tmpfs, Pts: rootfs.Pts, Hidden: rootfs.Node}
 	entries := make([]rootfs.Entry, 0, len(plan.Mounts))
 	nodes := 0
 	for _, m := range plan.Mounts {

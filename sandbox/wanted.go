@@ -53,7 +53,7 @@ func wantedMount(m Mount) posture.WantMount {
 		w.Flags |= posture.ReadOnly
 	}
 	switch m.Kind {
-	case Bind, Cgroup:
+	case Bind, Socket, Cgroup:
 		w.Tree = m.Dir
 	case Device:
 		w.Flags = deviceFlags

@@ -21,6 +21,7 @@ type Config struct {
 	Listener *os.File   // of the filter; the Supervisor's to close
 	Init     int        // a process of the run, by its number here: its root and its network namespace are the run's
 	ReadOnly []*os.File // what the command was given open for reading, and may not write by /proc/self/fd either
+	Sockets  []string   // paths of the run at which sockets of the host are mounted that it may connect to
 	// Protect says whether an action on a path is refused although it lies where the command may write: it is if one of the files
 	// returned is older than the run. What the run has made itself is its own.
 	Protect func(action, path string) []string
@@ -35,6 +36,7 @@ type Supervisor struct {
 	fd       int
 	usher    *usher
 	sockets  *sockets
+	granted  []mountedFile // of Config.Sockets
 	duty     *duty
 	stop     *os.File // readable when Close was called
 	stopper  *os.File
@@ -53,6 +55,7 @@ func NewSupervisor(c Config) (*Supervisor, error) {
 	for _, step := range []func() error{
 		func() (e error) { s.usher, e = newUsher(c.Init); return e },
 		func() (e error) { s.sockets, e = newSockets(c.Init); return e },
+		func() (e error) { s.granted, e = s.usher.mounted(c.Sockets); return e },
 		func() (e error) { s.duty, e = newDuty(); return e },
 		func() (e error) {
 			s.connects, e = newPending(func(id uint64) bool { return valid(s.fd, id) })

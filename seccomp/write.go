@@ -228,14 +228,10 @@ func (w *worker) given(file int) bool {
 	if len(w.config.ReadOnly) == 0 {
 		return false
 	}
-	var st, theirs unix.Statx_t
-	const mask = unix.STATX_MNT_ID | unix.STATX_INO
-	if unix.Statx(file, "", unix.AT_EMPTY_PATH, mask, &st) != nil {
-		return false
-	}
-	return slices.ContainsFunc(w.config.ReadOnly, func(f *os.File) bool {
-		return unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, mask, &theirs) == nil && st.Mnt_id == theirs.Mnt_id &&
-			st.Ino == theirs.Ino
+	here, err := mountedAt(file)
+	return err == nil && slices.ContainsFunc(w.config.ReadOnly, func(f *os.File) bool {
+		there, err := mountedAt(int(f.Fd()))
+		return err == nil && here == there
 	})
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/agentjail/agentjail/internal/audit"
 	"github.com/agentjail/agentjail/profiles"
 	"github.com/agentjail/agentjail/sandbox"
 )
@@ -41,6 +42,7 @@ func runCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "unprotect", Usage: "do not protect what is called `NAME`, which is on the list"},
 			&cli.StringSliceFlag{Name: "allow-net", Usage: "let the command reach `HOST[:PORT]`, *.SUFFIX[:PORT] or CIDR[:PORT]"},
 			&cli.StringSliceFlag{Name: "publish", Usage: "let this machine reach `PORT` inside, at the same port of its loopback"},
+			&cli.StringSliceFlag{Name: "socket", Usage: "let the command connect to the Unix socket `PATH` of this machine"},
 			&cli.StringSliceFlag{Name: "env", Usage: "let variable `NAME` in, or set NAME=VALUE"},
 			&cli.StringFlag{Name: "memory", Usage: "at most `SIZE` of memory, such as 4GiB"},
 			&cli.Int64Flag{Name: "pids", Usage: "at most `N` processes and threads"},
@@ -188,6 +190,9 @@ func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) 
 			}
 			return p, err
 		},
+		func(p profiles.Policy) (profiles.Policy, error) {
+			return p.WithSockets(absolute(c.StringSlice("socket"))...)
+		},
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithLimits(limits) },
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithEnv(c.StringSlice("env")...) },
 	} {
@@ -279,10 +284,14 @@ func runPlan(plan sandbox.Plan, copies []string, p printer) error {
 type printer struct{ quiet, json bool }
 
 func (p printer) widened(plan sandbox.Plan) {
+	if p.quiet || p.json {
+		return
+	}
 	for _, group := range plan.Syscalls {
-		if !p.quiet && !p.json {
-			fmt.Fprintf(os.Stderr, "agentjail: the policy allows the group %s of system calls\n", group)
-		}
+		fmt.Fprintf(os.Stderr, "agentjail: the policy allows the group %s of system calls\n", group)
+	}
+	for _, path := range plan.Sockets() {
+		fmt.Fprintf(os.Stderr, "agentjail: the policy allows all that %s does for who connects to it\n", audit.Printable(path))
 	}
 }
 
