@@ -76,6 +76,8 @@ type Run struct {
 	told      chan struct{} // closed when a signal came that is to end the run
 	once      sync.Once
 	tell      sync.Once
+	killed    chan struct{} // closed when SIGKILL was sent
+	kill      sync.Once
 	stopping  atomic.Bool // SIGTSTP was passed on
 	recording atomic.Bool // the command may run: lookups are its own from here on
 }
@@ -83,7 +85,10 @@ type Run struct {
 // Start builds the sandbox of a plan and starts its command. On an error nothing is left running.
 func Start(plan Plan, options Options) (*Run, error) {
 	postponeCollection()
-	r := &Run{options: options, plan: plan, messages: make(chan wire.Message), exited: make(chan error, 1), told: make(chan struct{})}
+	r := &Run{
+		options: options, plan: plan, messages: make(chan wire.Message), exited: make(chan error, 1),
+		told: make(chan struct{}), killed: make(chan struct{}),
+	}
 	if err := r.start(); err != nil {
 		r.abandon(err)
 		return nil, err

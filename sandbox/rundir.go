@@ -16,7 +16,7 @@ import (
 type runDir struct {
 	id   string
 	path string
-	mark *os.File // locked for as long as the launcher lives
+	mark *os.File // locked for as long as the launcher lives; says which process that is: see FindLauncher
 	live string
 }
 
@@ -34,6 +34,13 @@ func newRunDir(state, id string) (*runDir, error) {
 	}
 	d.mark = mark
 	if err := unix.Flock(int(mark.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, err
+	}
+	launcher, err := self()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := mark.WriteString(launcher.String()); err != nil {
 		return nil, err
 	}
 	if err := os.Rename(d.live+".new", d.live); err != nil {

@@ -23,12 +23,15 @@ const (
 const graceTime = 2 * time.Second
 
 // Signal sends a signal to the command, or to the foreground of its terminal. A SIGTSTP that stops the command stops the caller
-// too, see Options.Stopped.
+// too, see Options.Stopped. SIGKILL ends the run also where the supervisor does not answer any more.
 func (r *Run) Signal(sig unix.Signal) {
 	if sig == unix.SIGTSTP {
 		r.stopping.Store(true)
 	}
 	r.ends(sig)
+	if sig == unix.SIGKILL {
+		r.kill.Do(func() { close(r.killed) })
+	}
 	r.conn.Send(msgSignal, int(sig))
 }
 
@@ -103,7 +106,7 @@ func (r *Run) await() string {
 		defer timer.Stop()
 		deadline = timer.C
 	}
-	failed := r.log.Failed()
+	failed, killed := r.log.Failed(), r.killed
 	reason := ""
 	ticks := r.limitTicks()
 	for {
@@ -134,11 +137,11 @@ func (r *Run) await() string {
 			kill = time.After(graceTime)
 		case <-kill:
 			r.Signal(unix.SIGKILL)
-			deaf = time.After(teardownTime)
 		case <-failed:
 			reason, failed = reasonLog, nil
 			r.Signal(unix.SIGKILL)
-			deaf = time.After(teardownTime)
+		case <-killed:
+			killed, deaf = nil, time.After(teardownTime)
 		case <-deaf: // somebody has stopped the supervisor, or it waits for what does not end
 			r.process.Process.Kill()
 			hopeless = time.After(teardownTime)

@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/sandbox"
 )
 
 // job is this process as one of a shell's job: a process group that gets the signals of a terminal.
@@ -26,13 +28,14 @@ const (
 
 // passedOn are the signals that this process gets for the command.
 func passedOn() chan os.Signal {
-	return heed(16, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT)
+	return heed(16, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT,
+		sandbox.KillSignal)
 }
 
 // ending are the signals that end a start: there is no command yet to do what it likes with them. Without this they would end this
 // process alone, and leave the terminal as the run has set it and the log without an end.
 func ending() chan os.Signal {
-	return heed(1, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	return heed(1, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, sandbox.KillSignal)
 }
 
 // heed has signals come to a channel with room for so many. One that the caller has ignored stays so, as the command alone would have
@@ -56,6 +59,8 @@ func (j *job) pass(signals <-chan os.Signal, send func(unix.Signal)) {
 			continue
 		case unix.SIGTSTP:
 			j.told.Store(suspended)
+		case sandbox.KillSignal:
+			s = unix.SIGKILL
 		}
 		if n, ok := s.(unix.Signal); ok {
 			send(n)

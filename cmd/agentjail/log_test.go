@@ -80,7 +80,7 @@ func agentjail(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errs bytes.Buffer
 	app := &cli.App{
-		Name: "agentjail", Commands: []*cli.Command{logCommand(), verifyCommand()}, Writer: &out, ErrWriter: &errs,
+		Name: "agentjail", Commands: []*cli.Command{psCommand(), stopCommand(), logCommand(), verifyCommand()}, Writer: &out, ErrWriter: &errs,
 		ExitErrHandler: func(*cli.Context, error) {},
 	}
 	err := app.Run(append([]string{"agentjail"}, args...))

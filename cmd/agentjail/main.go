@@ -21,7 +21,9 @@ import (
 
 func main() {
 	sandbox.Main(newGateway)
-	commands := []*cli.Command{runCommand(), logCommand(), verifyCommand(), profilesCommand(), doctorCommand()}
+	commands := []*cli.Command{
+		runCommand(), psCommand(), stopCommand(), logCommand(), verifyCommand(), profilesCommand(), doctorCommand(),
+	}
 	for _, c := range commands {
 		c.OnUsageError = usageError
 	}
