@@ -36,6 +36,9 @@ type Options struct {
 	// SIGTTIN or SIGTTOU because it wants the terminal of which the calling program is not in the foreground. It stops the
 	// calling program by that signal (or not), and the command goes on when it returns.
 	Stopped func(unix.Signal)
+	// Before is called when the jail is built and its posture is on record, and before the command is executed: what it emits is on
+	// record then, too. Its error ends the start.
+	Before func(audit.Sink) error
 }
 
 // Result is how a run ended.
@@ -136,6 +139,11 @@ func (r *Run) start() error {
 		Process: audit.Process{PID: ready.PID}, Detail: detail(map[string]any{"posture": ready.Posture, "coverage": ready.Coverage}),
 	})
 	r.reportWithheld()
+	if r.options.Before != nil {
+		if err := r.options.Before(r.log); err != nil {
+			return err
+		}
+	}
 	// No command runs without its posture on record.
 	if err := r.log.Flush(); err != nil {
 		return r.layered("log", err)

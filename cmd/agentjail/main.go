@@ -16,13 +16,18 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/agentjail/agentjail/internal/audit"
+	"github.com/agentjail/agentjail/internal/selftest"
 	"github.com/agentjail/agentjail/sandbox"
 )
 
 func main() {
 	sandbox.Main(newGateway)
+	if len(os.Args) == 3 && os.Args[1] == selftest.Arg {
+		os.Exit(selftest.Main(os.Args[2], os.Stdout))
+	}
 	commands := []*cli.Command{
 		runCommand(), psCommand(), stopCommand(), logCommand(), verifyCommand(), profilesCommand(), doctorCommand(),
+		selftestCommand(),
 	}
 	for _, c := range commands {
 		c.OnUsageError = usageError

@@ -31,29 +31,36 @@ func runCommand() *cli.Command {
 			"Exit codes: the command's own; 128+N for signal N; 124 when the deadline ended it; 125 when agentjail could not\n" +
 			"or would not start it; 126 and 127 as a shell would.",
 		HideHelpCommand: true, // "help" and "h" may be commands to run
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "profile", Usage: "policy `NAME`; chosen by the command's name otherwise"},
-			&cli.StringFlag{Name: "policy", Usage: "policy `FILE`, on top of the profile"},
-			&cli.StringFlag{Name: "workdir", Usage: "`DIR` to work in (default: the current directory)"},
-			&cli.StringSliceFlag{Name: "ro", Usage: "let the command read `PATH`"},
-			&cli.StringSliceFlag{Name: "rw", Usage: "let the command read and write `PATH`"},
-			&cli.StringSliceFlag{Name: "hide", Usage: "hide `PATH`, which lies in a grant"},
-			&cli.StringSliceFlag{Name: "protect", Usage: "keep what is called `NAME` from being written or made, wherever it lies"},
-			&cli.StringSliceFlag{Name: "unprotect", Usage: "do not protect what is called `NAME`, which is on the list"},
-			&cli.StringSliceFlag{Name: "allow-net", Usage: "let the command reach `HOST[:PORT]`, *.SUFFIX[:PORT] or CIDR[:PORT]"},
-			&cli.StringSliceFlag{Name: "publish", Usage: "let this machine reach `PORT` inside, at the same port of its loopback"},
-			&cli.StringSliceFlag{Name: "socket", Usage: "let the command connect to the Unix socket `PATH` of this machine"},
-			&cli.StringSliceFlag{Name: "env", Usage: "let variable `NAME` in, or set NAME=VALUE"},
-			&cli.StringFlag{Name: "memory", Usage: "at most `SIZE` of memory, such as 4GiB"},
-			&cli.Int64Flag{Name: "pids", Usage: "at most `N` processes and threads"},
-			&cli.Float64Flag{Name: "cpus", Usage: "at most `X` processors"},
-			&cli.DurationFlag{Name: "ttl", Usage: "end the run after `DURATION`, such as 30m"},
+		Flags: append(policyFlags(),
 			&cli.StringFlag{Name: "log", Usage: "also write the events to `FILE`"},
 			&cli.BoolFlag{Name: "quiet", Usage: "print no summary at the end"},
 			&cli.BoolFlag{Name: "json", Usage: "print the summary as JSON"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "print the plan and stop"},
-		},
+			&cli.BoolFlag{Name: "selftest", Usage: "first try in a jail of the same policy what it must not let happen; a leak ends it"},
+		),
 		Action: runAction,
+	}
+}
+
+// policyFlags say what a run may do.
+func policyFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "profile", Usage: "policy `NAME`; chosen by the command's name otherwise"},
+		&cli.StringFlag{Name: "policy", Usage: "policy `FILE`, on top of the profile"},
+		&cli.StringFlag{Name: "workdir", Usage: "`DIR` to work in (default: the current directory)"},
+		&cli.StringSliceFlag{Name: "ro", Usage: "let the command read `PATH`"},
+		&cli.StringSliceFlag{Name: "rw", Usage: "let the command read and write `PATH`"},
+		&cli.StringSliceFlag{Name: "hide", Usage: "hide `PATH`, which lies in a grant"},
+		&cli.StringSliceFlag{Name: "protect", Usage: "keep what is called `NAME` from being written or made, wherever it lies"},
+		&cli.StringSliceFlag{Name: "unprotect", Usage: "do not protect what is called `NAME`, which is on the list"},
+		&cli.StringSliceFlag{Name: "allow-net", Usage: "let the command reach `HOST[:PORT]`, *.SUFFIX[:PORT] or CIDR[:PORT]"},
+		&cli.StringSliceFlag{Name: "publish", Usage: "let this machine reach `PORT` inside, at the same port of its loopback"},
+		&cli.StringSliceFlag{Name: "socket", Usage: "let the command connect to the Unix socket `PATH` of this machine"},
+		&cli.StringSliceFlag{Name: "env", Usage: "let variable `NAME` in, or set NAME=VALUE"},
+		&cli.StringFlag{Name: "memory", Usage: "at most `SIZE` of memory, such as 4GiB"},
+		&cli.Int64Flag{Name: "pids", Usage: "at most `N` processes and threads"},
+		&cli.Float64Flag{Name: "cpus", Usage: "at most `X` processors"},
+		&cli.DurationFlag{Name: "ttl", Usage: "end the run after `DURATION`, such as 30m"},
 	}
 }
 
@@ -72,7 +79,7 @@ func runAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	plan, err := planFor(c, host, command)
+	plan, profile, err := planFor(c, host, command)
 	if err != nil {
 		return err
 	}
@@ -84,17 +91,26 @@ func runAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	options := sandbox.Options{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Copies: copies}
+	if c.Bool("selftest") {
+		results, err := testPolicy(c, profile)
+		if err != nil {
+			return err
+		}
+		options.Before = recordResults(results)
+	}
 	p := printer{quiet: c.Bool("quiet"), json: c.Bool("json")}
 	p.widened(plan)
-	return runPlan(plan, copies, p)
+	return runPlan(plan, options, p)
 }
 
-// planFor compiles the plan of a command under the profile that is asked for, or that its name chooses. A program which the command
-// of an earlier run can have written chooses none: it may be there under an agent's name to have that agent's hosts and keys.
-func planFor(c *cli.Context, host sandbox.Host, command []string) (sandbox.Plan, error) {
+// planFor compiles the plan of a command under the profile that is asked for, or that its name chooses, and names the profile. A program
+// which the command of an earlier run can have written chooses none: it may be there under an agent's name to have that agent's
+// hosts and keys.
+func planFor(c *cli.Context, host sandbox.Host, command []string) (plan sandbox.Plan, profile string, err error) {
 	over, err := policyFile(c)
 	if err != nil {
-		return sandbox.Plan{}, err
+		return sandbox.Plan{}, "", err
 	}
 	compile := func(profile string) (sandbox.Plan, error) {
 		policy, err := profiles.Named(profile)
@@ -107,16 +123,18 @@ func planFor(c *cli.Context, host sandbox.Host, command []string) (sandbox.Plan,
 		return sandbox.Compile(policy, host, command)
 	}
 	if name := c.String("profile"); name != "" {
-		return compile(name)
+		plan, err = compile(name)
+		return plan, name, err
 	}
 	name := profiles.ForCommand(command[0])
-	plan, err := compile(name)
+	plan, err = compile(name)
 	if err != nil || name == baseProfile || !plan.OwnProgram {
-		return plan, err
+		return plan, name, err
 	}
 	fmt.Fprintf(os.Stderr, "agentjail: %s lies where the command may write: profile %s; if it is what it says, give --profile %s\n",
 		strconv.Quote(command[0]), baseProfile, name)
-	return compile(baseProfile)
+	plan, err = compile(baseProfile)
+	return plan, baseProfile, err
 }
 
 const baseProfile = "base"
@@ -243,27 +261,35 @@ func logCopies(c *cli.Context, plan sandbox.Plan) ([]string, error) {
 	return []string{filepath.Join(dir, filepath.Base(full))}, nil
 }
 
-// runPlan starts a plan, passes signals on and turns the result into an exit code.
-func runPlan(plan sandbox.Plan, copies []string, p printer) error {
+// execute starts a plan, passes signals on and waits for the end. The error of a start that a signal ends is this process's exit code.
+func execute(plan sandbox.Plan, options sandbox.Options) (result sandbox.Result, started bool, err error) {
 	var job job
 	signals, cancel := passedOn(), ending()
-	run, err := sandbox.Start(plan, sandbox.Options{
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Copies: copies, Cancel: cancel, Stopped: job.stop,
-	})
+	options.Cancel, options.Stopped = cancel, job.stop
+	run, err := sandbox.Start(plan, options)
 	var cancelled *sandbox.CancelledError
 	if errors.As(err, &cancelled) {
 		if cancelled.Signal == unix.SIGINT {
 			interrupt(false) // the terminal is not raw yet, and has told the others
 		}
-		return cli.Exit("", cancelled.Code())
+		err = cli.Exit("", cancelled.Code())
 	}
 	if err != nil {
-		return err
+		return sandbox.Result{}, false, err
 	}
 	signal.Stop(cancel)
 	go job.pass(signals, run.Signal)
-	result, err := run.Wait()
+	result, err = run.Wait()
 	signal.Stop(signals) // nothing is left to pass them on to: they end this process
+	return result, true, err
+}
+
+// runPlan executes a plan and turns the result into an exit code.
+func runPlan(plan sandbox.Plan, options sandbox.Options, p printer) error {
+	result, started, err := execute(plan, options)
+	if !started {
+		return err
+	}
 	p.print(result)
 	if err != nil {
 		return err

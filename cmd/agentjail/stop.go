@@ -31,8 +31,8 @@ func stopCommand() *cli.Command {
 		Name:      "stop",
 		Usage:     "end a run",
 		ArgsUsage: "RUN",
-		Description: "Ends a run as SIGTERM to its launcher does: the command gets the signal. What has not ended after the timeout is killed.\n" +
-			"Waits for the end and says what it was. RUN may be shortened as long as it is unique.\n" +
+		Description: "Ends a run as SIGTERM to its launcher does: the command gets the signal. What has not ended after the timeout is\n" +
+			"killed. Waits for the end and says what it was. RUN may be shortened as long as it is unique.\n" +
 			"Exit codes: 0 the run has ended; 1 it has not; 2 there is no such run that goes on, or it is not yours to end.",
 		Flags: []cli.Flag{
 			&cli.DurationFlag{Name: "timeout", Value: 10 * time.Second, Usage: "kill the command after `DURATION`; 0 for at once"},

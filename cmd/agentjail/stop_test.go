@@ -52,7 +52,8 @@ func TestPrintLive(t *testing.T) {
 func TestDescribeLive(t *testing.T) {
 	state := logState(t)
 	_, path := openRun(t, state, oldRun)
-	if got := describeLive(loggedRun{oldRun, path}, 7); got.PID != 7 || !slices.Equal(got.Command, []string{"make", "test"}) || got.Started.IsZero() {
+	got := describeLive(loggedRun{oldRun, path}, 7)
+	if got.PID != 7 || !slices.Equal(got.Command, []string{"make", "test"}) || got.Started.IsZero() {
 		t.Errorf("%+v", got)
 	}
 	if got := describeLive(loggedRun{midRun, path + "x"}, 7); got.Run != midRun || got.PID != 7 {
