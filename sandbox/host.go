@@ -64,6 +64,9 @@ func Probe(r Request) (Host, error) {
 	}, nil
 }
 
+// KeyFile is the file in the state directory that holds the key by which logs are signed.
+const KeyFile = "log.key"
+
 // StateDir is agentjail's directory below XDG_STATE_HOME, or below the home where that is not set
 // (XDG Base Directory Specification 0.8). Links on the way to it are resolved: grants are compared with it, and nothing is
 // mounted through a link.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -231,7 +232,9 @@ func (r *Run) openLog(id string) error {
 		return r.layered("log", err)
 	}
 	r.dir = dir
-	r.log, err = audit.Open(audit.Options{Path: dir.log(), Copies: r.options.Copies, Run: dir.id})
+	r.log, err = audit.Open(audit.Options{
+		Path: dir.log(), Copies: r.options.Copies, Run: dir.id, Key: filepath.Join(r.plan.State, KeyFile), Owner: r.plan.Identity.UID,
+	})
 	return r.layered("log", err)
 }
 

@@ -26,7 +26,7 @@ func main() {
 		os.Exit(selftest.Main(os.Args[2], os.Stdout))
 	}
 	commands := []*cli.Command{
-		runCommand(), psCommand(), stopCommand(), logCommand(), verifyCommand(), profilesCommand(), doctorCommand(),
+		runCommand(), psCommand(), stopCommand(), logCommand(), verifyCommand(), keyCommand(), profilesCommand(), doctorCommand(),
 		selftestCommand(),
 	}
 	for _, c := range commands {

@@ -14,6 +14,7 @@ const Schema = 1
 // The actions of the events that the recorder itself writes.
 const (
 	ActionStart   = "run.start"
+	ActionHead    = "log.head"
 	ActionEnd     = "run.end"
 	ActionDropped = "events.dropped"
 )
@@ -24,21 +25,50 @@ type chain struct {
 	seq    uint64
 	prev   string
 	counts Counts
+	policy string // digest that run.start tells
+	key    *Key   // nil: nothing is signed
 }
 
 func newChain(run string) *chain { return &chain{run: run, prev: firstPrev, counts: make(Counts)} }
 
 // append appends the next line to buf. The event has been capped and stamped: then it can be encoded.
 func (c *chain) append(buf []byte, e Event) []byte {
-	e.Seq, e.Run, e.Prev = c.seq+1, c.run, c.prev
-	line, err := e.MarshalJSON()
-	if err != nil {
-		panic("bug: audit: " + err.Error())
+	e.Seq, e.Run, e.Prev, e.Sig = c.seq+1, c.run, c.prev, ""
+	line := mustLine(e)
+	if c.key != nil && signable(e) {
+		e.Sig = c.key.sign(line)
+		line = mustLine(e)
 	}
 	c.seq++
 	c.prev = hashLine(line)
 	c.counts.add(e)
 	return append(append(buf, line...), '\n')
+}
+
+func mustLine(e Event) []byte {
+	line, err := e.MarshalJSON()
+	if err != nil {
+		panic("bug: audit: " + err.Error())
+	}
+	return line
+}
+
+// signable tells whether an event closes what stands before it: it counts that, and is signed where there is a key.
+func signable(e Event) bool {
+	return e.Class == ClassRun && (e.Action == ActionHead || e.Action == ActionEnd)
+}
+
+func (c *chain) public() PublicKey {
+	if c.key == nil {
+		return ""
+	}
+	return c.key.Public()
+}
+
+func (c *chain) headDetail() headDetail { return headDetail{c.counts, c.policy, c.public()} }
+
+func (c *chain) endDetail(status int, dropped uint64) endDetail {
+	return endDetail{status, dropped, c.prev, c.headDetail()}
 }
 
 // startDetail is the body of run.start.
@@ -49,9 +79,25 @@ type startDetail struct {
 // endDetail is the body of run.end.
 type endDetail struct {
 	Status  int    `json:"status"`
-	Counts  Counts `json:"counts"` // of the lines before
 	Dropped uint64 `json:"dropped"`
 	Head    string `json:"head"` // hash of the line before, again
+	headDetail
+}
+
+// headDetail is the body of log.head, and of run.end too: what a signature vouches for, beside the line that it stands in.
+type headDetail struct {
+	Counts Counts    `json:"counts"`           // of the lines before
+	Policy string    `json:"policy,omitempty"` // digest, as in run.start
+	Key    PublicKey `json:"key,omitempty"`    // of the signature
+}
+
+// policyDigest is what a run.start says of its policy; empty where it says nothing.
+func policyDigest(start json.RawMessage) string {
+	var d struct{ Policy struct{ Digest string } }
+	if json.Unmarshal(start, &d) != nil {
+		return ""
+	}
+	return d.Policy.Digest
 }
 
 // droppedDetail is the body of events.dropped: events that are not in the log, by class.

@@ -27,8 +27,9 @@
 // Both take any input: a line is at most [MaxLine] bytes, and must be exactly what the recorder would have written.
 //
 // The chain of hashes makes changes evident only against something that whoever changed the log could not change too: who
-// can write the file can compute a new chain. That something is the hash of the last line, [Summary].Head, which is printed
-// at the end of a run.
+// can write the file can compute a new chain. That something is a signature: run.end has one, and a log.head each minute, by a
+// [Key] that is made once for each user. Who can read the key can sign anything; against them there is only the hash of the
+// last line, [Summary].Head, which is printed at the end of a run.
 //
 // # Text
 //

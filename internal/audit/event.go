@@ -66,7 +66,7 @@ type Process struct {
 	Ended bool `json:"ended,omitempty"`
 }
 
-// Event is one line of the log. The recorder fills Seq, Mono, Run and Prev, and Time where it is zero.
+// Event is one line of the log. The recorder fills Seq, Mono, Run, Prev and Sig, and Time where it is zero.
 type Event struct {
 	Seq      uint64        `json:"seq"`
 	Time     time.Time     `json:"time"`
@@ -88,6 +88,7 @@ type Event struct {
 	Truncated  []string        `json:"truncated,omitempty"` // names of fields that were cut
 	Detail     json.RawMessage `json:"detail,omitempty"`    // of class run and limit only
 	Prev       string          `json:"prev"`                // hash of the line before
+	Sig        string          `json:"sig,omitempty"`       // of log.head and run.end: signature of the line without it
 }
 
 // Sink takes events. Emit never blocks and may be called from any goroutine.

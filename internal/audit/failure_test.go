@@ -70,7 +70,7 @@ func TestDiskFull(t *testing.T) {
 	if !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("Close returned %v", err)
 	}
-	report, err := Verify(mustOpen(t, o.Path))
+	report, err := Verify(mustOpen(t, o.Path), "")
 	if err != nil || report.FirstBad != nil || report.CutOff || report.Complete {
 		t.Errorf("the log is %+v, %v (%v), want whole lines and no end", report, report.FirstBad, err)
 	}
@@ -100,7 +100,7 @@ func TestFlush(t *testing.T) {
 	if err := r.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	if report, err := Verify(mustOpen(t, path)); err != nil || report.Events != 2 {
+	if report, err := Verify(mustOpen(t, path), ""); err != nil || report.Events != 2 {
 		t.Errorf("the log has %d lines after Flush (%v)", report.Events, err)
 	}
 	closed(t, r, path)
@@ -149,7 +149,7 @@ func TestBadCopy(t *testing.T) {
 	if events := wholeLog(t, o.Path); len(events) != 12 {
 		t.Errorf("the log has %d lines", len(events))
 	}
-	if report, err := Verify(mustOpen(t, o.Copies[0])); err != nil || report.FirstBad != nil || report.CutOff || report.Complete {
+	if report, err := Verify(mustOpen(t, o.Copies[0]), ""); err != nil || report.FirstBad != nil || report.CutOff || report.Complete {
 		t.Errorf("the copy is %+v (%v)", report, err)
 	}
 }
@@ -189,7 +189,7 @@ func TestRealDiskFull(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	report, err := Verify(mustOpen(t, path))
+	report, err := Verify(mustOpen(t, path), "")
 	if err != nil || report.FirstBad != nil || report.Complete || report.CutOff || report.Events < 10 {
 		t.Errorf("the log is %+v, %v (%v)", report, report.FirstBad, err)
 	}

@@ -11,7 +11,7 @@ import (
 // FuzzVerify: no input breaks Verify, and only the log that was written passes with its head.
 func FuzzVerify(f *testing.F) {
 	log := join(sampleLog(testRun))
-	honest, err := Verify(bytes.NewReader(log))
+	honest, err := Verify(bytes.NewReader(log), "")
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -20,7 +20,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add(bytes.Replace(log, []byte("/3"), []byte("/4"), 1))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		got, err := Verify(bytes.NewReader(data))
+		got, err := Verify(bytes.NewReader(data), "")
 		if err != nil {
 			var schema *SchemaError
 			if !errors.As(err, &schema) {

@@ -21,6 +21,9 @@ const (
 // flushInterval is how often counted events are written.
 const flushInterval = time.Second
 
+// headInterval is how often the head of a run that goes on is signed. The first time is at the first flush.
+const headInterval = time.Minute
+
 // writeSize is about how much is written at once.
 const writeSize = 64 << 10
 
@@ -29,6 +32,8 @@ type Options struct {
 	Path   string   // must not exist; its directory must
 	Copies []string // regular files, made or overwritten
 	Run    string   // id of the run, in every line
+	Key    string   // file of the key that signs the log, made where there is none; empty: the log is not signed
+	Owner  int      // user id that the key's file must have
 }
 
 // End is what the caller knows about the end of a run.
@@ -39,8 +44,8 @@ type End struct {
 
 // Recorder writes the log of one run. Its methods are safe for concurrent use.
 type Recorder struct {
-	run    string
-	opened time.Time
+	options Options
+	opened  time.Time
 
 	startOnce sync.Once
 	closeOnce sync.Once
@@ -71,6 +76,8 @@ type Recorder struct {
 	lines   uint64
 	synced  uint64 // lines that the disk was asked to keep
 	dead    bool   // the log cannot be written
+	signed  uint64 // lines up to the last log.head
+	signAt  time.Time
 }
 
 // Open makes the log files. Nothing is written before Start.
@@ -79,7 +86,7 @@ func Open(o Options) (*Recorder, error) {
 		return nil, fmt.Errorf("run id %q cannot be one", o.Run)
 	}
 	r := &Recorder{
-		run: o.Run, opened: time.Now(), folder: newFolder(), chain: newChain(o.Run), head: firstPrev,
+		options: o, opened: time.Now(), folder: newFolder(), chain: newChain(o.Run), head: firstPrev,
 		dropped: make(map[Class]uint64),
 		wake:    make(chan struct{}, 1), flushes: make(chan chan struct{}), closing: make(chan End),
 		done: make(chan struct{}), failed: make(chan struct{}),
@@ -101,7 +108,8 @@ func Open(o Options) (*Recorder, error) {
 	return r, nil
 }
 
-// Start writes run.start, and returns when the kernel has it. What Emit got before comes after it. It is called once.
+// Start writes run.start, and returns when the kernel has it and there is a key to sign with. What Emit got before comes after
+// it. It is called once.
 func (r *Recorder) Start(detail map[string]any) error {
 	err := errors.New("audit: the log has been started")
 	r.startOnce.Do(func() { err = r.begin(detail) })
@@ -113,8 +121,17 @@ func (r *Recorder) begin(detail map[string]any) error {
 	e := Event{Class: ClassRun, Action: ActionStart, Decision: Report, Detail: body, Truncated: missing}
 	r.stamp(&e, time.Now())
 	r.write([]Event{e})
+	r.chain.policy = policyDigest(body)
+	err := r.openKey()
 	go r.writer()
-	return r.Err()
+	return errors.Join(r.Err(), err)
+}
+
+func (r *Recorder) openKey() (err error) {
+	if r.options.Key != "" {
+		r.chain.key, err = openKey(r.options.Key, r.options.Owner)
+	}
+	return err
 }
 
 // Emit records an event. It never blocks: the event is queued, or counted, when it returns.
@@ -237,8 +254,9 @@ func (r *Recorder) writer() {
 		case flushed := <-r.flushes:
 			r.drain(false)
 			close(flushed)
-		case <-tick.C:
+		case now := <-tick.C:
 			r.drain(true)
+			r.signHead(now)
 			r.sync()
 		case end := <-r.closing:
 			r.finish(end)
@@ -287,6 +305,17 @@ func (r *Recorder) counted(all bool) []Event {
 	return events
 }
 
+// signHead writes a log.head, where it is time for one and there is something new to sign.
+func (r *Recorder) signHead(now time.Time) {
+	if r.chain.key == nil || r.lines == r.signed || now.Before(r.signAt) {
+		return
+	}
+	e := Event{Class: ClassRun, Action: ActionHead, Decision: Report, Detail: mustDetail(r.chain.headDetail())}
+	r.stamp(&e, now)
+	r.write([]Event{e})
+	r.signed, r.signAt = r.lines, now.Add(headInterval)
+}
+
 // finish writes all that is left and run.end.
 func (r *Recorder) finish(end End) {
 	r.mu.Lock()
@@ -297,7 +326,7 @@ func (r *Recorder) finish(end End) {
 	r.write(batch)
 	e := Event{
 		Class: ClassRun, Action: ActionEnd, Decision: Report, Reason: cut(end.Reason, MaxText),
-		Detail: mustDetail(endDetail{end.Status, r.chain.counts, dropped, r.chain.prev}),
+		Detail: mustDetail(r.chain.endDetail(end.Status, dropped)),
 	}
 	r.stamp(&e, time.Now())
 	r.write([]Event{e})
@@ -309,7 +338,7 @@ func (r *Recorder) finish(end End) {
 	defer r.mu.Unlock()
 	r.closeErr = err
 	r.summary = Summary{
-		Run: r.run, Status: end.Status, Reason: end.Reason, Lines: r.lines, Counts: r.chain.counts, Denied: r.tally.denied,
+		Run: r.options.Run, Status: end.Status, Reason: end.Reason, Lines: r.lines, Counts: r.chain.counts, Denied: r.tally.denied,
 		Noise: r.tally.noise, Dropped: r.allDropped, Top: r.tally.top(), More: r.tally.more, Head: r.head,
 	}
 }
@@ -398,7 +427,7 @@ func (r *Recorder) lose(events []Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, e := range events {
-		if e.Action != ActionStart && e.Action != ActionEnd { // a log without them says so by itself
+		if e.Action != ActionStart && !signable(e) { // a log without them says so by itself
 			r.drop(e.Class, weight(e))
 		}
 	}

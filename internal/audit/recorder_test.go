@@ -50,7 +50,7 @@ func wholeLog(t *testing.T, path string) []Event {
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err := Verify(bytes.NewReader(data))
+	report, err := Verify(bytes.NewReader(data), "")
 	if err != nil || report.FirstBad != nil || !report.Complete {
 		t.Fatalf("verify: %+v, %v, %v", report, report.FirstBad, err)
 	}
@@ -93,7 +93,7 @@ func TestRecorderWritesALog(t *testing.T) {
 	if s.Lines != 3 || s.Denied != 1 || s.Status != 3 || s.Dropped != 0 || len(s.Top) != 1 || s.Top[0].Target != "/etc/shadow" {
 		t.Errorf("summary %+v", s)
 	}
-	report, err := Verify(mustOpen(t, path))
+	report, err := Verify(mustOpen(t, path), "")
 	if err != nil || report.Head != s.Head || report.Events != 3 || report.Status != 3 || report.Run != testRun {
 		t.Errorf("verify %+v (%v), head of the summary %s", report, err, s.Head)
 	}
@@ -115,7 +115,7 @@ func mustOpen(t *testing.T, path string) *os.File {
 
 func TestStartIsSynchronous(t *testing.T) {
 	r, path := started(t)
-	report, err := Verify(mustOpen(t, path))
+	report, err := Verify(mustOpen(t, path), "")
 	if err != nil || report.Events != 1 || report.Complete || report.FirstBad != nil {
 		t.Errorf("after Start the log is %+v (%v)", report, err)
 	}
@@ -264,7 +264,7 @@ func TestDroppedTravelsInTheLog(t *testing.T) {
 	if got.Class != ClassRun || got.Action != ActionDropped || string(got.Detail) != `{"dropped":{"file":1,"net":6}}` || s.Dropped != 7 {
 		t.Errorf("event %+v, detail %s, dropped %d", got, got.Detail, s.Dropped)
 	}
-	if report, _ := Verify(mustOpen(t, path)); report.Dropped != 7 {
+	if report, _ := Verify(mustOpen(t, path), ""); report.Dropped != 7 {
 		t.Errorf("verify says %d were dropped", report.Dropped)
 	}
 }

@@ -171,7 +171,10 @@ func lineOf(t *testing.T, class Class, action string) []byte {
 	case ActionStart:
 		e.Detail = mustDetail(startDetail{Schema})
 	case ActionEnd:
-		e.Detail = mustDetail(endDetail{Counts: Counts{}, Head: firstPrev})
+		e.Detail = mustDetail(endDetail{Head: firstPrev, headDetail: headDetail{Counts: Counts{}}})
+	case ActionHead:
+		e.Detail = mustDetail(headDetail{Counts{}, "", testKey(1).Public()})
+		e.Sig = testKey(1).sign(nil)
 	case ActionDropped:
 		e.Detail = mustDetail(droppedDetail{map[Class]uint64{}})
 	case ActionOverflow:

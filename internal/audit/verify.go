@@ -20,6 +20,9 @@ type Verification struct {
 	Dropped  uint64 // events that run.end says are not in the log
 	CutOff   bool   // the last line has no end; it is not complete then
 
+	Signer PublicKey // key that the signatures name; empty where there are none
+	Signed uint64    // lines up to the last that is signed
+
 	// FirstBad is the first line that is not as it was written; nil if there is none. Nothing after it has been looked at.
 	FirstBad *LineError
 }
@@ -34,8 +37,11 @@ func (e *SchemaError) Error() string {
 // Verify reads a log to its end or to the first bad line. It tells three cases apart: FirstBad is set (the log was changed),
 // Complete is false (it ends too early: the run goes on, or was killed, or its end was cut away), or neither. An error means
 // that it could not be read.
-func Verify(r io.Reader) (Verification, error) {
-	v := verifier{lines: newLineReader(r), prev: firstPrev, counts: make(Counts)}
+//
+// Signatures must be those of key. Where key is empty, the one that the log names is taken: that tells lines that were changed
+// after they were signed, and not who signed. A log without signatures has no Signer, and may be made anew by anybody.
+func Verify(r io.Reader, key PublicKey) (Verification, error) {
+	v := verifier{lines: newLineReader(r), key: key, prev: firstPrev, counts: make(Counts)}
 	for {
 		line, err := v.lines.next()
 		switch {
@@ -61,7 +67,9 @@ func Verify(r io.Reader) (Verification, error) {
 type verifier struct {
 	lines   *lineReader
 	report  Verification
-	prev    string // hash of the last line
+	key     PublicKey // that must have signed; empty: any
+	policy  string    // digest in run.start
+	prev    string    // hash of the last line
 	counts  Counts
 	dropped uint64 // that events.dropped told of
 }
@@ -99,6 +107,9 @@ func (v *verifier) check(line []byte) (number int, err error) {
 	hash := hashLine(line)
 	if e.Prev != v.prev {
 		return v.blame(number, e, hash)
+	}
+	if err := v.signature(e); err != nil {
+		return number, err
 	}
 	if err := v.content(e); err != nil {
 		return number, err
@@ -161,6 +172,7 @@ func (v *verifier) content(e Event) error {
 		if d.Schema != Schema {
 			return &SchemaError{d.Schema}
 		}
+		v.policy = policyDigest(e.Detail)
 	case ActionDropped:
 		var d droppedDetail
 		if err := json.Unmarshal(e.Detail, &d); err != nil {
@@ -169,9 +181,59 @@ func (v *verifier) content(e Event) error {
 		for _, n := range d.Dropped {
 			v.dropped += n
 		}
+	case ActionHead:
+		var d headDetail
+		if err := json.Unmarshal(e.Detail, &d); err != nil {
+			return errors.New("log.head has no counts")
+		}
+		return v.head(e.Action, d)
 	case ActionEnd:
 		return v.end(e)
 	}
+	return nil
+}
+
+// head checks what log.head and run.end say of the lines before.
+func (v *verifier) head(action string, d headDetail) error {
+	if !maps.EqualFunc(d.Counts, v.counts, maps.Equal) {
+		return fmt.Errorf("the counts of %s are not those of the lines before", action)
+	}
+	if d.Key != "" && d.Policy != v.policy {
+		return fmt.Errorf("the policy of %s is not that of run.start", action)
+	}
+	return nil
+}
+
+// signature checks that an event is signed where it has to be: log.head always, and run.end where a log.head came before. A
+// run.end alone may be unsigned, as those of versions that did not sign: then the log has no Signer.
+func (v *verifier) signature(e Event) error {
+	if !signable(e) {
+		if e.Sig != "" {
+			return errors.New("is signed, which only log.head and run.end are")
+		}
+		return nil
+	}
+	var d headDetail
+	if err := json.Unmarshal(e.Detail, &d); err != nil {
+		return nil // content says so
+	}
+	switch {
+	case d.Key == "" && e.Sig == "" && e.Action == ActionEnd && v.report.Signer == "":
+		return nil
+	case d.Key == "" || e.Sig == "":
+		return fmt.Errorf("%s is not signed: the signature was removed", e.Action)
+	case d.Key.bytes() == nil:
+		return errors.New("its key is none")
+	case v.key != "" && d.Key != v.key:
+		return fmt.Errorf("is signed with another key, %s", d.Key)
+	case v.report.Signer != "" && d.Key != v.report.Signer:
+		return fmt.Errorf("is signed with another key than line %d", v.report.Signed)
+	}
+	sig := e.Sig
+	if e.Sig = ""; !d.Key.signed(mustLine(e), sig) {
+		return errors.New("its signature does not fit: this line or one before it was changed, and the chain made anew")
+	}
+	v.report.Signer, v.report.Signed = d.Key, e.Seq
 	return nil
 }
 
@@ -183,8 +245,8 @@ func (v *verifier) end(e Event) error {
 	if d.Head != e.Prev {
 		return errors.New("head of run.end is not the hash of the line before")
 	}
-	if !maps.EqualFunc(d.Counts, v.counts, maps.Equal) {
-		return errors.New("the counts of run.end are not those of the lines before")
+	if err := v.head(e.Action, d.headDetail); err != nil {
+		return err
 	}
 	if d.Dropped != v.dropped {
 		return fmt.Errorf("run.end counts %d dropped events, the lines say %d", d.Dropped, v.dropped)

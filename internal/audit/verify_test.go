@@ -28,7 +28,7 @@ func sampleLog(run string) [][]byte {
 }
 
 func endEvent(c *chain, status int, dropped uint64) Event {
-	d := mustDetail(endDetail{status, c.counts, dropped, c.prev})
+	d := mustDetail(c.endDetail(status, dropped))
 	return Event{Class: ClassRun, Action: ActionEnd, Decision: Report, Detail: d}
 }
 
@@ -101,7 +101,7 @@ func TestVerifyTampered(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := Verify(bytes.NewReader(join(tt.lines)))
+			got, err := Verify(bytes.NewReader(join(tt.lines)), "")
 			if err != nil || got.FirstBad == nil {
 				t.Fatalf("%+v (%v)", got, err)
 			}
@@ -129,7 +129,7 @@ func TestVerifyForged(t *testing.T) {
 		{"events.dropped without body", []Event{start, {Class: ClassRun, Action: ActionDropped, Decision: Report}}, 2, "events.dropped"},
 	}
 	for _, tt := range tests {
-		got, err := Verify(bytes.NewReader(join(chained(newChain(testRun), tt.events, nil))))
+		got, err := Verify(bytes.NewReader(join(chained(newChain(testRun), tt.events, nil))), "")
 		if err != nil || got.FirstBad == nil || got.FirstBad.Line != tt.line || !strings.Contains(got.FirstBad.Problem, tt.problem) {
 			t.Errorf("%s: %v (%v)", tt.name, got.FirstBad, err)
 		}
@@ -145,7 +145,7 @@ func TestVerifyDroppedIsCompared(t *testing.T) {
 	for dropped, good := range map[uint64]bool{3: true, 0: false, 2: false} {
 		c := newChain(testRun)
 		lines := chained(c, events, func() Event { return endEvent(c, 0, dropped) })
-		if got, err := Verify(bytes.NewReader(join(lines))); err != nil || (got.FirstBad == nil) != good {
+		if got, err := Verify(bytes.NewReader(join(lines)), ""); err != nil || (got.FirstBad == nil) != good {
 			t.Errorf("%d dropped: %v (%v)", dropped, got.FirstBad, err)
 		}
 	}
@@ -158,7 +158,7 @@ func TestVerifyIncomplete(t *testing.T) {
 		if n%7 != 0 && bytes.IndexByte(log[max(n-2, 0):n+1], '\n') < 0 {
 			continue
 		}
-		got, err := Verify(bytes.NewReader(log[:n]))
+		got, err := Verify(bytes.NewReader(log[:n]), "")
 		lines := uint64(bytes.Count(log[:n], []byte("\n")))
 		cut := n > 0 && log[n-1] != '\n'
 		if err != nil || got.FirstBad != nil || got.Complete || got.CutOff != cut || got.Events != lines {
@@ -169,7 +169,7 @@ func TestVerifyIncomplete(t *testing.T) {
 
 func TestVerifyGood(t *testing.T) {
 	lines := sampleLog(testRun)
-	got, err := Verify(iotest.OneByteReader(bytes.NewReader(join(lines))))
+	got, err := Verify(iotest.OneByteReader(bytes.NewReader(join(lines))), "")
 	want := Verification{Run: testRun, Events: uint64(len(lines)), Head: hashLine(bytes.TrimSpace(lines[len(lines)-1])), Complete: true}
 	if err != nil || got != want {
 		t.Errorf("%+v (%v), want %+v", got, err, want)
@@ -187,11 +187,11 @@ func TestVerifyAnchor(t *testing.T) {
 		}
 	}
 	forged := join(chained(c, events, func() Event { return endEvent(c, 0, 0) }))
-	honest, err := Verify(bytes.NewReader(join(log)))
+	honest, err := Verify(bytes.NewReader(join(log)), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := Verify(bytes.NewReader(forged))
+	got, err := Verify(bytes.NewReader(forged), "")
 	if err != nil || got.FirstBad != nil || !got.Complete {
 		t.Fatalf("the forged chain is %+v, %v (%v)", got, got.FirstBad, err)
 	}
@@ -202,7 +202,7 @@ func TestVerifyAnchor(t *testing.T) {
 
 func TestVerifySchema(t *testing.T) {
 	start := Event{Class: ClassRun, Action: ActionStart, Decision: Report, Detail: json.RawMessage(`{"schema":2}`)}
-	_, err := Verify(bytes.NewReader(join(chained(newChain(testRun), []Event{start}, nil))))
+	_, err := Verify(bytes.NewReader(join(chained(newChain(testRun), []Event{start}, nil))), "")
 	var schema *SchemaError
 	if !errors.As(err, &schema) || schema.Got != 2 {
 		t.Errorf("error %v", err)
@@ -212,7 +212,7 @@ func TestVerifySchema(t *testing.T) {
 func TestVerifyReadError(t *testing.T) {
 	broken := errors.New("broken")
 	r := io.MultiReader(bytes.NewReader(join(sampleLog(testRun)[:2])), iotest.ErrReader(broken))
-	if got, err := Verify(r); !errors.Is(err, broken) || got.Events != 2 {
+	if got, err := Verify(r, ""); !errors.Is(err, broken) || got.Events != 2 {
 		t.Errorf("%+v (%v)", got, err)
 	}
 }
