@@ -211,16 +211,17 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 }
 
 // protects tells whether Config.Protect keeps a path as it is. One that is not known, as it is longer than the kernel can say
-// (PATH_MAX), may be any: a directory can be moved so deep. What lies there can still be removed.
+// (PATH_MAX), may be any: a directory can be moved so deep. What lies there can still be removed. What lies in no directory has
+// a name without a slash before it, such as pipe:[1] (proc_pid_fd(5)).
 func (w *worker) protects(action string, target func() string) bool {
 	if w.config.Protect == nil {
 		return false
 	}
 	at := target()
-	if !strings.HasPrefix(at, "/") {
+	if strings.HasPrefix(at, unknownPath) {
 		return action != "unlink" && action != "rmdir"
 	}
-	return slices.ContainsFunc(w.config.Protect(action, at), w.isOlder)
+	return strings.HasPrefix(at, "/") && slices.ContainsFunc(w.config.Protect(action, at), w.isOlder)
 }
 
 // given tells whether a file is one of Config.ReadOnly, as the command has it: by their mount, which is the caller's.
@@ -306,11 +307,14 @@ func onReadOnly(fd int) bool {
 	return unix.Fstatfs(fd, &st) == nil && st.Type != fuseMagic && st.Flags&unix.ST_RDONLY != 0
 }
 
+// unknownPath stands for one that the kernel does not tell.
+const unknownPath = "?"
+
 // describeFile is the path of a file as the run sees it: this thread's root is the run's.
 func (w *worker) describeFile(fd int) string {
 	link, err := readlinkat(int(w.usher.fds.Fd()), strconv.Itoa(fd))
 	if err != nil {
-		return "?"
+		return unknownPath
 	}
 	return link
 }
