@@ -76,10 +76,11 @@ type textField struct {
 	max  int
 }
 
-func (e *Event) texts() [10]textField {
+func (e *Event) texts() [11]textField {
 	return [...]textField{
 		{"class", (*string)(&e.Class), maxWord}, {"action", &e.Action, maxWord}, {"decision", (*string)(&e.Decision), maxWord},
 		{"target", &e.Target, MaxTarget}, {"rule", &e.Rule, MaxText}, {"reason", &e.Reason, MaxText},
+		{"via", &e.Via, MaxText},
 		{"severity", &e.Severity, maxWord}, {"errno", &e.Errno, maxWord}, {"exe", &e.Exe, MaxExe},
 		{"provenance", (*string)(&e.Provenance), maxWord},
 	}

@@ -78,6 +78,7 @@ type Event struct {
 	Target   string        `json:"target,omitempty"`
 	Rule     string        `json:"rule,omitempty"`
 	Reason   string        `json:"reason,omitempty"`
+	Via      string        `json:"via,omitempty"` // the upstream proxy that a connection goes by, HOST:PORT
 	Severity string        `json:"severity,omitempty"`
 	Errno    string        `json:"errno,omitempty"` // by name, such as ENOENT
 	Process
