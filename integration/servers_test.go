@@ -93,6 +93,10 @@ func startServers() (*servers, error) {
 	if err := s.makeCertificates(); err != nil {
 		return nil, err
 	}
+	// A repository as git reads it from any web server (gitprotocol-http(5), dumb).
+	s.mux.HandleFunc("/repo.git/info/refs", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%040d\trefs/heads/main\n", 1)
+	})
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "hello from %s\n", r.Host)
 	})
@@ -106,6 +110,16 @@ func startServers() (*servers, error) {
 			return nil, err
 		}
 		if err := s.serveEcho(net.JoinHostPort(addr, loopbackEcho)); err != nil {
+			return nil, err
+		}
+	}
+	for _, serve := range []func() error{
+		func() error { return s.serveProxy("127.0.0.1:"+proxyPort, nil, true) },
+		func() error { return s.serveProxy("127.0.0.1:"+closedProxy, nil, false) },
+		func() error { return s.serveProxy("5.6.7.8:"+tlsProxy, s.tls, true) },
+		func() error { return s.serveSOCKS("127.0.0.1:1080") },
+	} {
+		if err := serve(); err != nil {
 			return nil, err
 		}
 	}
@@ -257,6 +271,9 @@ func (s *servers) makeCertificates() error {
 	}
 	for name := range names {
 		leaf.DNSNames = append(leaf.DNSNames, strings.TrimSuffix(name, "."))
+	}
+	for name := range behindProxy {
+		leaf.DNSNames = append(leaf.DNSNames, name)
 	}
 	for _, addr := range publicAddrs {
 		leaf.IPAddresses = append(leaf.IPAddresses, net.ParseIP(addr))

@@ -79,7 +79,7 @@ func (w *writer) files(f Files) {
 }
 
 func (w *writer) network(p Policy) {
-	if len(p.rules)+len(p.loopback)+len(p.publish)+len(p.sockets) == 0 {
+	if len(p.rules)+len(p.loopback)+len(p.publish)+len(p.sockets) == 0 && p.upstream == "" {
 		return
 	}
 	w.line("network:")
@@ -103,6 +103,9 @@ func (w *writer) network(p Policy) {
 	w.ports("loopback", p.loopback)
 	w.ports("publish", p.publish)
 	w.list("sockets", p.sockets)
+	if p.upstream != "" {
+		w.line("  upstream: %s", strconv.Quote(p.upstream))
+	}
 }
 
 func (w *writer) ports(key string, ports []uint16) {

@@ -39,7 +39,7 @@ func readsBack(t *testing.T, p Policy) {
 	files.Optional, want.Optional = nil, nil
 	same := reflect.DeepEqual(files, want) &&
 		reflect.DeepEqual(again.Rules(), p.Rules()) &&
-		reflect.DeepEqual(again.Loopback(), p.Loopback()) &&
+		reflect.DeepEqual(again.Loopback(), p.Loopback()) && again.Upstream() == p.Upstream() &&
 		reflect.DeepEqual(again.Environment(), p.Environment()) &&
 		again.Limits() == p.Limits() && again.Digest() == p.Digest()
 	if !same {

@@ -192,11 +192,22 @@ func (d *decoder) network(n ast.Node) error {
 		{"loopback", func(n ast.Node) error { return d.list(n, "loopback", d.port(&d.layer.loopback)) }},
 		{"publish", func(n ast.Node) error { return d.list(n, "publish", d.port(&d.layer.publish)) }},
 		{"sockets", func(n ast.Node) error { return d.strings(n, "sockets", &d.layer.sockets, checkGrant) }},
+		{"upstream", d.upstream},
 	})
 	d.layer.rules = mergeRules(d.layer.rules)
 	d.layer.loopback, d.layer.publish = unite(d.layer.loopback, nil), unite(d.layer.publish, nil)
 	d.layer.sockets = unite(d.layer.sockets, nil)
 	return err
+}
+
+func (d *decoder) upstream(n ast.Node) (err error) {
+	if d.layer.upstream, err = d.text(n); err != nil {
+		return err
+	}
+	if err := checkUpstream(d.layer.upstream); err != nil {
+		return d.fail(n, err)
+	}
+	return nil
 }
 
 // rule reads one entry of network.allow.

@@ -3,6 +3,7 @@
 package profiles
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -79,6 +80,7 @@ type Policy struct {
 	loopback []uint16
 	publish  []uint16
 	sockets  []string
+	upstream string
 	env      Environment
 	limits   Limits
 	syscalls []string
@@ -107,6 +109,11 @@ func (p Policy) Publish() []uint16 { return slices.Clone(p.publish) }
 // connected to, sorted, written as those of Files.
 func (p Policy) Sockets() []string { return slices.Clone(p.sockets) }
 
+// Upstream returns by which proxy of the caller's network hosts are reached:
+// UpstreamEnvironment, UpstreamNone, the URL of a proxy, or "" where no layer
+// says it. See FindUpstream.
+func (p Policy) Upstream() string { return p.upstream }
+
 // Environment returns the variables that may enter.
 func (p Policy) Environment() Environment { return p.env.clone() }
 
@@ -126,7 +133,7 @@ func (p Policy) Sources() []Source { return slices.Clone(p.sources) }
 //   - lists are united, so the order of layers does not matter for them;
 //   - hide beats write beats read: a path at or below a hidden one is dropped
 //     from the other lists, and one that may be written is not listed as read;
-//   - scalars (workdir, home, each limit) are the later layer's where it sets them;
+//   - scalars (workdir, home, upstream, each limit) are the later layer's where it sets them;
 //   - for a single variable the later layer decides between passing the
 //     caller's value and setting one;
 //   - a path is optional only if every layer that names it says so;
@@ -138,6 +145,7 @@ func (p Policy) With(over Policy) Policy {
 		loopback: unite(p.loopback, over.loopback),
 		publish:  unite(p.publish, over.publish),
 		sockets:  unite(p.sockets, over.sockets),
+		upstream: cmp.Or(over.upstream, p.upstream),
 		env:      p.env.with(over.env),
 		limits:   p.limits.with(over.limits),
 		syscalls: unite(p.syscalls, over.syscalls),

@@ -231,11 +231,12 @@ func randomPolicy(rng *rand.Rand) Policy {
 		rules = append(rules, r)
 	}
 	layer := Policy{
-		files:   f,
-		env:     env,
-		rules:   rules,
-		limits:  Limits{Pids: rng.Int64N(3), TTL: time.Duration(rng.IntN(2)) * time.Hour},
-		sources: []Source{{Name: fmt.Sprint(rng.IntN(5))}},
+		files:    f,
+		env:      env,
+		rules:    rules,
+		upstream: []string{"", "none", "environment", "http://p.test:1"}[rng.IntN(4)],
+		limits:   Limits{Pids: rng.Int64N(3), TTL: time.Duration(rng.IntN(2)) * time.Hour},
+		sources:  []Source{{Name: fmt.Sprint(rng.IntN(5))}},
 	}
 	return Policy{}.With(layer)
 }

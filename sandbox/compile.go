@@ -29,11 +29,15 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 		}
 	}
 	env, withheld := policy.Environment().Select(host.Environ)
+	proxies, err := c.upstream(env)
+	if err != nil {
+		return Plan{}, err
+	}
 	plan := Plan{
 		Command: command, OwnProgram: c.isOwnProgram(command[0]), Places: c.places, Workdir: c.dir, Identity: host.Identity, Home: c.home,
 		Mounts: c.ordered(), Symlinks: c.symlinks, Noise: policy.Files().Noise, Protected: c.protected,
-		Env: c.environment(env), Withheld: withheld, Secrets: secrets(host.Environ, withheld),
-		Rules: policy.Rules(), Loopback: policy.Loopback(), Publish: policy.Publish(), Syscalls: policy.Syscalls(),
+		Env: c.environment(env), Withheld: withheld, Secrets: secrets(host.Environ, withheld, proxies != ""),
+		Rules: policy.Rules(), Loopback: policy.Loopback(), Publish: policy.Publish(), Upstream: policy.Upstream(), Proxies: proxies, Syscalls: policy.Syscalls(),
 		Limits: policy.Limits(), Umask: host.Umask, State: host.State,
 		Policy: PolicyRef{Name: policy.Name(), Digest: policy.Digest(), Sources: policy.Sources()},
 	}
@@ -41,6 +45,30 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 		return Plan{}, err
 	}
 	return plan, nil
+}
+
+// upstream names the proxies by which hosts are reached, if any host is. Their variables must not enter then: they name a host that
+// is out of reach inside, with its password.
+func (c *compiler) upstream(env []string) (string, error) {
+	if len(c.policy.Rules()) == 0 {
+		return "", nil
+	}
+	found, err := profiles.FindUpstream(c.policy.Upstream(), c.host.Environ)
+	if err != nil {
+		return "", requestErrorf("%v", err)
+	}
+	if !found.Used() {
+		return "", nil
+	}
+	set := c.policy.Environment().Set
+	for _, v := range env {
+		name, _, _ := strings.Cut(v, "=")
+		if _, own := set[name]; !own && profiles.IsProxyVariable(name) {
+			return "", requestErrorf("the policy lets the variable %s in, whose proxy the gateway itself uses, and the command needs none; "+
+				"take it out, or give --upstream none to reach hosts without that proxy", name)
+		}
+	}
+	return found.String(), nil
 }
 
 // compiler collects the mounts and links of a plan.

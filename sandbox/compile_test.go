@@ -360,6 +360,50 @@ func TestCommandNotExecutable(t *testing.T) {
 	}
 }
 
+// The proxies of the caller's environment are named in the plan, without credentials, and their variables do not enter.
+func TestUpstream(t *testing.T) {
+	host := fakeHost()
+	host.Environ = append(host.Environ, "https_proxy=http://user:ghp_CANARY@proxy.test:3128", "HTTP_PROXY=socks5://p2.test")
+	allow := func(p profiles.Policy) (profiles.Policy, error) {
+		rule, err := profiles.ParseRule("allowed.test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.WithAllow(rule)
+	}
+	env := func(v string) func(profiles.Policy) (profiles.Policy, error) {
+		return func(p profiles.Policy) (profiles.Policy, error) { return p.WithEnv(v) }
+	}
+	none := func(p profiles.Policy) (profiles.Policy, error) { return p.WithUpstream("none") }
+	const proxies = "http://proxy.test:3128, plain HTTP socks5://p2.test:1080"
+	for _, test := range []struct {
+		what, proxies, secrets string
+		steps                  []func(profiles.Policy) (profiles.Policy, error)
+	}{
+		{what: "no rules: nothing to reach", secrets: "GITHUB_TOKEN https_proxy"},
+		{"used", proxies, "GITHUB_TOKEN", []func(profiles.Policy) (profiles.Policy, error){allow}},
+		{"one of the run's own", proxies, "GITHUB_TOKEN", []func(profiles.Policy) (profiles.Policy, error){allow, env("https_proxy=http://127.0.0.1:1")}},
+		{"refused", "", "GITHUB_TOKEN https_proxy", []func(profiles.Policy) (profiles.Policy, error){allow, none}},
+		{"refused and let in", "", "GITHUB_TOKEN", []func(profiles.Policy) (profiles.Policy, error){allow, none, env("https_proxy")}},
+	} {
+		plan, err := Compile(with(t, base(t), test.steps...), host, []string{"true"})
+		if err != nil || plan.Proxies != test.proxies || strings.Join(plan.Secrets, " ") != test.secrets {
+			t.Errorf("%s: proxies %q, secrets %v, %v", test.what, plan.Proxies, plan.Secrets, err)
+		}
+		if shown := strings.Contains(plan.String(), "CANARY"); shown != (test.what == "refused and let in") {
+			t.Errorf("%s: the plan shows the password: %v", test.what, shown)
+		}
+	}
+	var refused *RequestError
+	if _, err := Compile(with(t, base(t), allow, env("https_proxy")), host, []string{"true"}); !errors.As(err, &refused) || !strings.Contains(err.Error(), "lets the variable https_proxy in") {
+		t.Errorf("the variable is let in: %v", err)
+	}
+	host.Environ = []string{"HTTPS_PROXY=gopher://CANARY"}
+	if _, err := Compile(with(t, base(t), allow), host, []string{"true"}); !errors.As(err, &refused) || strings.Contains(err.Error(), "CANARY") {
+		t.Errorf("no proxy: %v", err)
+	}
+}
+
 func TestEnvironment(t *testing.T) {
 	plan, err := Compile(base(t), fakeHost(), []string{"true"})
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agentjail/agentjail/internal/audit"
+	"github.com/agentjail/agentjail/profiles"
 	"github.com/agentjail/agentjail/sandbox/internal/denyfs"
 	"github.com/agentjail/agentjail/sandbox/internal/limits"
 	"github.com/agentjail/agentjail/sandbox/internal/posture"
@@ -257,7 +258,7 @@ func (r *Run) spawn() error {
 	cmd.Args = []string{"agentjail", SupervisorArg}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = r.options.Stdin, r.options.Stdout, r.options.Stderr
 	cmd.ExtraFiles = []*os.File{theirs}
-	cmd.Env = supervisorEnv()
+	cmd.Env = supervisorEnv(r.plan.Proxies != "")
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: r.plan.Identity.UID, Size: 1}},
@@ -283,10 +284,16 @@ func (r *Run) spawn() error {
 	return nil
 }
 
-// supervisorEnv is what of the caller's environment the supervisor needs: to resolve names as the host does, and to trace.
-func supervisorEnv() []string {
+// supervisorEnv is what of the caller's environment the supervisor needs: to resolve names as the host does, to trace, and where
+// the gateway uses proxies, to find them: their passwords are in no plan.
+func supervisorEnv(proxied bool) []string {
 	env := []string{} // a nil one would be the caller's whole environment (os/exec)
-	for _, name := range []string{"AGENTJAIL_TRACE", "LOCALDOMAIN", "RES_OPTIONS"} {
+	names := []string{"AGENTJAIL_TRACE", "LOCALDOMAIN", "RES_OPTIONS"}
+	if proxied {
+		env = append(env, profiles.ProxyVariables(os.Environ())...)
+		names = append(names, "SSL_CERT_FILE", "SSL_CERT_DIR") // of a proxy that speaks TLS
+	}
+	for _, name := range names {
 		if v, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+v)
 		}

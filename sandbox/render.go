@@ -81,6 +81,9 @@ func (p Plan) String() string {
 	for _, path := range p.Sockets() {
 		fmt.Fprintf(&b, "  the host's socket %s\n", quotePath(path))
 	}
+	if p.Proxies != "" {
+		fmt.Fprintf(&b, "  by the proxy  %s\n", quotePath(p.Proxies))
+	}
 	b.WriteString("  all else is refused and recorded\n\nsystem calls\n")
 	for _, line := range p.Filter {
 		fmt.Fprintf(&b, "  %s\n", line)

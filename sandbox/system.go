@@ -154,11 +154,15 @@ func (c *compiler) environment(passed []string) []string {
 	return env
 }
 
-// secrets are the withheld variables that look like a credential. Their values go no further than this function.
-func secrets(environ, withheld []string) []string {
+// secrets are the withheld variables that look like a credential. Their values go no further than this function. Those of a proxy
+// that the gateway uses are not withheld from anybody who needs them.
+func secrets(environ, withheld []string, proxied bool) []string {
 	var out []string
 	for _, v := range environ {
 		name, value, _ := strings.Cut(v, "=")
+		if proxied && profiles.IsProxyVariable(name) {
+			continue
+		}
 		if slices.Contains(withheld, name) && profiles.LooksSecret(name, value) {
 			out = append(out, name)
 		}

@@ -3,8 +3,11 @@
 package main
 
 import (
+	"os"
+
 	"github.com/agentjail/agentjail/internal/audit"
 	"github.com/agentjail/agentjail/internal/egress"
+	"github.com/agentjail/agentjail/profiles"
 	"github.com/agentjail/agentjail/sandbox"
 )
 
@@ -12,11 +15,23 @@ import (
 type gateway struct{ *egress.Gateway }
 
 func newGateway(plan sandbox.Plan, sink audit.Sink) (sandbox.Gateway, error) {
-	g, err := egress.New(egress.Config{Rules: plan.Rules, Loopback: plan.Loopback, Publish: plan.Publish, Sink: sink})
+	upstream, err := upstreamOf(plan)
+	if err != nil {
+		return nil, err
+	}
+	g, err := egress.New(egress.Config{Rules: plan.Rules, Loopback: plan.Loopback, Publish: plan.Publish, Upstream: upstream, Sink: sink})
 	if err != nil {
 		return nil, err
 	}
 	return gateway{g}, nil
+}
+
+// upstreamOf finds the proxies of a plan again, with their credentials, which no plan holds.
+func upstreamOf(plan sandbox.Plan) (profiles.Upstream, error) {
+	if plan.Proxies == "" {
+		return profiles.Upstream{}, nil
+	}
+	return profiles.FindUpstream(plan.Upstream, os.Environ())
 }
 
 // Serve hands the run's listeners over.
@@ -29,4 +44,4 @@ func (g gateway) Serve(n sandbox.Network) error {
 }
 
 // Coverage is what the gateway cannot see or do.
-func (g gateway) Coverage() []string { return egress.Coverage() }
+func (g gateway) Coverage() []string { return g.Gateway.Coverage() }

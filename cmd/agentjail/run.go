@@ -56,6 +56,7 @@ func policyFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "allow-net", Usage: "let the command reach `HOST[:PORT]`, *.SUFFIX[:PORT] or CIDR[:PORT]"},
 		&cli.StringSliceFlag{Name: "publish", Usage: "let this machine reach `PORT` inside, at the same port of its loopback"},
 		&cli.StringSliceFlag{Name: "socket", Usage: "let the command connect to the Unix socket `PATH` of this machine"},
+		&cli.StringFlag{Name: "upstream", Usage: "reach hosts by the proxy `URL`, or none (default: environment, HTTPS_PROXY and its like)"},
 		&cli.StringSliceFlag{Name: "env", Usage: "let variable `NAME` in, or set NAME=VALUE"},
 		&cli.StringFlag{Name: "memory", Usage: "at most `SIZE` of memory, such as 4GiB"},
 		&cli.Int64Flag{Name: "pids", Usage: "at most `N` processes and threads"},
@@ -210,6 +211,12 @@ func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) 
 		},
 		func(p profiles.Policy) (profiles.Policy, error) {
 			return p.WithSockets(absolute(c.StringSlice("socket"))...)
+		},
+		func(p profiles.Policy) (profiles.Policy, error) {
+			if !c.IsSet("upstream") {
+				return p, nil
+			}
+			return p.WithUpstream(c.String("upstream"))
 		},
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithLimits(limits) },
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithEnv(c.StringSlice("env")...) },

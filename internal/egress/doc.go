@@ -24,6 +24,14 @@
 //
 // A connection to an address that is not of the pool needs a CIDR rule, or a loopback port for 127.0.0.1 and ::1.
 //
+// # Upstream proxies
+//
+// Where Config has a proxy, what was decided and proven is dialed by way of it, and never directly instead; the host's own
+// loopback and what NO_PROXY lists are not. Plain HTTP goes to an HTTP proxy in absolute form, one connection of the agent's to one
+// of the proxy's, since proxies seldom allow CONNECT to port 80; all else by CONNECT or SOCKS5. The proxy resolves the names: the
+// table of special addresses is compared with addresses that were dialed as such, and with no others. What the proxy is told of
+// its own, its credentials, is in no event and no answer: an answer 407 becomes a 502, and TRACE is refused.
+//
 // # What the agent sees
 //
 // A refused connection says why where it can: plain HTTP gets a 403 with the rule to add, TLS an access_denied alert, other
@@ -44,7 +52,7 @@
 //	net   http.host_mismatch    deny         HOST:PORT       a request is for another host, or is CONNECT
 //	net   http.malformed        deny         HOST:PORT       a request that two servers could read in two ways
 //	net   dial.special_address  deny         HOST:PORT       a special address, behind a name or in a wide CIDR rule
-//	net   dial.failed           report       HOST:PORT       allowed, but the host could not be resolved or reached
+//	net   dial.failed           report       HOST:PORT       allowed, but the host could not be resolved or reached, or a proxy refused
 //	net   udp.send              deny         HOST:PORT       a UDP packet to any port but 53
 //	net   gateway.error         report       tcp, udp        a listener failed for a moment
 //	dns   dns.query             allow, deny  NAME [TYPE]     a query; TYPE where it is not A or AAAA
@@ -63,6 +71,5 @@
 // data out to whoever runs the zone, in the names themselves. Only addresses are resolved: SRV, TXT and MX of allowed names
 // are answered empty. Allowed hosts are reached over TCP only; HTTP/3 clients fall back to it. Port 53 is always answered
 // by the gateway itself, even where a CIDR rule covers it. An HTTP upgrade must be the first request of its connection,
-// and is passed on for websocket only. Servers that speak first on 80 or 443 are not waited for. There is no upstream
-// proxy: hosts are dialed directly.
+// and is passed on for websocket only. Servers that speak first on 80 or 443 are not waited for.
 package egress

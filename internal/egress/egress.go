@@ -25,6 +25,8 @@ type Config struct {
 	Loopback []uint16   // ports of the host's own loopback that the run may reach
 	Publish  []uint16   // ports of the run's own loopback that the host reaches at its own
 	Sink     audit.Sink // required
+	// Upstream says by which proxy what is allowed is reached. It takes no part in the decision.
+	Upstream profiles.Upstream
 
 	// Dial connects to an address that was judged. Nil means the host's network.
 	Dial func(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
@@ -109,6 +111,7 @@ type Gateway struct {
 	wait   timeouts
 	sinks  sinks
 	dialed dialed
+	proxy  upstream
 	slots  chan struct{} // one for each connection that is open
 
 	ctx  context.Context
@@ -147,6 +150,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		cfg:   cfg,
 		wait:  defaultTimeouts(),
+		proxy: newUpstream(cfg.Upstream),
 		slots: make(chan struct{}, connsFor(files.Cur)),
 		open:  make(map[io.Closer]struct{}),
 	}
@@ -294,8 +298,8 @@ func (g *Gateway) pause(network string, err error) bool {
 }
 
 // Coverage says, in sentences for people, what a run's network events show and what they cannot.
-func Coverage() []string {
-	return []string{
+func (g *Gateway) Coverage() []string {
+	lines := []string{
 		"network: every TCP connection, UDP packet and DNS query of the run is judged and recorded, whatever its destination",
 		"network: of UDP packets that come faster than they can be judged, which go nowhere, only the number is recorded",
 		"network: allowed hosts are reached over TCP only; UDP, including HTTP/3, is denied and recorded even to allowed hosts",
@@ -304,4 +308,9 @@ func Coverage() []string {
 		"network: on ports other than 80 and 443, protocols that are neither TLS nor HTTP are passed on to allowed hosts unread",
 		"network: one event for each connection that is passed on, not for the requests in it",
 	}
+	if g.cfg.Upstream.Used() {
+		lines = append(lines, "network: allowed hosts are reached by a proxy ("+g.cfg.Upstream.String()+"), which resolves their names: "+
+			"to which address an allowed name leads, perhaps a private one, is neither checked nor recorded")
+	}
+	return lines
 }

@@ -40,8 +40,14 @@ func (l *link) serveHTTP() {
 			l.refuseRequest(err)
 			return
 		}
-		if l.up == nil && !l.connect() {
+		if l.up == nil && !l.connectFor(!websocket) {
 			return
+		}
+		if l.plain {
+			if err := h.forProxy(target(l.name, l.dst), l.secret); err != nil {
+				l.refuseRequest(err)
+				return
+			}
 		}
 		if websocket && l.pumped != nil {
 			l.takeBack()

@@ -194,6 +194,33 @@ func tokens(values []string) []string {
 	return out
 }
 
+// forProxy makes a request one for a proxy, RFC 9112 section 3.2.2, with the caller's credentials instead of the agent's own.
+func (h *head) forProxy(authority, credentials string) error {
+	method, rest, _ := strings.Cut(h.line, " ")
+	rest, version, _ := strings.Cut(rest, " ")
+	if method == http.MethodTrace {
+		return &headError{actionMalformedHTTP, http.StatusForbidden, "TRACE asks a proxy to show the request, with its credentials"}
+	}
+	if rest == "*" {
+		rest = "" // section 3.2.4
+	}
+	if _, after, absolute := strings.Cut(rest, "://"); absolute && rest[0] != '/' {
+		rest = ""
+		if i := strings.IndexAny(after, "/?#"); i >= 0 {
+			rest = after[i:]
+		}
+	}
+	h.line = method + " http://" + strings.TrimSuffix(authority, ":80") + rest + " " + version
+	h.fields = slices.DeleteFunc(h.fields, func(field string) bool {
+		key, _, _ := strings.Cut(field, ":")
+		return strings.EqualFold(key, "proxy-authorization") || strings.EqualFold(key, "proxy-connection")
+	})
+	if credentials != "" {
+		h.fields = append(h.fields, "Proxy-Authorization: "+credentials)
+	}
+	return nil
+}
+
 // bytes writes the head as it was sent. Unless keepUpgrade, it is without the fields that ask for another protocol: a
 // server may ignore them, RFC 9110 section 7.8, and clients that offer HTTP/2 this way go on with HTTP/1.1.
 func (h *head) bytes(keepUpgrade bool) []byte {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"strconv"
 	"syscall"
@@ -30,6 +31,9 @@ type link struct {
 	name    string // behind dst, if it is of the pool
 	allow   Decision
 	kind    kind
+	via     string        // the upstream proxy, HOST:PORT; empty without one
+	plain   bool          // up is that proxy itself, for requests in absolute form
+	secret  string        // the Proxy-Authorization for them
 	up      net.Conn      // nil until connected
 	release func() bool   // forgets that closing the Gateway closes up
 	pumped  chan struct{} // closed when the direction from up to conn is done; nil until that is started
@@ -70,7 +74,7 @@ func (l *link) emit(action string, decision audit.Decision, rule, reason, errno 
 	l.g.cfg.Sink.Emit(audit.Event{
 		Class: audit.ClassNet, Action: action, Decision: decision,
 		Target: target(l.name, l.dst), Provenance: provenance(l.name),
-		Rule: rule, Reason: reason, Errno: errno, Process: l.proc,
+		Rule: rule, Reason: reason, Via: l.via, Errno: errno, Process: l.proc,
 	})
 }
 
@@ -183,13 +187,17 @@ func (l *link) serveTLS() {
 	}
 }
 
-// connect finds the addresses behind the destination, writes the allow event, and dials. When it fails the agent is told,
-// and the connection is over.
-func (l *link) connect() bool {
-	addrs, err := l.addresses()
+// connect finds out how to reach the destination, writes the allow event, and dials. When it fails the agent is told, and the
+// connection is over.
+func (l *link) connect() bool { return l.connectFor(false) }
+
+// connectFor is connect where absolute says that the connection is for HTTP requests alone: such go to a proxy as they are,
+// since proxies seldom allow a tunnel to port 80.
+func (l *link) connectFor(absolute bool) bool {
+	dial, err := l.way(absolute)
 	if err == nil {
 		l.emit(actionConnect, audit.Allow, l.allow.Rule, l.allow.Reason, "")
-		l.up, err = l.g.race(l.g.ctx, addrs, l.dst.Port())
+		l.up, err = dial()
 	}
 	if err == nil {
 		l.release = context.AfterFunc(l.g.ctx, func() { l.up.Close() })
@@ -204,9 +212,45 @@ func (l *link) connect() bool {
 	if errno := syscall.Errno(0); errors.As(err, &errno) {
 		code = unix.ErrnoName(errno)
 	}
-	l.emit(actionDialFailed, audit.Report, l.allow.Rule, err.Error(), code)
-	l.refuse(502, target(l.name, l.dst)+" is allowed, but could not be reached")
+	l.failed(err.Error(), code)
+	l.refuse(502, l.unreached())
 	return false
+}
+
+// failed records that an allowed destination could not be reached.
+func (l *link) failed(reason, errno string) {
+	l.emit(actionDialFailed, audit.Report, l.allow.Rule, reason, errno)
+}
+
+// unreached is what the agent is told of that.
+func (l *link) unreached() string {
+	return target(l.name, l.dst) + " is allowed, but could not be reached"
+}
+
+// way returns how to dial what was allowed. A name that goes by a proxy is not resolved here: where there is a proxy, the host
+// often cannot. An address is compared with the special ones in any case.
+func (l *link) way(absolute bool) (dial func() (net.Conn, error), err error) {
+	to := target(l.name, l.dst)
+	var by *url.URL
+	if !l.allow.Loopback {
+		if by, err = l.g.proxy.proxyFor(to, l.kind == kindHTTP); err != nil {
+			return nil, err
+		}
+	}
+	var addrs []netip.Addr
+	if by == nil || l.name == "" {
+		if addrs, err = l.addresses(); err != nil {
+			return nil, err
+		}
+	}
+	if by == nil {
+		return func() (net.Conn, error) { return l.g.race(l.g.ctx, addrs, l.dst.Port()) }, nil
+	}
+	l.via, l.plain = by.Host, absolute && speaksHTTP(by)
+	if l.plain {
+		l.secret = basic(by)
+	}
+	return func() (net.Conn, error) { return l.g.throughProxy(by, to, l.plain) }, nil
 }
 
 // addresses returns what to dial. Each special address that is left out is a denial; if no other is left the error is
@@ -249,6 +293,9 @@ func (l *link) answerFrom() {
 	l.pumped = make(chan struct{})
 	l.g.work.Go(func() {
 		defer close(l.pumped)
+		if l.plain && !l.firstAnswer() {
+			return
+		}
 		err := pump(l.conn, l.up)
 		l.paused = errors.Is(err, os.ErrDeadlineExceeded)
 	})
