@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -135,8 +136,11 @@ func TestUpstreamDecidesNothing(t *testing.T) {
 		t.Errorf("got %q", b)
 	}
 	wantReset(t, n.dial("169.254.169.254:22"))
+	n.own = []netip.Addr{netip.MustParseAddr("93.184.216.99")} // this host's own address needs a rule for itself
+	wantReset(t, n.dial("93.184.216.99:22"))
 	n.wantEvents("net tcp.connect deny denied.test:443", "net tls.sni_mismatch deny allowed.test:443",
-		"net http.host_mismatch deny allowed.test:80", "net tcp.connect deny 169.254.169.254:22")
+		"net http.host_mismatch deny allowed.test:80", "net tcp.connect deny 169.254.169.254:22",
+		"net dial.special_address deny 93.184.216.99:22")
 	p.want(t)
 
 	// The twins: an address that is granted goes to the proxy, a port of this host's loopback does not.
