@@ -122,15 +122,11 @@ func (r *Recorder) begin(detail map[string]any) error {
 	r.stamp(&e, time.Now())
 	r.write([]Event{e})
 	r.chain.policy = policyDigest(body)
-	err := r.openKey()
-	go r.writer()
-	return errors.Join(r.Err(), err)
-}
-
-func (r *Recorder) openKey() (err error) {
-	if r.options.Key != "" {
+	err := r.Err()
+	if r.options.Key != "" && err == nil {
 		r.chain.key, err = openKey(r.options.Key, r.options.Owner)
 	}
+	go r.writer()
 	return err
 }
 
