@@ -256,6 +256,8 @@ func TestVerdicts(t *testing.T) {
 		{"ioctl", [6]uint64{0, 0x40047602}, Deny},
 		{"ioctl", [6]uint64{0, 0x40086604}, Deny},
 		{"ioctl", [6]uint64{0, 0x40046604}, Deny},
+		{"ioctl", [6]uint64{0, 0xc028660f}, Deny},
+		{"ioctl", [6]uint64{0, 0xc0c0586d}, Deny},
 		{"ioctl", [6]uint64{0, 0x80087601}, Allow}, // FS_IOC_GETVERSION
 		{"clone", [6]uint64{unix.CLONE_VM | unix.CLONE_THREAD | unix.CLONE_SIGHAND}, Allow},
 		{"clone", [6]uint64{unix.CLONE_NEWUSER}, Deny},
