@@ -18,6 +18,9 @@ func (r *Run) abandon(cause error) {
 	}
 	r.ends(unix.SIGKILL)
 	r.stop()
+	if r.watch != nil {
+		r.watch.Close()
+	}
 	code := CodeNotStarted
 	var cancelled *CancelledError
 	if errors.As(cause, &cancelled) {

@@ -23,6 +23,7 @@ import (
 	"github.com/agentjail/agentjail/sandbox/internal/limits"
 	"github.com/agentjail/agentjail/sandbox/internal/posture"
 	"github.com/agentjail/agentjail/sandbox/internal/wire"
+	"github.com/agentjail/agentjail/sandbox/internal/workspace"
 )
 
 // SupervisorArg is the word that starts the program as a run's supervisor.
@@ -53,6 +54,9 @@ type Result struct {
 	Summary audit.Summary `json:"summary"`
 	Crashed []string      `json:"crashed,omitempty"` // earlier runs whose launcher was killed
 	Left    bool          `json:"left,omitempty"`    // killed processes have not ended: something in the kernel keeps them
+	// Workspace is what the run left in the places that it could write which programs of the host would run or follow, most dangerous
+	// first.
+	Workspace []audit.Finding `json:"workspace,omitempty"`
 
 	Interrupted bool `json:"-"` // SIGINT ended the command of a run on a terminal; Ctrl-C, as a rule
 	Typed       bool `json:"-"` // and the key was read here, where the terminal tells none of the others of its job
@@ -70,6 +74,7 @@ type Run struct {
 	files     *denyfs.FS
 	served    chan struct{} // closed when nobody has the run's root any more
 	group     *limits.Group
+	watch     *workspace.Watch // of the places that the command may write
 	terminal  *terminal
 	invoker   invoker
 	messages  chan wire.Message
@@ -166,6 +171,9 @@ func (r *Run) start() error {
 	if r.terminal != nil && err == nil {
 		go r.terminal.follow(r.Signal)
 	}
+	if err == nil {
+		r.watch.Learn(r.reportBefore)
+	}
 	trace("launcher: command started")
 	return err
 }
@@ -222,6 +230,9 @@ func (r *Run) open(id string) error {
 		return r.layered("private home", err)
 	}
 	r.plan = r.plan.withoutDirs(obstructed)
+	if err := r.watchPlaces(); err != nil {
+		return err
+	}
 	files, err := denyfs.New(denyfsConfig(r.plan, r.log, r.isOurs))
 	r.files = files
 	return r.layered("file system root", err)

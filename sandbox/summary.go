@@ -26,6 +26,7 @@ func (r Result) String() string {
 	if r.Left {
 		fmt.Fprintf(&b, "agentjail: %s\n", reasonLeft)
 	}
+	b.WriteString(r.workspace())
 	if r.Summary.Denied == 0 {
 		return b.String()
 	}

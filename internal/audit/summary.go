@@ -62,6 +62,22 @@ func (d Denial) MarshalJSON() ([]byte, error) {
 	return asciiJSON(nil, data), err
 }
 
+// Finding is what a run left that a program of the host would later run or follow: an event of class workspace.
+type Finding struct {
+	Action string `json:"action"`
+	Target string `json:"target,omitempty"`
+	Reason string `json:"reason"`
+	Count  uint64 `json:"count,omitempty"` // of files, if more than one
+}
+
+// MarshalJSON writes any bytes as Event does.
+func (f Finding) MarshalJSON() ([]byte, error) {
+	type plain Finding
+	f.Target, f.Reason = quote(f.Target), quote(f.Reason)
+	data, err := json.Marshal(plain(f))
+	return asciiJSON(nil, data), err
+}
+
 // tally collects the denials of a summary. It is not safe for concurrent use.
 type tally struct {
 	denials             map[denialKey]*Denial

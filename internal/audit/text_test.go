@@ -162,3 +162,20 @@ func assertASCII(t *testing.T, name string, line []byte) {
 		}
 	}
 }
+
+// A finding's texts are written as an event's are, so that they can be got back.
+func TestFindingsAreEscaped(t *testing.T) {
+	for _, s := range hostile {
+		data, err := Finding{Action: "symlink", Target: s, Reason: s}.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var f Finding
+		if err := json.Unmarshal(data, &f); err != nil || unquote(f.Target) != s || unquote(f.Reason) != s {
+			t.Errorf("%q became %s: %v", s, data, err)
+		}
+		if i := strings.IndexFunc(string(data), func(r rune) bool { return r < ' ' || r > '~' }); i >= 0 {
+			t.Errorf("%s is not printable ASCII", data)
+		}
+	}
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package workspace
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// executable are the bits that let somebody execute a file.
+const executable = 0o111
+
+// reasonBefore begins the reason of what was there before the run.
+const reasonBefore = "it was there before the run: "
+
+// learn keeps what a file is that the run has not changed. What is read counts only if it is still so afterwards: then it was so
+// when the run began.
+func (k *walker) learn(f file) {
+	if f.made {
+		return
+	}
+	switch kindOf(f.st) {
+	case unix.S_IFDIR:
+		k.base.dirs[inodeOf(f.st)] = f.full()
+	case unix.S_IFLNK:
+		k.oldSymlink(f)
+	case unix.S_IFREG:
+		if k.meaning(f).Kind == "" || !k.affords(f) {
+			return
+		}
+		was, err := knownOf(f.fd, f.name, f.st.Mode)
+		after, serr := stat(f.fd, f.name)
+		if err == nil && serr == nil && inodeOf(after) == inodeOf(f.st) && !changed(after.Ctime, k.since) {
+			k.base.files[f.full()] = was
+		}
+	}
+}
+
+// affords takes what the reading of a file costs out of the bounds.
+func (k *walker) affords(f file) bool {
+	if f.st.Size > maxContent || k.read+int64(f.st.Size) > k.bounds.Bytes {
+		return false
+	}
+	k.read += int64(f.st.Size)
+	return true
+}
+
+// judge reports what a file is that the run made or changed.
+func (k *walker) judge(f file) {
+	kind := kindOf(f.st)
+	switch {
+	case !f.made:
+		if kind == unix.S_IFLNK && !k.warned {
+			k.oldSymlink(f)
+		}
+	case kind == unix.S_IFDIR:
+		if strings.EqualFold(f.name, ".git") && (f.in.fresh || k.isNew(f) || k.isMoved(f)) {
+			k.repository(f)
+		}
+	case kind == unix.S_IFLNK:
+		k.symlink(f)
+	case kind != unix.S_IFREG:
+		k.report(Special, f.full(), special[kind]+": who opens it waits for, or speaks to, what is at its other side")
+	case f.st.Mode&unix.S_ISUID != 0, f.st.Mode&unix.S_ISGID != 0 && f.st.Mode&0o010 != 0:
+		k.report(Setuid, f.full(), fmt.Sprintf("mode %04o: who runs it has the rights of its owner or group", f.st.Mode&0o7777))
+	case strings.EqualFold(f.name, ".git"):
+		k.repository(f)
+	default:
+		k.regular(f)
+	}
+}
+
+var special = map[uint16]string{
+	unix.S_IFIFO: "a FIFO", unix.S_IFSOCK: "a socket", unix.S_IFCHR: "a character device", unix.S_IFBLK: "a block device",
+}
+
+func (k *walker) repository(f file) {
+	k.report(Repository, f.full(), "git runs the hooks and follows the settings of a repository that was made or moved here")
+}
+
+// symlink reports a link that leads out of the place, or has a name that means something.
+func (k *walker) symlink(f file) {
+	target, out := k.leads(f)
+	if out {
+		k.report(Symlink, f.full(), "it leads out of the tree, to "+target)
+		return
+	}
+	if strings.EqualFold(f.name, ".git") {
+		k.repository(f)
+		return
+	}
+	if finding := k.meaning(f); finding.Kind != "" {
+		k.found.add(finding)
+	}
+}
+
+func (k *walker) oldSymlink(f file) {
+	if target, out := k.leads(f); out {
+		k.found.add(Finding{Kind: Symlink, Path: f.full(), Reason: reasonBefore + "it leads out of the tree, to " + target, Before: true})
+	}
+}
+
+// leads tells where a symbolic link leads, and whether that is out of the place.
+func (k *walker) leads(f file) (target string, out bool) {
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(f.fd, f.name, buf)
+	if err != nil {
+		k.unread(f.full(), err)
+		return "", false
+	}
+	target = string(buf[:n])
+	return target, leaves(f.in.place.fd, f.in.place.path, f.below(), target)
+}
+
+// regular reports a file by its name and its mode, unless it is what it was at the start.
+func (k *walker) regular(f file) {
+	finding := k.meaning(f)
+	if finding.Kind == "" {
+		return
+	}
+	was, ok := k.base.files[f.full()]
+	if ok && was.mode == f.st.Mode && k.affords(f) {
+		if is, err := knownOf(f.fd, f.name, f.st.Mode); err == nil && is == was {
+			return
+		}
+	}
+	if finding.Kind == Build && strings.EqualFold(f.name, "package.json") && k.affords(f) {
+		if data, err := content(f.fd, f.name); err == nil && !hasScripts(data) {
+			return
+		}
+	}
+	k.found.add(finding)
+}
+
+// meaning is what a file is by its name, or else by its mode.
+func (k *walker) meaning(f file) Finding {
+	v := k.verdict(f)
+	switch {
+	case v.whole != "":
+		return Finding{Kind: v.kind, Path: v.whole, Reason: v.reason, key: v.whole}
+	case v.kind != "":
+		return Finding{Kind: v.kind, Path: f.full(), Reason: v.reason}
+	case kindOf(f.st) == unix.S_IFREG && f.st.Mode&executable != 0 && (f.in.git == 0 || !strings.HasSuffix(f.name, sample)):
+		return Finding{Kind: Executable, Path: f.full(), Reason: "it is new or changed, and can be executed"}
+	}
+	return Finding{}
+}
+
+func (k *walker) verdict(f file) verdict {
+	lower := strings.ToLower(f.name)
+	if f.in.git > 0 {
+		below := strings.Split((f.in.lower + "/" + lower)[f.in.git:], "/")
+		if f.in.fresh && !slices.Contains(below, "hooks") {
+			return verdict{} // of a repository that is reported as a whole
+		}
+		return judgeGit(below)
+	}
+	if v := judgePython(lower); v.kind != "" {
+		return v
+	}
+	if f.in.verdict.kind != "" {
+		return f.in.verdict
+	}
+	return k.patterns.judge(f.in.lower, lower)
+}
+
+// isBare tells whether a directory is a repository by what it has (gitrepository-layout(5)), without being called .git: git takes it
+// for one (safe.bareRepository in git-config(1)).
+func isBare(names []string) bool {
+	return slices.Contains(names, "HEAD") && slices.Contains(names, "objects") && slices.Contains(names, "refs")
+}
+
+// bare reports such a repository where one of the names by which it is one, its settings or its hooks changed.
+func (k *walker) bare(d dir, fd int) {
+	for _, name := range []string{"config", "commondir", "hooks", "objects", "refs"} {
+		st, err := stat(fd, name)
+		f := file{in: d, fd: fd, name: name, st: st}
+		if err != nil || !d.fresh && !changed(st.Ctime, k.since) {
+			continue
+		}
+		if kindOf(st) == unix.S_IFDIR && name != "hooks" && !d.fresh && !k.isNew(f) {
+			continue // refs and objects change with every commit
+		}
+		k.report(Repository, d.full(), "git takes the directory for a repository, and runs what its settings and hooks say")
+		return
+	}
+}
+
+// newLinks reports files that the run changed and that have names elsewhere.
+func (k *walker) newLinks() {
+	made, _ := k.outside()
+	for _, l := range made {
+		k.report(Hardlink, l.path, "it was changed, and has other names (hard links) that were not found in the tree: those changed too")
+	}
+}
+
+// oldLinks warns of files that have names elsewhere, with one finding for each place.
+func (k *walker) oldLinks() {
+	_, old := k.outside()
+	for _, l := range old {
+		k.found.add(Finding{
+			Kind: Hardlink, Path: l.path, Before: true, key: "old " + l.place,
+			Reason: reasonBefore + "it has other names (hard links) that were not found in the tree; what is written to it is written there",
+		})
+	}
+}

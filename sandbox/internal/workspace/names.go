@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package workspace
+
+import (
+	"path"
+	"slices"
+	"strings"
+)
+
+// Kind says what a finding is about.
+type Kind string
+
+// The kinds, most dangerous first.
+const (
+	Setuid       Kind = "setuid"
+	Special      Kind = "special" // FIFO, socket, device
+	Hardlink     Kind = "hardlink"
+	Repository   Kind = "repository"
+	Git          Kind = "git"
+	Settings     Kind = "settings"
+	Symlink      Kind = "symlink"
+	Build        Kind = "build"
+	CI           Kind = "ci"
+	Instructions Kind = "instructions"
+	Executable   Kind = "executable"
+	Dependencies Kind = "dependencies"
+	Unread       Kind = "unread"    // could not be looked at
+	Truncated    Kind = "truncated" // was left out, by a bound
+)
+
+var kinds = []Kind{
+	Setuid, Special, Hardlink, Repository, Git, Settings, Symlink, Build, CI, Instructions, Executable, Dependencies, Unread, Truncated,
+}
+
+// rule says which names are of a kind: one name, or some with slashes between, wherever they lie. What lies below counts too.
+type rule struct {
+	kind   Kind
+	reason string
+	names  []string // in lower case, as path.Match has it
+}
+
+// rules are the names that programs of the host run or trust, by the documentation of those programs. Settings of agents, editors
+// and shells that a policy protects need no entry: New gets them.
+var rules = []rule{
+	{Settings, "editors, shells or agents run or trust it when somebody works there", []string{
+		".vscode", "*.code-workspace", ".idea", ".zed", ".fleet", ".devcontainer", ".devcontainer.json", ".envrc", ".mise.toml", "mise.toml",
+		".tool-versions", ".autoenv", ".claude", ".codex", ".cursor", ".gemini", ".agents", ".kiro", ".continue", ".windsurf", ".mcp.json",
+		"opencode.json", "opencode.jsonc", ".opencode", ".agentjail.yaml", ".github/hooks", ".exrc", ".nvim.lua", ".dir-locals.el", ".gdbinit",
+		".lldbinit", ".irbrc", ".pylintrc", ".gitmodules", ".gitattributes",
+	}},
+	{Build, "a package manager runs what it names", []string{
+		"package.json", ".npmrc", ".yarnrc", ".yarnrc.yml", ".yarn", ".pnpmfile.cjs", ".pnp.cjs", "bunfig.toml", "gemfile", "*.gemspec", ".bundle/config",
+		"composer.json",
+	}},
+	{Build, "make and its like run what it says", []string{
+		"makefile", "gnumakefile", "*.mk", "justfile", ".justfile", "taskfile.yml", "taskfile.yaml", "taskfile.dist.y*ml", "rakefile",
+		"cmakelists.txt", "cmakepresets.json", "cmakeuserpresets.json", "configure", "meson.build", "build.xml", "build.gradle*", "settings.gradle*",
+		"gradle.properties", "gradle/wrapper", "gradlew", "mvnw", "pom.xml", ".mvn", "workspace.bazel", "module.bazel", "build.bazel", ".bazelrc",
+		"dockerfile", "dockerfile.*", "compose.y*ml", "docker-compose*.y*ml", "vagrantfile", "flake.nix", "shell.nix", "default.nix",
+	}},
+	{Build, "a hook manager runs it with git", []string{".husky", ".pre-commit-config.yaml", "lefthook.yml", "lefthook.yaml", ".lefthook", ".githooks"}},
+	{Build, "cargo or go runs it, or what it names", []string{
+		"build.rs", ".cargo/config", ".cargo/config.toml", "cargo.toml", "rust-toolchain", "rust-toolchain.toml", "go.work", "go.mod",
+	}},
+	{Build, "Python runs it, or what it names", []string{
+		"setup.py", "setup.cfg", "pyproject.toml", "conftest.py", "tox.ini", "noxfile.py", "pytest.ini", "pyvenv.cfg",
+	}},
+	{Build, "a tool of the project runs it as its settings", []string{
+		".eslintrc.*js", "eslint.config.*", "jest.config.*", "vite.config.*", "vitest.config.*", "webpack.config.*", "rollup.config.*", "babel.config.*",
+		".babelrc.*js", "prettier.config.*", ".prettierrc.*js", "next.config.*", "postcss.config.*", "tailwind.config.*", ".ripgreprc",
+	}},
+	{CI, "a CI service runs what it says", []string{
+		".github/workflows", ".github/actions", ".gitlab-ci.yml", ".gitlab/ci", "jenkinsfile", ".circleci", ".travis.yml", "azure-pipelines*.yml",
+		".buildkite", ".drone.yml", ".woodpecker*", "bitbucket-pipelines.yml", ".forgejo/workflows", ".gitea/workflows", "appveyor.yml", ".cirrus.yml",
+		"renovate.json", "codeowners", "action.yml", "action.yaml", "dependabot.yml",
+	}},
+	{Instructions, "agents follow what it says", []string{
+		"agents.md", "claude.md", "claude.local.md", "gemini.md", ".cursorrules", ".windsurfrules", ".clinerules", "copilot-instructions.md", "skill.md",
+	}},
+}
+
+// unpacked are directories that package managers fill as a whole, with whatever the packages brought along.
+var unpacked = []string{"node_modules", "site-packages", "vendor"}
+
+// reasonDependencies is of all that lies in one of those.
+const reasonDependencies = "packages were added or changed in it; what uses them runs their code"
+
+// verdict is what a name says of a file. The zero value: nothing.
+type verdict struct {
+	kind   Kind
+	reason string
+	whole  string // the directory that is reported for all in it
+}
+
+// patterns are rules, by the last name of each.
+type patterns struct {
+	exact map[string][]pattern
+	globs []pattern
+}
+
+type pattern struct {
+	verdict verdict
+	above   []string // names that come before
+	last    string
+}
+
+// newPatterns are the rules, with the names of settings that a policy protects.
+func newPatterns(protected []string) patterns {
+	own := rule{Settings, "the policy protects this name, and did not here", nil}
+	for _, name := range protected {
+		if name != ".git" {
+			own.names = append(own.names, strings.ToLower(name))
+		}
+	}
+	ps := patterns{exact: map[string][]pattern{}}
+	for _, r := range append(slices.Clone(rules), own) {
+		for _, name := range r.names {
+			names := strings.Split(name, "/")
+			last := names[len(names)-1]
+			p := pattern{verdict{kind: r.kind, reason: r.reason}, names[:len(names)-1], last}
+			if strings.ContainsAny(last, `*?[\`) {
+				ps.globs = append(ps.globs, p)
+			} else {
+				ps.exact[last] = append(ps.exact[last], p)
+			}
+		}
+	}
+	return ps
+}
+
+// judge says what a name of a directory is. Both are in lower case; the directory begins with the name of its place.
+func (ps patterns) judge(dir, name string) verdict {
+	for _, p := range ps.exact[name] {
+		if p.follows(dir) {
+			return p.verdict
+		}
+	}
+	for _, p := range ps.globs {
+		if ok, err := path.Match(p.last, name); err == nil && ok && p.follows(dir) {
+			return p.verdict
+		}
+	}
+	return verdict{}
+}
+
+// follows tells whether a directory ends with the names that come before.
+func (p pattern) follows(dir string) bool {
+	if len(p.above) == 0 {
+		return true
+	}
+	names := strings.Split(dir, "/")
+	if len(names) < len(p.above) {
+		return false
+	}
+	for i, name := range names[len(names)-len(p.above):] {
+		if ok, err := path.Match(p.above[i], name); err != nil || !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// judgePython says whether Python runs a file at each of its starts (site in the Python library's reference).
+func judgePython(name string) verdict {
+	if strings.HasSuffix(name, ".pth") || name == "sitecustomize.py" || name == "usercustomize.py" {
+		return verdict{kind: Build, reason: "Python runs it at each of its starts"}
+	}
+	return verdict{}
+}
+
+// sample ends the names of the hooks that git puts into each repository as examples, and never runs.
+const sample = ".sample"
+
+// judgeGit judges a path below a git directory (gitrepository-layout(5), githooks(5)).
+func judgeGit(names []string) verdict {
+	last := len(names) - 1
+	if slices.Contains(names[:last], "refs") || names[0] == "logs" {
+		return verdict{}
+	}
+	if slices.Contains(names[:last], "hooks") && !strings.HasSuffix(names[last], sample) {
+		return verdict{kind: Git, reason: "git runs it as a hook"}
+	}
+	switch names[last] {
+	case "config", "config.worktree":
+		return verdict{kind: Git, reason: "git takes from it which programs it runs"}
+	case "commondir", "gitdir", "alternates":
+		return verdict{kind: Git, reason: "git follows it to another directory"}
+	case "attributes":
+		return verdict{kind: Git, reason: "git takes from it which filters it runs"}
+	}
+	return verdict{}
+}
