@@ -26,7 +26,9 @@ type UDP struct {
 	ipv6   bool
 	losses losses
 
-	mu   sync.Mutex
+	reading sync.Mutex // held by who takes datagrams from conn: a reader, or Close
+
+	mu   sync.Mutex // taken before reading, by who takes both
 	rest []datagram // had come when Close was called
 }
 
@@ -70,7 +72,9 @@ var errNoDestination = errors.New("bug: a datagram came without its destination"
 // before, and then net.ErrClosed.
 func (u *UDP) ReadFromTo(b []byte) (n int, src, dst netip.AddrPort, err error) {
 	var oob [128]byte
+	u.reading.Lock()
 	n, oobn, _, src, err := u.conn.ReadMsgUDPAddrPort(b, oob[:])
+	u.reading.Unlock()
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) { // of Close
 		return u.readRest(b)
 	}
@@ -129,7 +133,9 @@ func (u *UDP) Close() error {
 	defer u.mu.Unlock()
 	// A reader that waits, or comes now, waits for the mutex.
 	if err := u.conn.SetReadDeadline(time.Unix(1, 0)); err == nil {
+		u.reading.Lock() // the deadline was not there yet for one that reads now: what it takes is first
 		u.keepRest()
+		u.reading.Unlock()
 		u.look()
 	}
 	return errors.Join(u.conn.Close(), u.raw.Close())
