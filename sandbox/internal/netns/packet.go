@@ -95,10 +95,20 @@ type packet struct {
 	kind     byte   // of ICMP
 }
 
-// isAnswer tells an ICMP message that kernels send by themselves (RFC 792, RFC 4443) from one that a program asks for.
+// isAnswer tells what kernels send by themselves from what a program asks for: an ICMP message that is no echo (RFC 792, RFC 4443),
+// and a TCP segment that opens nothing. One of those that no socket takes belongs to a connection that is closed on its other side
+// (RFC 9293, 3.10.7.1). A segment without any of the four flags is none that a kernel sends.
 func (p packet) isAnswer() bool {
 	const echo4, echo6 = 8, 128
-	return p.protocol == unix.IPPROTO_ICMP && p.kind != echo4 || p.protocol == unix.IPPROTO_ICMPV6 && p.kind != echo6
+	switch p.protocol {
+	case unix.IPPROTO_TCP:
+		return p.flags&(flagFIN|flagRST|flagACK) != 0
+	case unix.IPPROTO_ICMP:
+		return p.kind != echo4
+	case unix.IPPROTO_ICMPV6:
+		return p.kind != echo6
+	}
+	return false
 }
 
 // network names the protocol as package net does, or by its number (/etc/protocols).

@@ -99,6 +99,8 @@ func TestAnswers(t *testing.T) {
 	for p, want := range map[packet]bool{
 		{protocol: 1, kind: 3}: true, {protocol: 1, kind: 8}: false, {protocol: 58, kind: 1}: true, {protocol: 58, kind: 128}: false,
 		{protocol: 17}: false, {protocol: 6, kind: 3}: false,
+		{protocol: 6, flags: flagSYN}: false, {protocol: 6, flags: flagSYN | flagACK}: true, {protocol: 6, flags: flagACK}: true,
+		{protocol: 6, flags: flagFIN | flagACK}: true, {protocol: 6, flags: flagRST}: true, {protocol: 17, flags: flagACK}: false,
 	} {
 		if got := p.isAnswer(); got != want {
 			t.Errorf("%+v: %v", p, got)

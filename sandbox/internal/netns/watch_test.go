@@ -193,6 +193,35 @@ func TestKernelsOwnMessagesAreNotReported(t *testing.T) {
 	})
 }
 
+// What is under way of a connection that ended, when its listener is gone, is no access. A segment that opens one is.
+func TestLeftoversAreNotReported(t *testing.T) {
+	inUserNamespace(t, func(t *testing.T) {
+		n, refusals := watched(t)
+		tcp, _ := n.Listeners()
+		for _, l := range tcp {
+			l.Close()
+		}
+		for i, flags := range []byte{flagFIN | flagACK, flagACK, flagRST, flagSYN} {
+			src, dst := addrPort("93.184.216.34:443"), netip.AddrPortFrom(addrPort("9.9.9.9:0").Addr(), uint16(i+1))
+			segment := resetPacket(packet{src: dst, dst: src})[ipv4Header:]
+			segment[13] = flags
+			inside(t, n, func() {
+				c, err := net.Dial("ip4:tcp", dst.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				if _, err := c.Write(segment); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+		if r := next(t, refusals); r.Network != "tcp" || r.Remote.Port() != 4 {
+			t.Errorf("told %+v, want the segment that opens a connection", r)
+		}
+	})
+}
+
 // More refusals than the log takes delay what they refuse, and end.
 func TestFloodOfRefusals(t *testing.T) {
 	inUserNamespace(t, func(t *testing.T) {
