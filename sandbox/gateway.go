@@ -58,16 +58,29 @@ func (p Plan) hostPorts() []uint16 {
 
 // refused records what the network namespace refused by itself.
 func (s *supervisor) refused(r netns.Refusal) {
-	e := audit.Event{
-		Class: audit.ClassNet, Action: "udp.send", Decision: audit.Deny, Target: r.Remote.String(), Process: r.Process,
-		Reason: "multicast has no listeners outside of the run", Provenance: audit.FromKernel,
+	if e, ok := refusalEvent(r); ok {
+		s.sink.Emit(e)
 	}
-	switch r.Network {
-	case "tcp":
-		e.Action, e.Reason = "tcp.connect", "nobody inside listens there, and the host's loopback is not granted; to allow it: network.loopback in the policy"
-	case "udp":
+}
+
+// refusalEvent is the event of a refusal. There is none for packets that are neither TCP nor UDP: the syscall filter refuses the
+// sockets for them, and has recorded that.
+func refusalEvent(r netns.Refusal) (e audit.Event, ok bool) {
+	e = audit.Event{
+		Class: audit.ClassNet, Action: "tcp.connect", Decision: audit.Deny, Target: r.Remote.String(), Process: r.Process,
+		Provenance: audit.FromKernel,
+	}
+	switch {
+	case r.Network == "udp":
+		e.Action, e.Reason = "udp.send", "multicast has no listeners outside of the run"
+	case r.Network != "tcp":
+		return e, false
+	case r.Remote.Addr().IsLoopback():
+		e.Reason = "nobody inside listens there, and the host's loopback is not granted; to allow it: network.loopback in the policy"
+	case r.Local == r.Remote:
+		e.Reason = "the socket connects to itself, at an address that is not of loopback"
 	default:
-		return // the syscall filter refuses the sockets for them, and has recorded that
+		e.Reason = "nothing takes it any more: another socket of the run has this address, or the run is at its end"
 	}
-	s.sink.Emit(e)
+	return e, true
 }
