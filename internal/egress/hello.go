@@ -10,13 +10,14 @@ const maxHello = 64 << 10
 
 // Sizes and numbers of RFC 8446, sections 4 and 5.
 const (
-	recordHeader     = 5
-	recordHandshake  = 22
-	maxRecord        = 1 << 14
-	handshakeHeader  = 4
-	typeClientHello  = 1
-	extServerName    = 0
-	nameTypeHostName = 0
+	recordHeader       = 5
+	recordHandshake    = 22
+	recordChangeCipher = 20
+	maxRecord          = 1 << 14
+	handshakeHeader    = 4
+	typeClientHello    = 1
+	extServerName      = 0
+	nameTypeHostName   = 0
 )
 
 // errHelloShort asks for more bytes.

@@ -41,20 +41,51 @@ func sniff(data []byte) kind {
 	switch {
 	case len(data) == 0:
 		return kindUndecided
-	case data[0] == recordHandshake:
-		if len(data) < 2 {
-			return kindUndecided
-		}
-		if data[1] == 3 {
-			return kindTLS
-		}
-		return kindOther
+	case data[0] >= recordChangeCipher && data[0] <= recordHandshake:
+		return sniffRecords(data)
 	case data[0]&0x80 != 0:
 		if k := sniffSSLv2(data); k != kindOther {
 			return k
 		}
 	}
 	return sniffText(data)
+}
+
+// sniffRecords looks for a hello behind records that servers skip: OpenSSL and Go skip alerts and empty records, and in the first one Go
+// takes every version below 16.0. Where the version is not 3.x, the message must be a hello: MySQL and MongoDB begin with their length.
+func sniffRecords(data []byte) kind {
+	const maxVersion = 16
+	for {
+		switch {
+		case len(data) == 0:
+			return kindUndecided
+		case data[0] < recordChangeCipher || data[0] > recordHandshake:
+			return kindOther
+		case len(data) == 1:
+			return kindUndecided
+		case data[0] == recordHandshake && data[1] == 3:
+			return kindTLS
+		case data[1] >= maxVersion:
+			return kindOther
+		case len(data) < recordHeader:
+			return kindUndecided
+		}
+		size := int(data[3])<<8 | int(data[4])
+		if data[0] == recordHandshake && size > 0 {
+			switch {
+			case len(data) == recordHeader:
+				return kindUndecided
+			case data[recordHeader] == typeClientHello:
+				return kindTLS
+			}
+			return kindOther
+		}
+		const longest = 2 // of an alert
+		if size > longest {
+			return kindOther
+		}
+		data = data[min(recordHeader+size, len(data)):]
+	}
 }
 
 // sniffSSLv2 knows the hello of SSL 2, which OpenSSL still takes as the start of a newer connection (RFC 5246 appendix E.2):
@@ -100,9 +131,9 @@ func sniffText(data []byte) kind {
 		return kindOther
 	}
 	for _, c := range rest {
-		// Python's http.server takes control characters in a path. NUL tells Git's protocol from HTTP, and a method that is no
-		// word tells LDAP.
-		if (c < ' ' || c == 0x7f) && !isBlank(c) && (c == 0 || !isLetter(method[0])) {
+		// Python's http.server takes control characters in a path, NUL too. A method that is no word tells Git's protocol, which
+		// begins with a length, and LDAP.
+		if (c < ' ' || c == 0x7f) && !isBlank(c) && !isLetter(method[0]) {
 			return kindOther
 		}
 	}
@@ -203,7 +234,7 @@ func (p *peeker) setTimeout(d time.Duration) {
 func (p *peeker) hello(timeout time.Duration) (string, error) {
 	p.setTimeout(timeout)
 	defer p.conn.SetReadDeadline(time.Time{})
-	if p.data[0] != recordHandshake {
+	if p.data[0]&0x80 != 0 {
 		return "", helloError("the hello is of SSL 2 and has no server name (SNI)")
 	}
 	for {

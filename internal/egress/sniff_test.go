@@ -18,7 +18,21 @@ func TestSniff(t *testing.T) {
 		{"", kindUndecided},
 		{"\x16", kindUndecided},
 		{"\x16\x03", kindTLS},
-		{"\x16\x02", kindOther},
+		{"\x16\x02", kindUndecided},
+		{"\x16\x02\x00\x00\x50\x01", kindTLS}, // Go takes it
+		{"\x16\x02\x00\x00\x50\x02", kindOther},
+		{"\x16\x10", kindOther},
+		{"\x16\x01\x00\x01\x85\xa6", kindOther}, // MySQL's answer to a greeting
+		{"\x16\x01\x00\x00\x01\x00", kindOther}, // MongoDB
+		{"\x15", kindUndecided},
+		{"\x15\x03\x01\x00\x02\x01", kindUndecided},
+		{"\x15\x03\x01\x00\x02\x01\x00", kindUndecided},
+		{"\x15\x03\x01\x00\x02\x01\x00\x16\x03", kindTLS}, // a hello behind an alert
+		{"\x15\x03\x01\x00\x01\x01\x15\x03\x01\x00\x01\x00\x16\x03", kindTLS},
+		{"\x16\x02\x00\x00\x00\x16\x03", kindTLS}, // and behind an empty record
+		{"\x14\x03\x01\x00\x01\x01\x16\x03", kindTLS},
+		{"\x15\x03\x01\x00\x02\x01\x00SSH-2.0", kindOther},
+		{"\x15\x03\x00\x01\x85", kindOther},
 		{"\x80", kindUndecided},
 		{"\x80\x2e\x01", kindUndecided},
 		{"\x80\x2e\x01\x03", kindTLS}, // SSL 2 hello
@@ -35,6 +49,7 @@ func TestSniff(t *testing.T) {
 		{"\x0c GET", kindUndecided},
 		{"\xa0GET\x85/", kindUndecided},
 		{"GET /\x01", kindUndecided},
+		{"GET /\x00", kindUndecided},
 		{"\r\n\r\nGET / HTTP/1.1\r\n", kindHTTP},
 		{"\r\n\r\n", kindUndecided},
 		{"\n\nPUT", kindUndecided},
@@ -74,6 +89,7 @@ func TestSniffIsFinal(t *testing.T) {
 	for _, whole := range []string{
 		"GET / HTTP/1.1\r\n", "\r\nPOST /x HTTP/1.0\n", "\x16\x03\x01", "\x80\x2e\x01\x03\x01", "\r\n\r\n\x00\r\nQUIT\n",
 		"GET\x0b/\x0cHTTP/1.1\r\n", "GET\r/\rHTTP/1.1\r\n", " GET / HTTP/1.1\r\n", "\xa0GET\x85/\x1cHTTP/1.1\r\n", "GET /\x01 HTTP/1.1\r\n",
+		"GET /\x00\x7f HTTP/1.1\r\n", "\x15\x03\x01\x00\x02\x01\x00\x16\x03", "\x16\x00\x00\x00\x00\x16\x0f\x00\x00\x01\x01",
 		"GET /" + strings.Repeat("a", 20<<10) + " HTTP/1.1\r\n",
 	} {
 		for i := range whole {
@@ -100,6 +116,36 @@ func TestHTTPWithOtherBlanks(t *testing.T) {
 	if n.dialed() != "" {
 		t.Errorf("dialed %s", n.dialed())
 	}
+}
+
+// A server may skip what comes before a hello. It hides none, in however many pieces it comes.
+func TestHelloBehindAnAlert(t *testing.T) {
+	for _, before := range []string{"\x15\x03\x01\x00\x02\x01\x00", "\x16\x02\x00\x00\x00"} {
+		n := newNetwork(t, nil, "git.test:2222")
+		n.host("git.test", "93.184.216.34")
+		n.server("93.184.216.34:2222", echo)
+		c := n.dialName("git.test", 2222)
+		send(t, c, before)
+		time.Sleep(3 * n.g.wait.silence)
+		send(t, c, string(hello(t, "evil.test")))
+		io.ReadAll(c)
+		n.wantEvents("net tls.sni_mismatch deny git.test:2222")
+		if n.dialed() != "" {
+			t.Errorf("dialed %s", n.dialed())
+		}
+	}
+}
+
+// A word and the end of its line is no beginning of TLS or HTTP: it passes at once.
+func TestOneWordPassesAtOnce(t *testing.T) {
+	n := newNetwork(t, nil, "redis.test:6379")
+	n.g.wait.proof = time.Hour
+	n.host("redis.test", "93.184.216.34")
+	n.server("93.184.216.34:6379", echo)
+	c := n.dialName("redis.test", 6379)
+	send(t, c, "PING\r\n")
+	wantRead(t, c, "echo: PING\n")
+	n.wantEvents("net tcp.connect allow redis.test:6379")
 }
 
 // A request line may be as long as a head.
