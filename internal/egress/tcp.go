@@ -147,7 +147,8 @@ func (l *link) serveName() {
 	case kindProxied:
 		l.unproven("a PROXY protocol header hides who asks for what")
 	case kindSilent:
-		l.unproven(fmt.Sprintf("nothing was sent for %v, and port %d is connected only when the name is proven", first, port))
+		l.idle(fmt.Sprintf("nothing was sent for %v: nothing was dialed, for port %d is only when the first bytes prove the name", first, port))
+		reset(l.conn)
 	default:
 		l.unproven("the first bytes did not become TLS or HTTP in time")
 	}
@@ -165,7 +166,13 @@ func (l *link) serveClosed() {
 		l.splice()
 		return
 	}
-	l.emit(actionConnect, audit.Report, l.allow.Rule, "closed before anything was sent: nothing was dialed", "")
+	l.idle("closed before anything was sent: nothing was dialed")
+}
+
+// idle writes the event of a connection that nothing was sent on, and that nothing was dialed for. It is no denial: browsers and
+// other HTTP clients open connections in advance.
+func (l *link) idle(reason string) {
+	l.emit(actionConnect, audit.Report, l.allow.Rule, reason, "")
 }
 
 // serveTLS passes a TLS connection on if its hello carries the name.

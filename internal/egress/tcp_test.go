@@ -98,9 +98,17 @@ func TestSilentAndClosedOnWebPorts(t *testing.T) {
 	n.wantEvents("net tcp.connect report site.test:443")
 	n.g.wait.first = 20 * time.Millisecond
 	wantReset(t, n.dialName("site.test", 443))
-	n.wantEvents("net tcp.connect report site.test:443", "net tcp.unproven deny site.test:443")
+	n.wantEvents("net tcp.connect report site.test:443", "net tcp.connect report site.test:443")
 	if n.dialed() != "" {
 		t.Errorf("dialed %s", n.dialed())
+	}
+	// One byte is an attempt.
+	n.g.wait.first, n.g.wait.proof = patience, 20*time.Millisecond
+	c := n.dialName("site.test", 443)
+	send(t, c, "\x16")
+	wantReset(t, c)
+	if e := n.log.last(t); e.Action != actionUnproven || e.Decision != audit.Deny {
+		t.Errorf("event %+v", e)
 	}
 }
 
