@@ -175,10 +175,15 @@ func TestHTTPFirstRequestRefused(t *testing.T) {
 		{"CONNECT evil.test:443 HTTP/1.1\r\nHost: site.test\r\n\r\n", 403, "http.host_mismatch"},
 		{"GET / HTTP/1.1\nHost: site.test\n\n", 400, "http.malformed"},
 		{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "http.malformed"},
+		{"GET /\xfc HTTP/1.1\r\nHost: site.test\r\n\r\n", 400, "http.malformed"},
+		{"GET /\u00a0x HTTP/1.1\r\nHost: site.test\r\n\r\n", 400, "http.malformed"},
+		{"GET /\u0085x HTTP/1.1\r\nHost: site.test\r\n\r\n", 400, "http.malformed"},
+		{"GET http://site.t\u00e9st/ HTTP/1.1\r\nHost: site.test\r\n\r\n", 403, "http.host_mismatch"},
 		{"GET / HTTP/1.1\r\nHost: site.test\r\nX: " + strings.Repeat("a", maxHead), 400, "http.malformed"},
 		{"\r\nGET / HTTP/1.1\r\nHost: site.test\r\n\r\n", 400, "http.malformed"},
-		// What only Go's reader refuses.
 		{"GET /%zz HTTP/1.1\r\nHost: site.test\r\n\r\n", 400, "http.malformed"},
+		{"GET /50% HTTP/1.1\r\nHost: site.test\r\n\r\n", 400, "http.malformed"},
+		// What only Go's reader refuses.
 		{"PUT / HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: chunked\r\nTrailer: Content-Length\r\n\r\n", 400, "http.malformed"},
 	} {
 		n := newNetwork(t, nil, "site.test:80")

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // maxHead bounds the head of a request: request line and fields.
@@ -98,15 +100,38 @@ func splitRequestLine(line string) (method, target, version string, err error) {
 		return "", "", "", malformed("the request line is malformed")
 	}
 	method, target, version = parts[0], parts[1], parts[2]
+	if version == "HTTP/2.0" {
+		return "", "", "", malformed("HTTP/2 cannot be judged without TLS: use https, or HTTP/1.1 (a client's \"prior knowledge\" of HTTP/2 turned off)")
+	}
 	if version != "HTTP/1.1" && version != "HTTP/1.0" {
 		return "", "", "", malformed("only HTTP/1.1 can be judged without TLS, not %s", quote(version))
 	}
-	for _, c := range []byte(target) {
-		if c <= ' ' || c >= 0x7f {
-			return "", "", "", malformed("the request target has a character that no URL has")
+	return method, target, version, checkCharacters(target)
+}
+
+// checkCharacters judges the bytes of a request target. RFC 3986 has ASCII only, but browsers and curl send a path as it was typed: what
+// is printable UTF-8 is passed on unchanged, for whatever a server makes of it, the host is the same. Blanks and controls beyond ASCII
+// are not, since some servers end the target there. Nor is a path whose escapes are none (RFC 3986 section 2.1).
+func checkCharacters(target string) error {
+	if !utf8.ValidString(target) {
+		return malformed("the request target is not UTF-8: write its bytes as %%XX")
+	}
+	for _, c := range target {
+		if c <= ' ' || c == 0x7f || unicode.IsControl(c) || unicode.IsSpace(c) {
+			return malformed("the request target has a blank or a control character: write it as %%XX")
 		}
 	}
-	return method, target, version, nil
+	path, _, _ := strings.Cut(target, "?")
+	for rest := path; ; {
+		_, after, found := strings.Cut(rest, "%")
+		if !found {
+			return nil
+		}
+		if len(after) < 2 || strings.Trim(after[:2], "0123456789abcdefABCDEF") != "" {
+			return malformed("the path of the request has a %% without two hexadecimal digits, which servers read in two ways: write it as %%25")
+		}
+		rest = after
+	}
 }
 
 // values parses the fields. Names are in lower case.
