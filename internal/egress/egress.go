@@ -307,6 +307,7 @@ func (g *Gateway) Coverage() []string {
 		"network: of TLS the server name of the hello is checked and nothing after it is read; of plain HTTP every request is",
 		"network: on ports other than 80 and 443, protocols that are neither TLS nor HTTP are passed on to allowed hosts unread",
 		"network: one event for each connection that is passed on, not for the requests in it",
+		"network: a socket that its program closes at once may be gone before its process is looked for: the event has none then",
 	}
 	if g.cfg.Upstream.Used() {
 		lines = append(lines, "network: allowed hosts are reached by a proxy ("+g.cfg.Upstream.String()+"), which resolves their names: "+
