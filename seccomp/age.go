@@ -27,6 +27,10 @@ func (w *worker) isOlder(file string) bool {
 		return true
 	}
 	defer unix.Close(fd)
+	return w.isOlderFile(fd)
+}
+
+func (w *worker) isOlderFile(fd int) bool {
 	var system unix.Statfs_t
 	if unix.Fstatfs(fd, &system) != nil || !slices.Contains(keepsBirth, system.Type) {
 		return true

@@ -171,7 +171,7 @@ func (w *worker) refusesObject(in *intent, object int) (none refusal) {
 		return readOnly(target())
 	case in.content && w.given(object):
 		return refusal{target(), unix.EACCES, "the command has this file as its input, to read", false}
-	case w.protects(in.action, target):
+	case w.protects(in.action, target, object):
 		return protected(target())
 	}
 	return none
@@ -186,7 +186,7 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 	defer unix.Close(parent)
 	target := func() string { return path.Join(w.describeFile(parent), name) }
 	inReadOnly := onReadOnly(parent)
-	guarded := !inReadOnly && w.protects(in.action, target)
+	guarded := !inReadOnly && w.protects(in.action, target, parent)
 	if !inReadOnly && !guarded && (in.absent || in.opens) {
 		return none // whatever the name stands for
 	}
@@ -210,16 +210,17 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 	return readOnly(target())
 }
 
-// protects tells whether Config.Protect keeps a path as it is. One that is not known, as it is longer than the kernel can say
-// (PATH_MAX), may be any: a directory can be moved so deep. What lies there can still be removed. What lies in no directory has
-// a name without a slash before it, such as pipe:[1] (proc_pid_fd(5)).
-func (w *worker) protects(action string, target func() string) bool {
+// protects tells whether Config.Protect keeps a path as it is. A path can be longer than the kernel can say (PATH_MAX), where a
+// directory was moved that deep: in what is protected there are no files that the run has made, so that of a file with such a path, or
+// of the directory that is to hold it, the age tells. What lies there can be removed in any case. What lies in no directory has a name
+// without a slash before it, such as pipe:[1] (proc_pid_fd(5)).
+func (w *worker) protects(action string, target func() string, file int) bool {
 	if w.config.Protect == nil {
 		return false
 	}
 	at := target()
 	if strings.HasPrefix(at, unknownPath) {
-		return action != "unlink" && action != "rmdir"
+		return action != "unlink" && action != "rmdir" && w.isOlderFile(file)
 	}
 	return strings.HasPrefix(at, "/") && slices.ContainsFunc(w.config.Protect(action, at), w.isOlder)
 }
