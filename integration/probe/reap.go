@@ -57,18 +57,20 @@ func reap(args []string) error {
 	return exitLike(ended)
 }
 
-// kill ends the launcher, or the first of its children as soon as there is one.
+// kill ends the launcher, or the first of its children as soon as there is one. That is the supervisor, but for one which the Go runtime
+// forks before it, to see whether the kernel gives a descriptor for it (os.checkPidfd, since Go 1.23), and which ends at once: so
+// whatever is the first is killed for as long as the launcher lives.
 func kill(who string, launcher int) {
-	target := launcher
-	if who == "supervisor" {
-		for target = 0; target == 0; target = firstChild(launcher) {
-			if unix.Kill(launcher, 0) != nil {
-				return // ended before it had a child
-			}
-			time.Sleep(time.Millisecond)
-		}
+	if who == "launcher" {
+		unix.Kill(launcher, unix.SIGKILL)
+		return
 	}
-	unix.Kill(target, unix.SIGKILL)
+	for unix.Kill(launcher, 0) == nil {
+		if child := firstChild(launcher); child != 0 {
+			unix.Kill(child, unix.SIGKILL)
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func firstChild(pid int) int {
