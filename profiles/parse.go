@@ -135,6 +135,7 @@ func (d *decoder) strings(n ast.Node, what string, out *[]string, check func(str
 			return d.fail(entry, err)
 		}
 		*out = append(*out, s)
+		d.note(what, s, entry)
 		return nil
 	})
 }
@@ -145,7 +146,11 @@ func (d *decoder) filesystem(n ast.Node) error {
 		return field{key, func(n ast.Node) error { return d.strings(n, key, out, check) }}
 	}
 	choice := func(key string, out *string, values ...string) field {
-		return field{key, func(n ast.Node) (err error) { *out, err = d.choice(n, key, values); return err }}
+		return field{key, func(n ast.Node) (err error) {
+			*out, err = d.choice(n, key, values)
+			d.note(key, *out, n)
+			return err
+		}}
 	}
 	err := d.mapping(n, "filesystem", []field{
 		choice("workdir", &f.Workdir, WorkdirReadWrite, WorkdirReadOnly),
@@ -189,8 +194,8 @@ func (d *decoder) choice(n ast.Node, key string, values []string) (string, error
 func (d *decoder) network(n ast.Node) error {
 	err := d.mapping(n, "network", []field{
 		{"allow", func(n ast.Node) error { return d.list(n, "allow", d.rule) }},
-		{"loopback", func(n ast.Node) error { return d.list(n, "loopback", d.port(&d.layer.loopback)) }},
-		{"publish", func(n ast.Node) error { return d.list(n, "publish", d.port(&d.layer.publish)) }},
+		{"loopback", func(n ast.Node) error { return d.list(n, "loopback", d.port("loopback", &d.layer.loopback)) }},
+		{"publish", func(n ast.Node) error { return d.list(n, "publish", d.port("publish", &d.layer.publish)) }},
 		{"sockets", func(n ast.Node) error { return d.strings(n, "sockets", &d.layer.sockets, checkGrant) }},
 		{"upstream", d.upstream},
 	})
@@ -244,6 +249,7 @@ func (d *decoder) rule(n ast.Node) error {
 		rule.Ports = []PortRange{{defaultPort, defaultPort}}
 	}
 	d.layer.rules = append(d.layer.rules, rule)
+	d.note("allow", rule.Target(), n)
 	return nil
 }
 
@@ -270,7 +276,7 @@ func (d *decoder) ports(n ast.Node) ([]PortRange, error) {
 }
 
 // port reads one port into a list.
-func (d *decoder) port(list *[]uint16) func(ast.Node) error {
+func (d *decoder) port(key string, list *[]uint16) func(ast.Node) error {
 	return func(n ast.Node) error {
 		s, err := d.number(n)
 		if err != nil {
@@ -281,6 +287,7 @@ func (d *decoder) port(list *[]uint16) func(ast.Node) error {
 			return d.fail(n, errorf("%s is not a port: write a number from 1 to 65535", show(s)))
 		}
 		*list = append(*list, port)
+		d.note(key, s, n)
 		return nil
 	}
 }

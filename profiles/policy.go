@@ -85,6 +85,7 @@ type Policy struct {
 	limits   Limits
 	syscalls []string
 	sources  []Source
+	origins  []Origin
 }
 
 // Name returns the name of the embedded profile that the policy was begun
@@ -149,6 +150,7 @@ func (p Policy) With(over Policy) Policy {
 		env:      p.env.with(over.env),
 		limits:   p.limits.with(over.limits),
 		syscalls: unite(p.syscalls, over.syscalls),
+		origins:  p.originsWith(over),
 	}
 	if (p.name == "" || p.name == baseProfile) && over.name != "" {
 		out.name = over.name
@@ -237,48 +239,51 @@ func without(list []string, drop func(string) bool) []string {
 
 // WithRead returns the policy with further paths that may be read.
 func (p Policy) WithRead(paths ...string) (Policy, error) {
-	return p.withPaths(paths, checkGrant, func(f *Files) { f.Read = paths })
+	return p.withPaths("read", paths, checkGrant, func(f *Files) { f.Read = paths })
 }
 
 // WithWrite returns the policy with further paths that may be read and written.
 func (p Policy) WithWrite(paths ...string) (Policy, error) {
-	return p.withPaths(paths, checkGrant, func(f *Files) { f.Write = paths })
+	return p.withPaths("write", paths, checkGrant, func(f *Files) { f.Write = paths })
 }
 
 // WithHide returns the policy with further paths that are hidden.
 func (p Policy) WithHide(paths ...string) (Policy, error) {
-	return p.withPaths(paths, checkGrant, func(f *Files) { f.Hide = paths })
+	return p.withPaths("hide", paths, checkGrant, func(f *Files) { f.Hide = paths })
 }
 
 // WithProtect returns the policy with further names that are protected.
 func (p Policy) WithProtect(names ...string) (Policy, error) {
-	return p.withPaths(names, checkProtect, func(f *Files) { f.Protect = names })
+	return p.withPaths("protect", names, checkProtect, func(f *Files) { f.Protect = names })
 }
 
 // WithUnprotect returns the policy with further names that are not protected.
 func (p Policy) WithUnprotect(names ...string) (Policy, error) {
-	return p.withPaths(names, checkProtect, func(f *Files) { f.Unprotect = names })
+	return p.withPaths("unprotect", names, checkProtect, func(f *Files) { f.Unprotect = names })
 }
 
-func (p Policy) withPaths(paths []string, check func(string) error, set func(*Files)) (Policy, error) {
+func (p Policy) withPaths(key string, paths []string, check func(string) error, set func(*Files)) (Policy, error) {
+	var layer Policy
 	for _, path := range paths {
 		if err := check(path); err != nil {
 			return Policy{}, err
 		}
+		layer.origins = append(layer.origins, Origin{Key: key, Entry: path})
 	}
-	var layer Policy
 	set(&layer.files)
 	return p.With(layer), nil
 }
 
 // WithAllow returns the policy with further network rules.
 func (p Policy) WithAllow(rules ...Rule) (Policy, error) {
+	layer := Policy{rules: rules}
 	for _, r := range rules {
 		if err := r.check(); err != nil {
 			return Policy{}, err
 		}
+		layer.origins = append(layer.origins, Origin{Key: "allow", Entry: r.Target()})
 	}
-	return p.With(Policy{rules: rules}), nil
+	return p.With(layer), nil
 }
 
 // WithPublish returns the policy with further ports that are published.
