@@ -170,8 +170,7 @@ func checkTarget(method, target, name string, port uint16) error {
 // checkAuthority compares HOST or HOST:PORT with what was dialed.
 func checkAuthority(authority, name string, port uint16) error {
 	host, portText, hasPort := strings.Cut(authority, ":")
-	got, err := canonicalName(host)
-	if err != nil || got != name {
+	if !means(host, name) {
 		return mismatch("the request is for %s, but the connection was made to %s", quote(authority), name)
 	}
 	if hasPort && portText != strconv.Itoa(int(port)) {

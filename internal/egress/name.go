@@ -50,6 +50,12 @@ func canonicalName(s string) (string, error) {
 	return strings.ToLower(name), nil
 }
 
+// means tells whether what the agent wrote is a canonical name.
+func means(raw, name string) bool {
+	got, err := canonicalName(raw)
+	return err == nil && got == name
+}
+
 // badLabel says what is wrong with the length of one label of a name, or "".
 func badLabel(label string) string {
 	switch {

@@ -181,7 +181,7 @@ func (l *link) serveTLS() {
 	reason := ""
 	if err != nil {
 		reason = err.Error()
-	} else if got, err := canonicalName(sni); err != nil || got != l.name {
+	} else if !means(sni, l.name) {
 		reason = fmt.Sprintf("the TLS hello asks for %s, but the connection was made to %s", quote(sni), l.name)
 	}
 	if reason != "" {

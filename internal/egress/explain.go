@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package egress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/agentjail/agentjail/profiles"
+)
+
+// Explanation is what the gateway would make of a destination, and why.
+type Explanation struct {
+	Asked     string   `json:"asked"`
+	Canonical string   `json:"canonical,omitempty"` // the name or address that is judged; empty where the text is none
+	Port      uint16   `json:"port,omitempty"`
+	Class     string   `json:"class,omitempty"` // of an address's special range
+	Allow     bool     `json:"allow"`
+	Rule      string   `json:"rule,omitempty"` // that allows it, or came closest
+	From      []string `json:"from,omitempty"` // where that was written; for the caller to fill in
+	Reason    string   `json:"reason"`
+	Then      []string `json:"then,omitempty"`    // what happens
+	Events    []string `json:"events,omitempty"`  // action and decision of each that a connection makes
+	Answers   []Answer `json:"answers,omitempty"` // of an allowed name, where it was resolved
+	Fix       string   `json:"fix,omitempty"`
+}
+
+// Answer is an address of an allowed name, and whether it would be dialed.
+type Answer struct {
+	Addr    netip.Addr `json:"addr"`
+	Refused string     `json:"refused,omitempty"`
+}
+
+// defaultPort is that of a destination that names none, as of a rule.
+const defaultPort = 443
+
+// Explain says what would become of a connection to HOST[:PORT], [IPv6][:PORT] or an IPv6 address. It decides as the gateway does,
+// and is pure: what an allowed name resolves to, only a run or Resolve finds out.
+func Explain(rules []profiles.Rule, loopback []uint16, text string) Explanation {
+	e := Explanation{Asked: text}
+	host, port, err := splitTarget(text)
+	if err != nil {
+		e.Reason = err.Error()
+		return e
+	}
+	e.Port = port
+	switch a, err := netip.ParseAddr(host); {
+	case host == "":
+		e.Reason = (&NameError{host, "is empty"}).Error()
+		return e
+	case err == nil && a.Zone() != "": // a run has no interface but its loopback
+		e.Reason = Decide(rules, loopback, "", a, port).Reason
+		return e
+	case err == nil:
+		e.decided(Decide(rules, loopback, "", a, port))
+		return e
+	}
+	if r, err := profiles.ParseRule(host); err == nil && r.Host != "" && !r.Suffix && strings.ContainsFunc(host, beyond) {
+		// Programs ask for an international name in this form alone.
+		host = r.Host
+	}
+	e.decided(Decide(rules, loopback, host, netip.Addr{}, port))
+	if e.Canonical == "" && isNumber(host[strings.LastIndex(host, ".")+1:]) {
+		e.Then = append(e.Then, "a program that takes it for an address connects to that: ask about the address in full")
+	}
+	return e
+}
+
+func beyond(r rune) bool { return r >= 0x80 }
+
+// decided takes over a decision, with what follows from it.
+func (e *Explanation) decided(d Decision) {
+	e.Allow, e.Rule, e.Reason, e.Fix = d.Allow, d.Rule, d.Reason, d.Fix
+	verdict := map[bool]string{true: " allow", false: " deny"}[d.Allow]
+	connect := actionConnect + verdict
+	switch {
+	case d.Addr.IsValid():
+		e.Canonical, e.Events = d.Addr.String(), []string{connect}
+		if r, ok := special(d.Addr); ok {
+			e.Class = r.class
+		}
+	case d.Name == "": // no name, and no address that can be asked for
+		e.Events = []string{actionQuery + verdict}
+		e.Then = []string{"nothing is looked up, and nothing is dialed"}
+		return
+	case e.Port == dnsPort:
+		e.Canonical, e.Events = d.Name, []string{actionQuery}
+	case d.Loopback || isLocal(d.Name):
+		e.Canonical, e.Events = d.Name, []string{connect}
+	default:
+		e.Canonical, e.Events = d.Name, []string{actionQuery + verdict, connect}
+	}
+	e.Then = e.follows(d)
+}
+
+// follows says what happens to the connection; see the package comment.
+func (e *Explanation) follows(d Decision) []string {
+	const tcp = "over TCP alone: UDP, and with it HTTP/3, is refused"
+	switch {
+	case e.Port == dnsPort:
+		return []string{"port 53 is answered by the gateway itself, whatever the rules say"}
+	case !d.Allow && d.Name != "" && !isLocal(d.Name):
+		return []string{
+			"no query leaves this machine: the name gets an address of the run's own",
+			"a connection is told why: plain HTTP by a 403, TLS by the alert access_denied; others are reset",
+		}
+	case !d.Allow:
+		return []string{"the connection is reset"}
+	case d.Loopback:
+		return []string{"where nothing in the run listens on the port, that of this machine's loopback is connected"}
+	case d.Addr.IsValid():
+		return []string{"the address is connected, whatever is sent", tcp}
+	}
+	first := "what is sent first must be TLS or HTTP, and name this host"
+	if e.Port != 80 && e.Port != 443 {
+		first = "TLS and HTTP must name this host, other protocols are passed on"
+	}
+	return []string{first, "what the name resolves to is checked: an address of a special range needs a rule of its own", tcp}
+}
+
+// Resolve asks this machine's resolver, as the gateway does, for the addresses of an allowed name, and judges them. What is no
+// allowed name stays as it is.
+func Resolve(ctx context.Context, rules []profiles.Rule, e Explanation) (Explanation, error) {
+	if len(e.Events) != 2 || !e.Allow {
+		return e, nil
+	}
+	addrs, err := resolveHost(ctx, e.Canonical)
+	own, err2 := hostAddrs()
+	if err := errors.Join(err, err2); err != nil {
+		return e, fmt.Errorf("resolve %s: %w", e.Canonical, err)
+	}
+	for _, addr := range addrs[:min(len(addrs), maxAnswers)] {
+		a := Answer{Addr: addr.Unmap()}
+		if _, refused := screen(rules, []netip.Addr{addr}, own, e.Port, true); len(refused) > 0 {
+			a.Refused = withFix(refused[0].reason, refused[0].fix)
+		}
+		e.Answers = append(e.Answers, a)
+	}
+	return e, nil
+}
+
+// splitTarget parts a destination. A port is decimal digits without a sign or leading zero, from 1 to 65535: net.SplitHostPort takes
+// 0443 and 65536 as well.
+func splitTarget(text string) (host string, port uint16, err error) {
+	rest, bracketed := strings.CutPrefix(text, "[")
+	if !bracketed && strings.Count(text, ":") != 1 {
+		return text, defaultPort, nil
+	}
+	host, tail, _ := strings.Cut(text, ":")
+	if bracketed {
+		var closed bool
+		if host, tail, closed = strings.Cut(rest, "]"); !closed || !strings.Contains(host, ":") {
+			return "", 0, fmt.Errorf("%s: brackets are for an IPv6 address", quote(text))
+		}
+		if tail == "" {
+			return host, defaultPort, nil
+		}
+		if tail, closed = strings.CutPrefix(tail, ":"); !closed {
+			return "", 0, fmt.Errorf("%s: only :PORT may follow the bracket", quote(text))
+		}
+	}
+	n, err := strconv.ParseUint(tail, 10, 16)
+	if err != nil || n == 0 || strconv.FormatUint(n, 10) != tail {
+		return "", 0, fmt.Errorf("%s: %s is not a port: write a number from 1 to 65535", quote(text), quote(tail))
+	}
+	return host, uint16(n), nil
+}
+
+// String is the explanation for people.
+func (e Explanation) String() string {
+	var b strings.Builder
+	verdict := map[bool]string{true: "allowed", false: "refused"}[e.Allow]
+	fmt.Fprintf(&b, "%s: %s\n", quote(e.Asked), verdict)
+	line := func(key, text string) {
+		if text != "" {
+			fmt.Fprintf(&b, "  %-9s %s\n", key, text)
+		}
+	}
+	if addr, err := netip.ParseAddr(e.Canonical); err == nil {
+		line("judged as", target("", netip.AddrPortFrom(addr, e.Port)))
+	} else if e.Canonical != "" {
+		line("judged as", target(e.Canonical, netip.AddrPortFrom(addr, e.Port)))
+	}
+	line("range", e.Class)
+	line("why", e.Reason)
+	line("rule", strings.Join(append([]string{e.Rule}, e.From...), ", "))
+	for _, then := range e.Then {
+		line("then", then)
+	}
+	for _, a := range e.Answers {
+		verdict := "would be dialed"
+		if a.Refused != "" {
+			verdict = "refused: " + a.Refused
+		}
+		line("resolves", a.Addr.String()+" "+verdict)
+	}
+	line("recorded", strings.Join(e.Events, ", "))
+	line("to allow", e.Fix)
+	return b.String()
+}

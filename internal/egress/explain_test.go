@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package egress
+
+import (
+	"context"
+	"flag"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// TestExplainGolden: what is said of each kind of destination.
+func TestExplainGolden(t *testing.T) {
+	rs := rules(t, "allowed.test", "allowed.test:8000-8010", "*.wild.test", "git.test:22", "xn--bcher-kva.test", "10.20.0.0/16:5432", "0.0.0.0/0:80", "port53.test:53")
+	var b strings.Builder
+	for _, text := range []string{
+		"ALLOWED.test.", "allowed.test:8005", "allowed.test:22", "a.wild.test", "wild.test", "git.test:22", "other.test:80", "bücher.test", "ⓐllowed.test",
+		"localhost:5432", "localhost:80", "127.0.0.1:5432", "[::1]:80", "10.20.1.2:5432", "10.21.1.2:5432", "169.254.169.254:80", "1.1.1.1:80", "::ffff:10.0.0.1",
+		"64:ff9b::7f00:1", "[fe80::1%eth0]:443", "127.1", "0x7f.1:80", "port53.test:53",
+		"", ":443", "allowed.test:0443", "allowed.test:65536", "allowed.test:", "allowed.test:https", "allowed.test:443/x", "[allowed.test]:443", "[::1", "[::1]x",
+		"user@allowed.test", "https://allowed.test", "allowed.test\x1b[2K",
+	} {
+		b.WriteString(Explain(rs, []uint16{5432}, text).String())
+	}
+	const golden = "testdata/explain.golden"
+	if *update {
+		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.String() != string(want) {
+		t.Errorf("got:\n%s", b.String())
+	}
+}
+
+// TestExplainDecides: an explanation says what the gateway decides.
+func TestExplainDecides(t *testing.T) {
+	rs := rules(t, "allowed.test", "*.wild.test", "10.0.0.0/8:443")
+	for form := range hostForms {
+		if strings.ContainsAny(form, ":[") || form == "" {
+			continue
+		}
+		name, addr := form, netip.Addr{}
+		if a, err := netip.ParseAddr(form); err == nil {
+			name, addr = "", a
+		}
+		d, e := Decide(rs, nil, name, addr, 443), Explain(rs, nil, form)
+		if d.Allow != e.Allow {
+			t.Errorf("%q: decided %t, explained %t", form, d.Allow, e.Allow)
+		}
+	}
+}
+
+// TestResolveDeniedAsksNothing: the name of a denied destination goes nowhere.
+func TestResolveDeniedAsksNothing(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // a query would fail
+	for text, asks := range map[string]bool{"allowed.test": true, "other.test": false, "10.0.0.1": false, "localhost:5432": false} {
+		_, err := Resolve(ctx, nil, Explain(rules(t, "allowed.test"), []uint16{5432}, text))
+		if (err != nil) != asks {
+			t.Errorf("%s: %v, want a query: %t", text, err, asks)
+		}
+	}
+}
