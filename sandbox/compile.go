@@ -40,6 +40,7 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 		Rules: policy.Rules(), Loopback: policy.Loopback(), Publish: policy.Publish(), Upstream: policy.Upstream(), Proxies: proxies, Syscalls: policy.Syscalls(),
 		Limits: policy.Limits(), Umask: host.Umask, State: host.State,
 		Policy: PolicyRef{Name: policy.Name(), Digest: policy.Digest(), Sources: policy.Sources()},
+		policy: policy, entries: c.entries,
 	}
 	if err := plan.describe(); err != nil {
 		return Plan{}, err
@@ -82,6 +83,7 @@ type compiler struct {
 	mounts    []Mount
 	symlinks  map[string]string
 	places    []string // see findPlaces
+	entries   []entry
 	followed  []string // the symbolic links on the way of the path that was resolved last
 }
 
@@ -166,6 +168,7 @@ func (c *compiler) grant(path string, writable, optional bool) error {
 	if !info.IsDir() && !info.Mode().IsRegular() {
 		return requestErrorf("grant of %q: only files and directories can be granted", path)
 	}
+	c.entries = append(c.entries, entry{map[bool]string{true: "write", false: "read"}[writable], path, target})
 	return c.add(Mount{Kind: Bind, Target: target, Source: target, Dir: info.IsDir(), Writable: writable, Origin: originPolicy})
 }
 
@@ -186,6 +189,7 @@ func (c *compiler) hides() error {
 		if err := c.oneName("hide", path, target, info); err != nil {
 			return err
 		}
+		c.entries = append(c.entries, entry{"hide", path, target})
 		if err := c.hideBelow(path, target); err != nil {
 			return err
 		}

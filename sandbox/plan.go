@@ -93,6 +93,9 @@ type Plan struct {
 	Policy     PolicyRef         `json:"policy"`
 	State      string            `json:"state"` // agentjail's state directory
 	Coverage   []string          `json:"coverage"`
+
+	policy  profiles.Policy // for Explain: where its entries were written
+	entries []entry         // and what they resolved to
 }
 
 // PolicyRef names the policy that a plan was compiled from.

@@ -27,7 +27,7 @@ func main() {
 	}
 	commands := []*cli.Command{
 		runCommand(), psCommand(), stopCommand(), logCommand(), verifyCommand(), keyCommand(), profilesCommand(), doctorCommand(),
-		selftestCommand(),
+		selftestCommand(), explainCommand(),
 	}
 	for _, c := range commands {
 		c.OnUsageError = usageError

@@ -116,6 +116,14 @@ func (h *host) kind(path string, interrupt <-chan struct{}) HostKind {
 	return kind
 }
 
+// HostKindOf is the kind of a path by what lstat(2) says of it.
+func HostKindOf(info fs.FileInfo, err error) HostKind {
+	if err != nil {
+		return kindOf(0, err)
+	}
+	return kindOf(info.Mode(), nil)
+}
+
 func kindOf(mode fs.FileMode, err error) HostKind {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ENAMETOOLONG):

@@ -192,3 +192,17 @@ func (t *Tree) owns(p string) bool {
 	}
 	return false
 }
+
+// Has tells whether the tree itself has a path: a place for a grant, a directory on the way to one, or a symbolic link.
+func (t *Tree) Has(p string) bool {
+	at := t.root
+	for _, name := range strings.Split(strings.Trim(p, "/"), "/") {
+		if name == "" {
+			continue
+		}
+		if at = at.children[name]; at == nil {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/agentjail/agentjail/internal/audit"
+	"github.com/agentjail/agentjail/profiles"
+	"github.com/agentjail/agentjail/sandbox/internal/denyfs"
+)
+
+// Access says what a run may do with a path.
+type Access string
+
+// The kinds of access.
+const (
+	AccessReadOnly  Access = "read-only"
+	AccessReadWrite Access = "read-write"
+	AccessProtected Access = "protected" // readable; neither written, moved nor removed
+	AccessHidden    Access = "hidden"
+	AccessHome      Access = "private home"
+	AccessOwn       Access = "made by the run"
+	AccessAbsent    Access = "does not exist"
+)
+
+// Explanation is what a run may do with a path of the host, and why.
+type Explanation struct {
+	Asked   string   `json:"asked"`
+	Path    string   `json:"path"`            // where it leads inside, as far as it is followed there
+	Links   []string `json:"links,omitempty"` // symbolic links on the way
+	Access  Access   `json:"access"`
+	Reason  string   `json:"reason"`
+	From    []string `json:"from,omitempty"` // what asked for it: places in policies, flags, defaults
+	Read    Attempt  `json:"read"`
+	Write   Attempt  `json:"write"`
+	Changes []string `json:"changes,omitempty"` // what would change it
+}
+
+// Attempt is what becomes of an attempt, and whether it is recorded.
+type Attempt struct {
+	Allowed  bool   `json:"allowed"`
+	Event    string `json:"event,omitempty"` // empty where there is none
+	Severity string `json:"severity,omitempty"`
+}
+
+// Explain says what a run by this plan may do with an absolute path, which it resolves as the run would. It asks the host's files and
+// changes nothing. The answer is the plan's: which of the rights the caller has on the host, the kernel adds.
+func (p Plan) Explain(files Files, path string) (Explanation, error) {
+	tree, err := denyfs.NewTree(denyfsConfig(p, nil, nil))
+	if err != nil {
+		return Explanation{}, err
+	}
+	v := viewer{plan: p, files: files, tree: tree}
+	e := Explanation{Asked: path}
+	at := v.walk(path)
+	e.Path, e.Links = at, v.links
+	v.judge(&e)
+	for _, a := range []*Attempt{&e.Read, &e.Write} {
+		if a.Event == "" {
+			continue
+		}
+		switch {
+		case denyfs.Credential(p.Identity.Home, at):
+			a.Severity = audit.SeverityCredential
+		case profiles.Files{Noise: p.Noise}.IsNoise(at, p.Identity.Home):
+			a.Severity = audit.SeverityNoise
+		}
+	}
+	return e, nil
+}
+
+// viewer sees the files as a run does.
+type viewer struct {
+	plan  Plan
+	files Files
+	tree  *denyfs.Tree
+	links []string
+	loops bool // the path leads through too many links
+}
+
+// walk resolves a path inside, up to what the run is told is not there.
+func (v *viewer) walk(path string) string {
+	current, rest := "/", components(path)
+	for len(rest) > 0 {
+		name := rest[0]
+		rest = rest[1:]
+		if name == ".." {
+			current = filepath.Dir(current)
+			continue
+		}
+		next := filepath.Join(current, name)
+		to := v.link(next)
+		switch {
+		case to == "" && v.ends(next):
+			return next
+		case to == "":
+			current = next
+			continue
+		case len(v.links) == maxLinks:
+			v.loops = true
+			return next
+		}
+		v.links = append(v.links, next)
+		if filepath.IsAbs(to) {
+			current = "/"
+		}
+		rest = append(components(to), rest...)
+	}
+	return current
+}
+
+// link is where a path leads that is a symbolic link inside: "" if it is none there, whatever it is on the host.
+func (v *viewer) link(path string) string {
+	if to, ok := v.plan.Symlinks[path]; ok {
+		return to
+	}
+	if to, ok := devLinks[strings.TrimPrefix(path, "/dev/")]; ok && within("/dev", path) {
+		return to
+	}
+	source := v.source(path)
+	if source == "" {
+		return ""
+	}
+	to, err := v.files.Readlink(source)
+	if err != nil {
+		return ""
+	}
+	return to
+}
+
+// ends tells whether a walk ends at a name of the host that is no directory, and that the run is not shown: a symbolic link of the
+// host's leads nowhere there.
+func (v *viewer) ends(path string) bool {
+	if v.plan.showing(path) != nil || within("/proc", path) || v.tree.Has(path) {
+		return false
+	}
+	if v.inHome(path) {
+		if _, err := v.files.Lstat(v.source(path)); err == nil {
+			return false
+		}
+	}
+	info, err := v.files.Lstat(path)
+	return err == nil && !info.IsDir()
+}
+
+// source is the file of the host that is seen at a path, "" where none is.
+func (v *viewer) source(path string) string {
+	m := v.plan.showing(path)
+	switch {
+	case m != nil && m.Kind == Bind:
+		return m.Source + strings.TrimPrefix(path, m.Target)
+	case m == nil && v.inHome(path):
+		return v.plan.Home.Private + strings.TrimPrefix(path, v.plan.Identity.Home)
+	}
+	return ""
+}
+
+// inHome tells whether a path is of the home that the run's root serves.
+func (v *viewer) inHome(path string) bool {
+	return !v.plan.Home.Mounted && within(v.plan.Identity.Home, path)
+}
+
+// showing is the innermost mount that holds a path: nil where the run's root serves it.
+func (p Plan) showing(path string) (inner *Mount) {
+	for i := range p.Mounts {
+		if m := &p.Mounts[i]; within(m.Target, path) && (inner == nil || len(m.Target) > len(inner.Target)) {
+			inner = m
+		}
+	}
+	return inner
+}
+
+// judge says what the run may do with a path inside.
+func (v *viewer) judge(e *Explanation) {
+	m := v.plan.showing(e.Path)
+	switch {
+	case v.loops:
+		e.Links, e.Access, e.Reason = e.Links[:1], AccessAbsent, errLoop.Error()
+	case within("/proc", e.Path):
+		v.kernel(e)
+	case m == nil:
+		v.rooted(e)
+	case m.Kind == Hidden:
+		e.Access, e.Reason = AccessHidden, "the policy hides "+quotePath(m.Target)
+		e.From = v.plan.from("hide", m.Target)
+		e.Read.Event, e.Write.Event = event(denyfs.ActionOpenRead, denyfs.RuleHidden), event(denyfs.ActionOpenWrite, denyfs.RuleHidden)
+		e.Changes = []string{"leave it out of --hide or hide:"}
+	case m.Kind != Bind:
+		e.Access, e.Reason = AccessOwn, "the run has its own "+quotePath(m.Target)
+		e.Read.Allowed, e.Write.Allowed = true, access(*m) == "rw"
+		v.readOnly(e)
+	default:
+		v.bound(e, m)
+	}
+}
+
+// readOnly fills in the event of a write that is refused for the mount.
+func (v *viewer) readOnly(e *Explanation) {
+	if !e.Write.Allowed {
+		e.Write.Event = event(denyfs.ActionOpenWrite, "")
+	}
+}
+
+// kernel judges a path of /proc, which is the run's own.
+func (v *viewer) kernel(e *Explanation) {
+	e.Access, e.Reason = AccessOwn, "the run has its own /proc, with its own processes alone"
+	e.Read.Allowed = true
+	holds := func(dir string) bool { return within(dir, e.Path) }
+	switch {
+	case slices.ContainsFunc(masked(v.plan), holds):
+		e.Access, e.Reason = AccessHidden, "this file of /proc tells of the machine, or acts on it: an empty one lies over it"
+		e.Read.Allowed = false
+	case slices.ContainsFunc(readonlyProc, holds):
+		e.Access, e.Reason = AccessReadOnly, "this part of /proc acts on the machine"
+		v.readOnly(e)
+	default:
+		e.Write.Allowed = true
+	}
+}
+
+// rooted judges a path that the run's root serves: of the private home, or one that nothing grants.
+func (v *viewer) rooted(e *Explanation) {
+	info, err := v.files.Lstat(e.Path)
+	host := denyfs.HostKindOf(info, err)
+	private := false
+	if v.inHome(e.Path) {
+		_, err := v.files.Lstat(v.source(e.Path))
+		private = err == nil
+		d, ok := v.tree.Name(denyfs.Naming{Path: e.Path, Action: denyfs.ActionCreate, Union: true, Private: private, Host: host})
+		e.Write.Allowed = ok
+		if !ok {
+			e.Write.Event = event(d.Action, d.Rule)
+		}
+		e.Access, e.Reason = AccessHome, "the run may make it in its private home"
+		if !ok {
+			e.Reason = "in the private home it cannot be made: " + d.Reason
+		}
+	}
+	verdict := v.tree.Lookup(denyfs.Query{Path: e.Path, Private: private, Host: host})
+	switch {
+	case v.tree.Has(e.Path):
+		e.Access, e.Reason, e.Read.Allowed = AccessOwn, "a directory on the way to what is granted: it shows that alone", true
+		if v.inHome(e.Path) {
+			e.Access, e.Reason, e.Write = AccessHome, "a directory of the private home", Attempt{Allowed: true}
+		}
+	case private:
+		e.Read.Allowed, e.Reason = true, "an earlier run has made it in the private home"
+	case host == denyfs.HostAbsent:
+		if e.Access == "" {
+			e.Access, e.Reason = AccessAbsent, "there is none, neither here nor in the run"
+			e.Write.Event = event(denyfs.ActionCreate, denyfs.RuleNotGranted)
+		}
+	default:
+		v.notGranted(e, verdict, info != nil && info.IsDir())
+		return
+	}
+	if !e.Write.Allowed && e.Write.Event == "" {
+		e.Write.Event = event(denyfs.ActionCreate, denyfs.RuleNotGranted)
+	}
+}
+
+// notGranted is for what the host has, and the run does not see.
+func (v *viewer) notGranted(e *Explanation, verdict denyfs.Verdict, dir bool) {
+	own := ""
+	if e.Write.Allowed {
+		own = "; it may make its own in the private home"
+	}
+	e.Access, e.Reason = AccessHidden, "nothing grants it"+own
+	e.Read.Event = event(denyfs.ActionOpenRead, denyfs.RuleNotGranted)
+	if dir {
+		e.Read.Event = event(denyfs.ActionList, denyfs.RuleNotGranted)
+	}
+	if verdict.Denial.Walk {
+		e.Read.Severity = audit.SeverityNoise
+	}
+	if !e.Write.Allowed && e.Write.Event == "" {
+		e.Write.Event = event(denyfs.ActionOpenWrite, denyfs.RuleNotGranted)
+	}
+	if from := v.plan.from("hide", e.Path); len(from) > 0 {
+		e.Reason, e.From, e.Changes = "the policy hides it"+own, from, []string{"leave it out of --hide or hide:"}
+		return
+	}
+	e.Changes = []string{"--ro " + quotePath(e.Path) + " or read: lets it be read", "--rw " + quotePath(e.Path) + " or write: lets it be written as well"}
+}
+
+// bound judges a path that a mount of the host's shows.
+func (v *viewer) bound(e *Explanation, m *Mount) {
+	_, err := v.files.Lstat(v.source(e.Path))
+	exists := !isAbsent(err)
+	e.Read.Allowed, e.Write.Allowed = exists, m.Writable
+	e.From = v.plan.originOf(m)
+	e.Access, e.Reason = AccessReadOnly, "granted with "+quotePath(m.Target)
+	if m.Writable {
+		e.Access = AccessReadWrite
+	}
+	names := v.plan.Protected.by(e.Path)
+	switch {
+	case m.Origin == originHome:
+		e.Access, e.Reason, e.From = AccessHome, "a directory of the private home, "+quotePath(m.Source), nil
+	case m.Origin == originProtected || m.Writable && len(names) > 0:
+		v.protected(e, names)
+	case !m.Writable:
+		v.readOnly(e)
+		if m.Origin != "system" && !slices.Contains(refusedDirs, e.Path) {
+			e.Changes = []string{"--rw " + quotePath(e.Path) + " or write: lets it be written"}
+		}
+	}
+	if !exists {
+		e.Reason += "; there is no such file yet"
+		if e.Access == AccessReadOnly {
+			e.Access = AccessAbsent
+		}
+	}
+}
+
+// protected judges a path that names of the policy keep from being written.
+func (v *viewer) protected(e *Explanation, names []string) {
+	e.Access, e.Reason, e.From = AccessProtected, "programs of the host run or trust it", nil
+	e.Write = Attempt{Event: event(denyfs.ActionOpenWrite, "")}
+	e.Changes = []string{"--rw " + quotePath(e.Path) + " or write: lets it be written, if it is there"}
+	for _, name := range names {
+		e.From = append(e.From, v.plan.From("protect", name)...)
+		e.Changes = append(e.Changes, "--unprotect "+quotePath(name)+" or unprotect: lets all that is called so be written")
+	}
+}
+
+// by are the names of the list that protect a path from being written.
+func (p Protected) by(path string) (names []string) {
+	for _, name := range p.Names {
+		one := p
+		one.Names = []string{name}
+		if name != profiles.RepositoryName {
+			one.Repositories, one.Paths = nil, nil
+		}
+		if refuses := one.refuses(); refuses != nil && len(refuses("open-write", path)) > 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func event(action denyfs.Action, rule string) string {
+	return strings.TrimSuffix(string(action)+" "+rule, " ")
+}
