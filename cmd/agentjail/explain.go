@@ -45,11 +45,11 @@ func explainAction(c *cli.Context) error {
 	words := c.Args().Slice()
 	switch {
 	case len(words) == 0 || slices.Contains(words, ""):
-		return errors.New("which path? agentjail explain [flags] PATH... or agentjail explain [flags] net HOST[:PORT]...")
+		return errors.New("which path? agentjail explain [flags] PATH... or net HOST[:PORT]")
 	case words[0] == netWord && len(words) == 1:
-		return errors.New("which host? agentjail explain [flags] net HOST[:PORT]...; a file that is called net is ./net")
+		return errors.New("which host? agentjail explain [flags] net HOST[:PORT]; a file of that name is ./net")
 	case words[0] != netWord && c.Bool("resolve"):
-		return errors.New("--resolve is for hosts: agentjail explain --resolve net HOST[:PORT]...")
+		return errors.New("--resolve is for hosts: agentjail explain --resolve net HOST[:PORT]")
 	}
 	host, err := sandbox.Probe(sandbox.Request{Workdir: c.String("workdir")})
 	if err != nil {
