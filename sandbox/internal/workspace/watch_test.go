@@ -214,8 +214,25 @@ func TestLearnLate(t *testing.T) {
 	tr := newTree(t, "Makefile", "setup.py")
 	w := tr.open(DefaultBounds)
 	tr.write("Makefile", "evil")
-	w.Learn(func([]Finding) {})
+	tr.check(os.Symlink("/etc", tr.at("etc")))
+	w.Learn(func(fs []Finding) {
+		if len(fs) > 0 {
+			t.Errorf("warned of %q", tr.lines(fs))
+		}
+	})
 	<-w.learning
+	tr.want(w, "symlink etc", "build Makefile")
+}
+
+// What is changed while Learn reads it is not taken for what it was at the start.
+func TestLearnMeanwhile(t *testing.T) {
+	tr := newTree(t, "Makefile")
+	w := tr.open(DefaultBounds)
+	before, err := stat(w.places[0].fd, "Makefile")
+	tr.check(err)
+	tr.write("Makefile", "evil")
+	k := w.walker(w.began.real, &w.stop)
+	k.learn(file{in: w.places[0].dir(), fd: w.places[0].fd, name: "Makefile", st: before})
 	tr.want(w, "build Makefile")
 }
 
