@@ -172,7 +172,7 @@ func (r *Run) start() error {
 		go r.terminal.follow(r.Signal)
 	}
 	if err == nil {
-		r.watch.Learn(r.reportBefore)
+		r.watch.Learn(workspace.LearnAfter, r.reportBefore)
 	}
 	trace("launcher: command started")
 	return err

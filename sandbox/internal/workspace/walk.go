@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -65,7 +64,8 @@ func (f file) full() string  { return filepath.Join(f.in.place.path, f.in.path, 
 type walker struct {
 	*Watch
 	since   time.Time
-	stop    *atomic.Bool // ends it
+	stop    <-chan struct{} // closed to end it; nil for one that is not ended
+	pause   func()          // called between names; nil for none
 	visit   func(file)
 	found   *findings
 	queue   []dir
@@ -85,7 +85,7 @@ type linked struct {
 	place        string // of it
 }
 
-func (w *Watch) walker(since time.Time, stop *atomic.Bool) *walker {
+func (w *Watch) walker(since time.Time, stop <-chan struct{}) *walker {
 	return &walker{
 		Watch: w, since: since, stop: stop, found: &findings{}, buf: make([]byte, 64<<10), end: time.Now().Add(w.bounds.Time),
 		links: map[inode]*linked{},
@@ -145,11 +145,17 @@ func (k *walker) list(d dir) {
 // goesOn tells whether there is time and room for one more file.
 func (k *walker) goesOn(d dir) bool {
 	k.seen++
-	why := ""
-	switch {
-	case k.stop.Load():
+	if k.pause != nil {
+		k.pause()
+	}
+	select {
+	case <-k.stop:
 		k.stopped = true
 		return false
+	default:
+	}
+	why := ""
+	switch {
 	case k.seen > k.bounds.Files:
 		why = "there are more files than are looked at"
 	case k.seen%256 == 0 && time.Now().After(k.end):

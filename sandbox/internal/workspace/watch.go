@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +21,8 @@ type Watch struct {
 	began    mark
 	base     base          // of Learn; nobody reads it before that has ended
 	learning chan struct{} // closed when Learn has ended; nil if it never began
-	stop     atomic.Bool   // ends Learn
+	stop     chan struct{} // closed to end Learn
+	once     sync.Once     // for stop
 	warned   bool          // Learn came to its end
 }
 
@@ -46,7 +47,7 @@ func Open(places, protected []string, bounds Bounds) (*Watch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the clock: %w", err)
 	}
-	w := &Watch{bounds: bounds, patterns: newPatterns(protected), began: began, base: base{map[string]known{}, map[inode]string{}}}
+	w := &Watch{bounds: bounds, patterns: newPatterns(protected), began: began, base: base{map[string]known{}, map[inode]string{}}, stop: make(chan struct{})}
 	for _, path := range outermost(places) {
 		if err := w.add(path); err != nil && err != unix.ENOENT {
 			w.Close()
@@ -97,10 +98,7 @@ func (w *Watch) add(path string) error {
 
 // Close lets go of the places.
 func (w *Watch) Close() {
-	w.stop.Store(true)
-	if w.learning != nil {
-		<-w.learning
-	}
+	w.endLearning()
 	for _, p := range w.places {
 		unix.Close(p.fd)
 	}
@@ -118,14 +116,23 @@ func (w *Watch) Doubts() []string {
 	return doubts
 }
 
-// Learn looks at the places beside the command, and warns of what led out of them before: it calls warn once it has seen all. It is
-// called once at most, and returns at once.
-func (w *Watch) Learn(warn func([]Finding)) {
+// LearnAfter is when a run begins to learn: work that takes less is not slowed down by it.
+const LearnAfter = 2 * time.Second
+
+// Learn looks at the places beside the command, after a while and with a tenth of a processor, and warns of what led out of them
+// before: it calls warn once it has seen all. It is called once at most, and returns at once.
+func (w *Watch) Learn(after time.Duration, warn func([]Finding)) {
 	w.learning = make(chan struct{})
 	go func() {
 		defer close(w.learning)
-		k := w.walker(w.began.real.Truncate(time.Microsecond), &w.stop)
-		k.visit = k.learn
+		select {
+		case <-w.stop:
+			return
+		case <-time.After(after):
+		}
+		k := w.walker(w.began.real.Truncate(time.Microsecond), w.stop)
+		k.visit, k.pause = k.learn, newPacer(w.stop).pause
+		k.end = time.Now().Add(restShare * w.bounds.Time)
 		k.walk()
 		k.oldLinks()
 		if w.warned = !k.stopped; w.warned {
@@ -134,17 +141,22 @@ func (w *Watch) Learn(warn func([]Finding)) {
 	}()
 }
 
-// Report ends Learn and tells what the run left. Nothing of the run goes on any more.
-func (w *Watch) Report() []Finding {
-	w.stop.Store(true)
+// endLearning ends Learn, and waits for its end.
+func (w *Watch) endLearning() {
+	w.once.Do(func() { close(w.stop) })
 	if w.learning != nil {
 		<-w.learning
 	}
+}
+
+// Report ends Learn and tells what the run left. Nothing of the run goes on any more.
+func (w *Watch) Report() []Finding {
+	w.endLearning()
 	end, err := now()
 	if err != nil {
 		return []Finding{{Kind: Unread, Path: "/", Reason: "nothing was looked at: the clock: " + err.Error()}}
 	}
-	k := w.walker(w.began.since(end), new(atomic.Bool))
+	k := w.walker(w.began.since(end), nil)
 	k.visit = k.judge
 	k.walk()
 	k.newLinks()

@@ -72,7 +72,7 @@ func (tr tree) open(bounds Bounds) *Watch {
 func (tr tree) learned() (w *Watch, warned []string) {
 	tr.Helper()
 	w = tr.open(DefaultBounds)
-	w.Learn(func(fs []Finding) { warned = tr.lines(fs) })
+	w.Learn(0, func(fs []Finding) { warned = tr.lines(fs) })
 	<-w.learning
 	return w, warned
 }
@@ -215,7 +215,7 @@ func TestLearnLate(t *testing.T) {
 	w := tr.open(DefaultBounds)
 	tr.write("Makefile", "evil")
 	tr.check(os.Symlink("/etc", tr.at("etc")))
-	w.Learn(func(fs []Finding) {
+	w.Learn(0, func(fs []Finding) {
 		if len(fs) > 0 {
 			t.Errorf("warned of %q", tr.lines(fs))
 		}
@@ -231,7 +231,7 @@ func TestLearnMeanwhile(t *testing.T) {
 	before, err := stat(w.places[0].fd, "Makefile")
 	tr.check(err)
 	tr.write("Makefile", "evil")
-	k := w.walker(w.began.real, &w.stop)
+	k := w.walker(w.began.real, w.stop)
 	k.learn(file{in: w.places[0].dir(), fd: w.places[0].fd, name: "Makefile", st: before})
 	tr.want(w, "build Makefile")
 }
@@ -319,4 +319,13 @@ func TestPlaces(t *testing.T) {
 	tr.check(os.Rename(tr.at("a"), tr.at("elsewhere"))) // by the host: the run still has it
 	tr.write("elsewhere/justfile", "")
 	tr.want(w, "build a/justfile", "build b/Makefile")
+}
+
+// TestLearnNever: a run that ends before it has begun to learn reports at once, and warns at its end.
+func TestLearnNever(t *testing.T) {
+	tr := newTree(t, "Makefile")
+	tr.check(os.Symlink("/etc", tr.at("etc")))
+	w := tr.open(DefaultBounds)
+	w.Learn(time.Hour, func([]Finding) { t.Error("it has learned") })
+	tr.want(w, "symlink etc before")
 }
