@@ -187,7 +187,7 @@ func (g *Gateway) Serve(n Net) error {
 		n.Owner = func(string, netip.AddrPort, netip.AddrPort) audit.Process { return audit.Process{} }
 	}
 	for _, l := range n.TCP {
-		if !g.spawn(l, func() { g.accept(n, l) }) {
+		if !g.spawn(l, func() { g.accept(l, func(c net.Conn) { g.serveConn(n, c) }, g.overload) }) {
 			return ErrClosed
 		}
 	}
@@ -244,8 +244,8 @@ func (g *Gateway) forget(c io.Closer) {
 	}
 }
 
-// accept takes connections until the listener is closed.
-func (g *Gateway) accept(n Net, l net.Listener) {
+// accept takes connections until the listener is closed, and serves as many at once as there are slots for.
+func (g *Gateway) accept(l net.Listener, serve, overload func(net.Conn)) {
 	for {
 		conn, err := l.Accept()
 		if err != nil {
@@ -257,17 +257,18 @@ func (g *Gateway) accept(n Net, l net.Listener) {
 		select {
 		case g.slots <- struct{}{}:
 		default:
-			g.overload(conn)
+			overload(conn)
+			reset(conn)
 			continue
 		}
 		g.spawn(conn, func() {
 			defer func() { <-g.slots }()
-			g.serveConn(n, conn)
+			serve(conn)
 		})
 	}
 }
 
-// overload refuses a connection above the bound. Whose it is stays unknown: finding out costs more than the flood does.
+// overload reports a connection above the bound. Whose it is stays unknown: finding out costs more than the flood does.
 func (g *Gateway) overload(conn net.Conn) {
 	dst := addrPort(conn.LocalAddr())
 	name, _ := g.sinks.name(dst.Addr())
@@ -276,7 +277,6 @@ func (g *Gateway) overload(conn net.Conn) {
 		Target: target(name, dst), Provenance: provenance(name),
 		Reason: fmt.Sprintf("the run has %d connections open already", cap(g.slots)),
 	})
-	reset(conn)
 }
 
 // pause reports an error of a listener and waits a moment. It returns false if the listener is closed for good.

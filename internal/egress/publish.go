@@ -41,7 +41,11 @@ func (g *Gateway) publish(n Net) error {
 			if err != nil {
 				return &PublishError{port, err}
 			}
-			if !g.spawn(l, func() { g.admit(n, l, port) }) {
+			lead := func(c net.Conn) { g.lead(n, c, port) }
+			overload := func(net.Conn) {
+				g.published(actionPublish, port, audit.Report, "too many connections are open", "")
+			}
+			if !g.spawn(l, func() { g.accept(l, lead, overload) }) {
 				return ErrClosed
 			}
 		}
@@ -52,30 +56,6 @@ func (g *Gateway) publish(n Net) error {
 func (g *Gateway) listen(addr netip.AddrPort) (net.Listener, error) {
 	var lc net.ListenConfig
 	return lc.Listen(g.ctx, "tcp", addr.String())
-}
-
-// admit takes connections to a published port until its listener is closed.
-func (g *Gateway) admit(n Net, l net.Listener, port uint16) {
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			if !g.pause("tcp", err) {
-				return
-			}
-			continue
-		}
-		select {
-		case g.slots <- struct{}{}:
-		default:
-			g.published(actionPublish, port, audit.Report, "too many connections are open", "")
-			reset(conn)
-			continue
-		}
-		g.spawn(conn, func() {
-			defer func() { <-g.slots }()
-			g.lead(n, conn, port)
-		})
-	}
 }
 
 // lead carries a connection of the host to a port of the run's own loopback, and to its end.
