@@ -137,6 +137,9 @@ func configureLink() (ipv6 bool, err error) {
 	if err := localDefault(h, lo, loopback4); err != nil {
 		return false, fmt.Errorf("route of IPv4: %w", err)
 	}
+	if err := ownAddress(h, lo, own4); err != nil {
+		return false, fmt.Errorf("address of IPv4: %w", err)
+	}
 	err = localDefault(h, lo, loopback6)
 	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
 		return false, nil // booted with ipv6.disable=1, or built without
@@ -151,7 +154,30 @@ func configureLink() (ipv6 bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("route of IPv6: %w", err)
 	}
+	if err := ownAddress(h, lo, own6); err != nil {
+		return false, fmt.Errorf("address of IPv6: %w", err)
+	}
 	return true, nil
+}
+
+// Addresses that are there to be counted: a resolver that is asked for those of families that are configured (AI_ADDRCONFIG,
+// getaddrinfo(3)) does not count loopback's. Nothing answers at them: the dummy address of RFC 7600, and one of the prefix of RFC 6666.
+var (
+	own4 = netip.AddrFrom4([4]byte{192, 0, 0, 8})
+	own6 = netip.MustParseAddr("100::1")
+)
+
+// ownAddress is `ip addr add ADDR dev lo preferred_lft 0`: as a source it is the last to be taken (RFC 6724).
+func ownAddress(h *netlink.Handle, lo netlink.Link, addr netip.Addr) error {
+	const forever = 1<<32 - 1 // INFINITY_LIFE_TIME, net/addrconf.h
+	a := &netlink.Addr{
+		IPNet:    &net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(addr.BitLen(), addr.BitLen())},
+		ValidLft: forever, Scope: unix.RT_SCOPE_HOST,
+	}
+	if addr.Is6() {
+		a.Flags, a.Scope = unix.IFA_F_NODAD, unix.RT_SCOPE_UNIVERSE
+	}
+	return h.AddrAdd(lo, a)
 }
 
 // localDefault is `ip route add local default dev lo src ADDR`. With a source that is the same for all, answers come to an
