@@ -18,9 +18,6 @@ const RepositoryName = ".git"
 // RepositoryFiles are those of them that a repository has itself, below its git directory.
 var RepositoryFiles = []string{"hooks", "config", "config.worktree", "commondir", "gitdir", "info/attributes", "objects/info/alternates"}
 
-// repositoryNames are what else is found in a git directory. They end the name of a submodule, which may have slashes.
-var repositoryNames = []string{"logs", "lfs", "refs", "rr-cache"}
-
 // unpacked are directories that package managers fill and empty as a whole, with whatever the packages brought along.
 var unpacked = []string{"node_modules", "site-packages", "vendor"}
 
@@ -28,7 +25,7 @@ var unpacked = []string{"node_modules", "site-packages", "vendor"}
 type Hold int
 
 const (
-	HoldWhole Hold = iota // it can neither be made, changed, moved nor removed
+	HoldWhole Hold = iota // it can neither be made, changed nor moved
 	HoldName              // it leads to what is protected: it can be made as a directory and removed, but not moved nor replaced by a link
 	HoldDir               // a directory can neither be moved nor removed
 )
@@ -169,11 +166,11 @@ type finder struct {
 	guards        []Guard
 }
 
-// hold adds a reason that lies in the first n names, and counts from the age of the first m: the root, which is older than any run, of
-// none.
-func (f *finder) hold(hold Hold, n, m int) {
+// hold adds a reason that lies in the first n names, and counts from the age of the first m, or of what lies below them: the root,
+// which is older than any run, of none.
+func (f *finder) hold(hold Hold, n, m int, below ...string) {
 	if n > f.granted {
-		f.guards = append(f.guards, Guard{hold, "/" + strings.Join(f.names[:m], "/")})
+		f.guards = append(f.guards, Guard{hold, "/" + strings.Join(slices.Concat(f.names[:m], below), "/")})
 	}
 }
 
@@ -194,8 +191,8 @@ func (f *finder) match(pattern []string, i int) {
 }
 
 // repository judges the path by what it is in the git directory of the first n names. The directory itself is as old as it is, and
-// so is what lies in it.
-func (f *finder) repository(n int) {
+// so is what lies in it; where it is one only if something lies below it, as old as that.
+func (f *finder) repository(n int, below ...string) {
 	rest := f.folded[n:]
 	if len(rest) == 0 {
 		f.hold(HoldWhole, n, n)
@@ -222,29 +219,40 @@ func (f *finder) repository(n int) {
 		switch {
 		case !slices.Equal(want[:k], rest[:k]):
 		case k < len(want):
-			f.hold(HoldName, n+k, n)
+			f.hold(HoldName, n+k, n, below...)
 		default:
-			f.hold(HoldWhole, n+k, n)
+			f.hold(HoldWhole, n+k, n, below...)
 		}
 	}
 }
 
-// submodule judges a path in the place where a repository keeps those of its submodules, whose names may have slashes.
+// submodule judges a path in the place where a repository keeps those of its submodules. Their names may have slashes, and parts that
+// are names of a git directory as well, so that each part is tried: one is of a git directory if there are objects beside it.
 func (f *finder) submodule(n int) {
 	rest := f.folded[n:]
 	for k := 2; k < len(rest); k++ {
-		name := rest[k]
-		if name == "modules" || name == "worktrees" || slices.Contains(repositoryNames, name) ||
-			slices.ContainsFunc(RepositoryFiles, func(file string) bool { first, _, _ := strings.Cut(file, "/"); return first == name }) {
-			f.repository(n + k)
-			return
+		if isRepositoryName(rest[k]) {
+			f.repository(n+k, objects)
 		}
 	}
 	if len(rest) == 1 {
 		f.hold(HoldName, n+1, n)
 		return
 	}
-	f.hold(HoldDir, n+len(rest), n+len(rest))
+	f.hold(HoldDir, n+len(rest), n+len(rest), objects) // it is a git directory
+	if rest[len(rest)-1] == objects {
+		f.hold(HoldDir, n+len(rest), n+len(rest))
+	}
+}
+
+// objects is where a git directory has what it keeps. It is made with it, and never anew.
+const objects = "objects"
+
+func isRepositoryName(name string) bool {
+	return name == "modules" || name == "worktrees" || slices.ContainsFunc(RepositoryFiles, func(file string) bool {
+		first, _, _ := strings.Cut(file, "/")
+		return first == name
+	})
 }
 
 // checkProtect accepts a name, or some with slashes between, that is protected wherever it is found.

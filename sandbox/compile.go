@@ -111,6 +111,10 @@ func (c *compiler) workdir() error {
 	case isKernelPath(dir):
 		return requestErrorf("working directory %q belongs to the kernel; change to a project's directory", dir)
 	}
+	if c.isProtected(dir) {
+		return requestErrorf("working directory %q is protected, since programs outside trust what is called so; change to another, or name it with --unprotect",
+			dir)
+	}
 	c.dir = dir
 	return c.add(Mount{
 		Kind: Bind, Target: dir, Source: dir, Dir: true, Writable: c.policy.Files().Workdir == "rw", Origin: "working directory",

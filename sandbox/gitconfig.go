@@ -21,7 +21,8 @@ type setting struct {
 func gitSettings(data string) iter.Seq[setting] {
 	return func(yield func(setting) bool) {
 		section := ""
-		for line := range strings.Lines(strings.ReplaceAll(strings.ReplaceAll(data, "\r\n", "\n"), "\\\n", "")) {
+		data = strings.ReplaceAll(strings.TrimPrefix(data, "\ufeff"), "\r\n", "\n") // git takes a byte order mark
+		for line := range strings.Lines(strings.ReplaceAll(data, "\\\n", "")) {
 			line = strings.TrimSpace(line)
 			if rest, ok := strings.CutPrefix(line, "["); ok {
 				header, after, _ := strings.Cut(rest, "]")
@@ -71,23 +72,46 @@ func gitValue(text string) string {
 func (c *compiler) repositoryPaths(worktree, gitDir string) []string {
 	var paths []string
 	for _, file := range []string{filepath.Join(gitDir, "config"), filepath.Join(gitDir, "config.worktree")} {
-		for s := range c.settings(file) {
-			switch {
-			case s.section == "core" && s.key == "hookspath":
-				paths = append(paths, c.ofGit(worktree, s.value))
-			case (s.section == "include" || s.section == "includeif") && s.key == "path":
-				paths = append(paths, c.ofGit(filepath.Dir(file), s.value))
-			}
-		}
+		paths = append(paths, c.settingsPaths(worktree, file, maxIncludes)...)
 	}
-	for _, file := range []string{"~/.gitconfig", "~/.config/git/config"} {
-		for s := range c.settings(c.expand(file)) {
+	for _, file := range c.globalSettings() {
+		for s := range c.settings(file) {
 			if s.section == "core" && s.key == "hookspath" {
 				paths = append(paths, c.ofGit(worktree, s.value))
 			}
 		}
 	}
 	return paths
+}
+
+// maxIncludes is how deep git follows includes (MAX_INCLUDE_DEPTH, config.c).
+const maxIncludes = 10
+
+// settingsPaths are those of one file and of the files that it includes.
+func (c *compiler) settingsPaths(worktree, file string, depth int) (paths []string) {
+	for s := range c.settings(file) {
+		switch {
+		case s.section == "core" && s.key == "hookspath":
+			paths = append(paths, c.ofGit(worktree, s.value))
+		case (s.section == "include" || s.section == "includeif") && s.key == "path" && depth > 0:
+			included := c.ofGit(filepath.Dir(file), s.value)
+			paths = append(paths, included)
+			paths = append(paths, c.settingsPaths(worktree, included, depth-1)...)
+		}
+	}
+	return paths
+}
+
+// globalSettings are the files of the caller's own settings, and the system's (git-config(1), Files).
+func (c *compiler) globalSettings() []string {
+	files := []string{"/etc/gitconfig", c.expand("~/.gitconfig"), c.expand("~/.config/git/config")}
+	if dir := c.variable("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
+		files = append(files, filepath.Join(dir, "git/config"))
+	}
+	if file := c.variable("GIT_CONFIG_GLOBAL"); filepath.IsAbs(file) {
+		files = append(files, file)
+	}
+	return files
 }
 
 // ofGit is a path of a configuration: below the home, or relative to a directory.

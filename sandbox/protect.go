@@ -39,9 +39,10 @@ func (c *compiler) protects() error {
 			c.protected.Places = append(c.protected.Places, m.Target)
 		}
 	}
-	for _, place := range c.protected.Places {
-		if slices.Contains(files.Protect, profiles.RepositoryName) && filepath.Base(place) != profiles.RepositoryName && c.isRepository(place) {
-			c.protected.Repositories = append(c.protected.Repositories, place)
+	if slices.Contains(files.Protect, profiles.RepositoryName) {
+		for _, place := range c.protected.Places {
+			c.addRepository(place)
+			c.addRepository(c.gitFileTarget(place))
 		}
 	}
 	if slices.Contains(files.Protect, profiles.RepositoryName) {
@@ -56,7 +57,7 @@ func (c *compiler) protects() error {
 			return err
 		}
 	}
-	for _, place := range c.protected.Places {
+	for _, place := range append(slices.Clone(c.protected.Places), c.protected.Repositories...) {
 		for _, name := range c.protectedNames(place) {
 			if err := c.protect(filepath.Join(place, name)); err != nil {
 				return err
@@ -64,6 +65,47 @@ func (c *compiler) protects() error {
 		}
 	}
 	return nil
+}
+
+// addRepository notes a git directory that is not called .git.
+func (c *compiler) addRepository(dir string) {
+	known := dir == "" || filepath.Base(dir) == profiles.RepositoryName || slices.Contains(c.protected.Repositories, dir)
+	if !known && c.protected.place(dir) != "" && c.isRepository(dir) {
+		c.protected.Repositories = append(c.protected.Repositories, dir)
+	}
+}
+
+// gitFileTarget is the git directory that the .git file of a place names; of a worktree, that of its repository.
+func (c *compiler) gitFileTarget(place string) string {
+	written, ok := strings.CutPrefix(c.firstLine(filepath.Join(place, profiles.RepositoryName)), "gitdir: ")
+	if !ok {
+		return ""
+	}
+	dir, _, err := c.canonical(join(place, written))
+	if err != nil {
+		return ""
+	}
+	if common := c.firstLine(filepath.Join(dir, "commondir")); common != "" {
+		dir, _, err = c.canonical(join(dir, common))
+	}
+	if err != nil {
+		return ""
+	}
+	return dir
+}
+
+// isProtected tells whether a directory is itself what the policy protects, by a name other than a repository's: the names count below a
+// place, and would not there.
+func (c *compiler) isProtected(dir string) bool {
+	files := c.policy.Files()
+	files.Protect = slices.DeleteFunc(files.Protect, func(name string) bool {
+		return name == profiles.RepositoryName || slices.Contains(files.Unprotect, name)
+	})
+	find := files.Protection(nil, nil)
+	held := func(path string) bool {
+		return slices.ContainsFunc(find.Find("/", path), func(g profiles.Guard) bool { return g.Hold == profiles.HoldWhole })
+	}
+	return files.Workdir == profiles.WorkdirReadWrite && held(dir) && !held(filepath.Dir(dir))
 }
 
 // protectedNames are the names below a place that can be mounted, if they are there.
@@ -138,6 +180,8 @@ func (p Protected) refuses() func(action, path string) []string {
 			switch {
 			case guard.Hold == profiles.HoldDir:
 				since = append(since, guard.Since+"/")
+			case action == "unlink" || action == "rmdir":
+				// What would take its place is refused.
 			case guard.Hold == profiles.HoldWhole || moves(action):
 				since = append(since, guard.Since)
 			}

@@ -87,8 +87,10 @@ func TestProtectedRefuses(t *testing.T) {
 		{"rename", "/w/.github", []string{"/w"}},
 		{"symlink", "/w/.github", []string{"/w"}},
 		{"link", "/w/.github", []string{"/w"}},
-		{"rename", "/w/.git/modules/m", []string{"/w/.git/modules/m/"}},
+		{"rename", "/w/.git/modules/m", []string{"/w/.git/modules/m/objects/"}},
 		{"create", "/b/hooks/x", []string{"/b"}},
+		{"unlink", "/b/hooks/x", nil},
+		{"rmdir", "/w/.git/worktrees/t", []string{"/w/.git/worktrees/t/"}},
 		{"create", "/b/refs/heads/x", nil},
 	} {
 		if got := refuses(c.action, c.path); !slices.Equal(got, c.want) {

@@ -31,7 +31,7 @@ func (p *Plan) describe() error {
 		"files: a rename or a link from one mount to another is refused (EXDEV), after which callers copy, and not reported",
 		"files: an ioctl that only one file system knows, on a file of a read-only place, is refused by the mounts, and not reported",
 		"files: of a process that may not be read by its owner, such as a program with mode 0111, the operation is not known: the action is other",
-		"files: of such a process whose program belongs to another user or group, a write is refused by the mounts or by Landlock, and only that it was tried is reported",
+		"files: of such a process whose program belongs to another user or group, every write is refused, and what it aimed at is not known",
 		"syscalls: clone3 is answered ENOSYS, after which callers use clone; one that asks for no namespace is not reported",
 		"syscalls: a call of a foreign architecture kills the process and is not reported",
 	}

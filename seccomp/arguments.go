@@ -62,7 +62,7 @@ func setModeRules(rules map[string]rule, bits uint32) {
 }
 
 func ioctlRule(types ...uint32) rule {
-	return orElse(allowed, when(refused, is(1, deniedIoctls...)), when(refused, test{Arg: 1, Mask: 0xff00, In: types}))
+	return orElse(allowed, when(allowed, is(1, cloneIoctls...)), when(refused, is(1, deniedIoctls...)), when(refused, test{Arg: 1, Mask: 0xff00, In: types}))
 }
 
 func prctlRule(more ...uint32) rule {
@@ -120,6 +120,11 @@ var deniedIoctls = []uint32{
 	0xb701, 0xb702, 0xb703, 0xb704, // NS_GET_USERNS, NS_GET_PARENT, NS_GET_NSTYPE, NS_GET_OWNER_UID
 }
 
+// cloneIoctls share the contents of files: FICLONE, FICLONERANGE, FIDEDUPERANGE (ioctl_ficlonerange(2), ioctl_fideduperange(2)). They
+// are the only ones of btrfs's family that act on open files alone.
+var cloneIoctls = []uint32{0x40049409, 0x4020940d, 0xc0189436}
+
 // deniedIoctlTypes are whole families by their second byte: virtual terminals and keyboards ('K', 'V'), loop devices ('L'),
-// block devices (0x12), SCSI generic (0x22), seccomp ('!'), perf ($).
-var deniedIoctlTypes = []uint32{'K' << 8, 'V' << 8, 'L' << 8, 0x12 << 8, 0x22 << 8, '!' << 8, '$' << 8}
+// block devices (0x12), SCSI generic (0x22), seccomp ('!'), perf ($), and btrfs (0x94) and bcachefs (0xbc), whose subvolumes and
+// snapshots are directories that no mkdir makes, and show what is hidden or read-only by a mount.
+var deniedIoctlTypes = []uint32{'K' << 8, 'V' << 8, 'L' << 8, 0x12 << 8, 0x22 << 8, '!' << 8, '$' << 8, 0x94 << 8, 0xbc << 8}

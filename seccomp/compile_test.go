@@ -250,6 +250,9 @@ func TestVerdicts(t *testing.T) {
 		{"ioctl", [6]uint64{0, unix.TIOCSTI}, Deny},
 		{"ioctl", [6]uint64{0, unix.TIOCSTI | high}, Deny},
 		{"ioctl", [6]uint64{0, unix.TIOCGWINSZ}, Allow},
+		{"ioctl", [6]uint64{0, 0x50009401}, Deny}, {"ioctl", [6]uint64{0, 0x5000940e}, Deny}, {"ioctl", [6]uint64{0, 0x50009417 | high}, Deny}, // subvolumes
+		{"ioctl", [6]uint64{0, 0x5000943f}, Deny}, {"ioctl", [6]uint64{0, 0x4010bc10}, Deny},
+		{"ioctl", [6]uint64{0, unix.FICLONE}, Allow}, {"ioctl", [6]uint64{0, unix.FICLONERANGE}, Allow}, {"ioctl", [6]uint64{0, unix.FIDEDUPERANGE}, Allow},
 		{"ioctl", [6]uint64{0, unix.TCGETS}, Allow},
 		{"ioctl", [6]uint64{0, 0x4B46}, Deny}, // KDGKBENT's family
 		{"ioctl", [6]uint64{0, 0x40087602}, Deny},

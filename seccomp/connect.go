@@ -19,7 +19,8 @@ import (
 func (w *worker) connect(n *notification) {
 	to, err := readAddress(n.PID, n.Args[1], uint32(n.Args[2]))
 	if err == unix.EPERM {
-		w.unreadable(n, audit.Deny, "EPERM")
+		w.unreadable(n)
+		return
 	}
 	if err != nil {
 		answer(w.fd, n.ID, errnoOf(err))

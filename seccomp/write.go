@@ -40,7 +40,8 @@ const fuseMagic = 0x65735546
 func (w *worker) write(n *notification) {
 	intents, err := w.intents(n)
 	if err == unix.EPERM {
-		w.unreadable(n, audit.Report, "")
+		w.unreadable(n) // what is protected by name alone could be meant
+		return
 	}
 	if err != nil || !valid(w.fd, n.ID) {
 		carryOn(w.fd, n.ID)
@@ -71,15 +72,16 @@ func (w *worker) write(n *notification) {
 	carryOn(w.fd, n.ID)
 }
 
-// unreadable records a call whose path or address is in memory that may not be read: the caller runs a program that its owner may
+// unreadable refuses and records a call whose path or address is in memory that may not be read: the caller runs a program that its owner may
 // not read either, and that belongs to a user or group whom the run's user namespace does not have (would_dump in fs/exec.c).
-func (w *worker) unreadable(n *notification, decision audit.Decision, errno string) {
+func (w *worker) unreadable(n *notification) {
 	name := Name(uint32(n.NR))
 	w.emit(n, audit.Event{
-		Class: audit.ClassSyscall, Action: name, Decision: decision, Target: describe(name, n.Args), Errno: errno,
+		Class: audit.ClassSyscall, Action: name, Decision: audit.Deny, Target: describe(name, n.Args), Errno: "EPERM",
 		Reason: "what it aims at is not known: the memory of this program may not be read", Provenance: audit.FromKernel,
 		Process: w.describeCaller(n.PID),
 	})
+	answer(w.fd, n.ID, unix.EPERM)
 }
 
 func (w *worker) exists(tid uint32, in intent) bool {
@@ -196,7 +198,7 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 		defer unix.Close(object)
 	}
 	switch {
-	case guarded && exists && in.action == "rmdir" && !isEmpty(object):
+	case !inReadOnly && exists && in.action == "rmdir" && !isEmpty(object) && w.protects("rename", target, parent):
 		return refusal{errno: unix.ENOTEMPTY} // as without agentjail, where this is no refusal of its
 	case !inReadOnly && !guarded && exists && isMountPoint(object):
 		return mounted(target())
@@ -212,15 +214,14 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 
 // protects tells whether Config.Protect keeps a path as it is. A path can be longer than the kernel can say (PATH_MAX), where a
 // directory was moved that deep: in what is protected there are no files that the run has made, so that of a file with such a path, or
-// of the directory that is to hold it, the age tells. What lies there can be removed in any case. What lies in no directory has a name
-// without a slash before it, such as pipe:[1] (proc_pid_fd(5)).
+// of the directory that is to hold it, the age tells. What lies in no directory has a name without a slash before it, such as pipe:[1] (proc_pid_fd(5)).
 func (w *worker) protects(action string, target func() string, file int) bool {
 	if w.config.Protect == nil {
 		return false
 	}
 	at := target()
 	if strings.HasPrefix(at, unknownPath) {
-		return action != "unlink" && action != "rmdir" && w.isOlderFile(file)
+		return w.isOlderFile(file)
 	}
 	return strings.HasPrefix(at, "/") && slices.ContainsFunc(w.config.Protect(action, at), w.isOlder)
 }
