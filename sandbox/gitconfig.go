@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"fmt"
 	"iter"
 	"path/filepath"
 	"strings"
@@ -112,6 +113,27 @@ func (c *compiler) globalSettings() []string {
 		files = append(files, file)
 	}
 	return files
+}
+
+// gitIdentity are settings with the caller's name and mail address for commits, and nothing else of the caller's: "" without.
+func (c *compiler) gitIdentity() string {
+	var name, email string
+	for _, file := range c.globalSettings() {
+		for s := range c.settings(file) {
+			switch {
+			case s.section != "user":
+			case s.key == "name":
+				name = s.value
+			case s.key == "email":
+				email = s.value
+			}
+		}
+	}
+	if name == "" || email == "" {
+		return ""
+	}
+	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
+	return fmt.Sprintf("[user]\n\tname = \"%s\"\n\temail = \"%s\"\n", quote.Replace(name), quote.Replace(email))
 }
 
 // ofGit is a path of a configuration: below the home, or relative to a directory.

@@ -48,6 +48,33 @@ func FuzzGitSettings(f *testing.F) {
 	})
 }
 
+func TestGitIdentity(t *testing.T) {
+	for _, c := range []struct {
+		files fakeFiles
+		want  string
+	}{
+		{nil, ""},
+		{fakeFiles{"/home/ann/.gitconfig": "[user]\n\tname = Ann\n"}, ""},
+		{fakeFiles{"/home/ann/.gitconfig": "[user]\n\tname = Ann\n\temail = ann@example.com\n\tsigningkey = X\n[credential]\n\thelper = store\n"},
+			"[user]\n\tname = \"Ann\"\n\temail = \"ann@example.com\"\n"},
+		{fakeFiles{"/home/ann/.gitconfig": "[user]\nemail = a@b\n", "/home/ann/.config/git/config": "[user]\nname = \"A \\\"B\\\" # \\\\\"\n"},
+			"[user]\n\tname = \"A \\\"B\\\" # \\\\\"\n\temail = \"a@b\"\n"},
+	} {
+		host := fakeHost()
+		maps.Copy(host.Files.(fakeFiles), c.files)
+		plan, err := Compile(base(t), host, []string{"true"})
+		if err != nil || plan.Home.Git != c.want {
+			t.Errorf("%q: %q %v, want %q", c.files, plan.Home.Git, err, c.want)
+		}
+		if c.want != "" { // git reads back what was meant
+			got := slices.Collect(gitSettings(c.want))
+			if len(got) != 2 || c.files["/home/ann/.config/git/config"] != "" && got[0].value != `A "B" # \` {
+				t.Errorf("read back: %q", got)
+			}
+		}
+	}
+}
+
 // TestProtectedPaths: where a repository's settings send git is protected, whether it is there or not.
 func TestProtectedPaths(t *testing.T) {
 	const app = "/home/ann/src/app"

@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,7 +37,25 @@ func (h Home) furnish(real string) (obstructed []string, err error) {
 			private.MkdirAll(name, 0o700) // where it fails, an earlier command has put something there, for the next to find
 		}
 	}
+	h.introduce(private)
 	return obstructed, nil
+}
+
+// introduce gives git in the private home the caller's identity, where the home has no settings of git yet. Without it every commit
+// fails, and the caller's own settings name more than that. Where an earlier command has put something in the way, it stays, and git says
+// what it misses.
+func (h Home) introduce(private *os.Root) {
+	const dir, file = ".config/git", ".config/git/config"
+	if h.Git == "" || private.MkdirAll(dir, 0o700) != nil {
+		return
+	}
+	f, err := private.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return
+	}
+	if _, err = f.WriteString(h.Git); errors.Join(err, f.Close()) != nil {
+		private.Remove(file)
+	}
 }
 
 // isObstructed tells whether something that is no directory lies on the way to a path. No mount follows a symbolic link.

@@ -63,6 +63,7 @@ type Home struct {
 	Mounted   bool     `json:"mounted,omitempty"`   // as a whole, in a directory that is the run's own, such as /tmp
 	Dirs      []string `json:"dirs,omitempty"`      // names below it that are bound natively
 	Names     []string `json:"names,omitempty"`     // paths below it that the command may make although the real home has them
+	Git       string   `json:"git,omitempty"`       // what its settings of git begin with: the caller's name and address
 }
 
 // Plan is everything that a run will be, decided before anything is done. It is a value: it holds no handle of the host.
