@@ -34,7 +34,7 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 		return Plan{}, err
 	}
 	plan := Plan{
-		Command: command, OwnProgram: c.isOwnProgram(command[0]), Places: c.places, Workdir: c.dir, Identity: host.Identity, Home: c.home,
+		Command: command, Around: c.around(), OwnProgram: c.isOwnProgram(command[0]), Places: c.places, Workdir: c.dir, Identity: host.Identity, Home: c.home,
 		Mounts: c.ordered(), Symlinks: c.symlinks, Noise: policy.Files().Noise, Protected: c.protected,
 		Env: c.environment(env), Withheld: withheld, Secrets: secrets(host.Environ, withheld, proxies != ""),
 		Rules: policy.Rules(), Loopback: policy.Loopback(), Publish: policy.Publish(), Upstream: policy.Upstream(), Proxies: proxies, Syscalls: policy.Syscalls(),

@@ -45,6 +45,19 @@ func (c *compiler) repository() error {
 	return c.add(Mount{Kind: Bind, Target: repository, Source: repository, Dir: true, Writable: writable, Origin: what})
 }
 
+// around is the repository that the working directory lies in, where no grant shows it: git finds none there.
+func (c *compiler) around() string {
+	for dir := c.dir; dir != "/" && c.isProject(dir); dir = filepath.Dir(dir) {
+		if _, err := c.host.Files.Lstat(filepath.Join(dir, ".git")); err == nil {
+			if c.covering(filepath.Join(dir, ".git")) != nil {
+				return ""
+			}
+			return dir
+		}
+	}
+	return ""
+}
+
 // ofWorktree is the repository that has the working directory for a worktree: "" if it does not say so. `gitdir` is written by
 // `git worktree add` on the host (gitrepository-layout(5)). That file is the repository's word only where it lies in the
 // repository's own `worktrees`, which no link and no `commondir` of the command's can make of another place.

@@ -5,6 +5,8 @@ package sandbox
 import (
 	"maps"
 	"testing"
+
+	"github.com/agentjail/agentjail/profiles"
 )
 
 // A .git file is believed only if the repository points back at it.
@@ -135,5 +137,34 @@ func TestSubmoduleForged(t *testing.T) {
 	const inside = "/home/ann/src/.git/modules/app/work"
 	if m, ok := submodule(t, inside, "..", at, "config", "[core]\n\tworktree = work\n"); ok {
 		t.Errorf("around the working directory: granted %+v", m)
+	}
+}
+
+// TestAround: a repository around the working directory is named where it cannot be seen.
+func TestAround(t *testing.T) {
+	const src, app = "/home/ann/src", "/home/ann/src/app"
+	for _, c := range []struct {
+		name   string
+		git    string
+		policy func(profiles.Policy) (profiles.Policy, error)
+		want   string
+	}{
+		{name: "none"},
+		{name: "its own", git: app + "/.git/HEAD"},
+		{name: "around", git: src + "/.git/HEAD", want: src},
+		{name: "granted", git: src + "/.git/HEAD", policy: func(p profiles.Policy) (profiles.Policy, error) { return p.WithRead(src) }},
+		{name: "the home itself", git: "/home/ann/.git/HEAD"},
+	} {
+		host, policy := fakeHost(), base(t)
+		if c.git != "" {
+			host.Files.(fakeFiles)[c.git] = ""
+		}
+		if c.policy != nil {
+			policy = with(t, policy, c.policy)
+		}
+		plan, err := Compile(policy, host, []string{"true"})
+		if err != nil || plan.Around != c.want {
+			t.Errorf("%s: %q %v, want %q", c.name, plan.Around, err, c.want)
+		}
 	}
 }

@@ -70,6 +70,7 @@ type Home struct {
 type Plan struct {
 	Command []string `json:"command"`
 	Workdir string   `json:"workdir"`
+	Around  string   `json:"around,omitempty"` // the Git repository around the working directory, where no grant shows it
 	// OwnProgram says that the command, or that of an earlier run, can have written the program that will be executed.
 	OwnProgram bool              `json:"own_program,omitempty"`
 	Places     []string          `json:"places"` // where it can have written anything

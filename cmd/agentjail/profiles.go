@@ -21,7 +21,7 @@ func profilesCommand() *cli.Command {
 		Usage:     "list the embedded profiles, or print what one grants",
 		ArgsUsage: "[NAME]",
 		Description: "Without NAME, prints a line for each profile: name, the commands that choose it, what it is for.\n" +
-			"With NAME, prints the effective policy as YAML, with its digest: the text is a policy file for --policy.",
+			"With NAME, prints the effective policy as YAML, with its digest. A file of one's own extends it: extends: [NAME].",
 		Action: func(c *cli.Context) error {
 			switch c.NArg() {
 			case 0:

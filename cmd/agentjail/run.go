@@ -320,6 +320,10 @@ func (p printer) widened(plan sandbox.Plan) {
 	if p.quiet || p.json {
 		return
 	}
+	if plan.Around != "" {
+		fmt.Fprintf(os.Stderr, "agentjail: git sees no repository in there: %s is around the working directory; --workdir shows it\n",
+			audit.Printable(plan.Around))
+	}
 	for _, group := range plan.Syscalls {
 		fmt.Fprintf(os.Stderr, "agentjail: the policy allows the group %s of system calls\n", group)
 	}
