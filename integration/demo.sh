@@ -32,6 +32,7 @@ DEMO='
   show "cat ~/.ssh/id_ed25519"
   show "agentjail run -- cat ~/.ssh/id_ed25519"
   show "agentjail run -- sh -c '\''echo hello >note.txt; git add note.txt; git status --short'\''"
+  show "agentjail run -- sh -c '\''echo evil >.git/hooks/pre-commit; mkdir .vscode; echo all: >Makefile'\''"
   show "agentjail run -- curl -sS http://example.com/"
   show "agentjail run -- sh -c '\''id -un; touch /etc/cron.d/job; unshare -U true; ls /proc | grep -c ^[0-9]'\''"
   show "agentjail log --denied"
