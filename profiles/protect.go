@@ -200,7 +200,7 @@ func (f *finder) repository(n int, below ...string) {
 	}
 	switch rest[0] {
 	case "modules":
-		f.submodule(n)
+		f.submodule(n, below...)
 		return
 	case "worktrees":
 		switch {
@@ -228,16 +228,19 @@ func (f *finder) repository(n int, below ...string) {
 
 // submodule judges a path in the place where a repository keeps those of its submodules. Their names may have slashes, and parts that
 // are names of a git directory as well, so that each part is tried: one is of a git directory if there are objects beside it.
-func (f *finder) submodule(n int) {
+func (f *finder) submodule(n int, below ...string) {
 	rest := f.folded[n:]
 	for k := 2; k < len(rest); k++ {
 		if isRepositoryName(rest[k]) {
 			f.repository(n+k, objects)
 		}
 	}
-	if len(rest) == 1 {
-		f.hold(HoldName, n+1, n)
+	switch len(rest) {
+	case 1:
+		f.hold(HoldName, n+1, n, below...)
 		return
+	case 2: // where git would find a repository for a submodule that has none yet
+		f.hold(HoldWhole, n+2, n, below...)
 	}
 	f.hold(HoldDir, n+len(rest), n+len(rest), objects) // it is a git directory
 	if rest[len(rest)-1] == objects {

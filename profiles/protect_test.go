@@ -65,7 +65,7 @@ func TestProtectionFind(t *testing.T) {
 		{"/w/p/.git/worktrees/config/index", ""},
 		{"/w/p/.git/worktrees/t/modules/s/config", "whole /w/p/.git/worktrees/t/modules/s/objects, dir /w/p/.git/worktrees/t/modules/s/config/objects"},
 		{"/w/p/.git/modules", "name /w/p/.git"},
-		{"/w/p/.git/modules/s", "dir /w/p/.git/modules/s/objects"},
+		{"/w/p/.git/modules/s", "whole /w/p/.git, dir /w/p/.git/modules/s/objects"},
 		{"/w/p/.git/modules/a/b", "dir /w/p/.git/modules/a/b/objects"},
 		{"/w/p/.git/modules/a/b/hooks/x", "whole /w/p/.git/modules/a/b/objects, dir /w/p/.git/modules/a/b/hooks/x/objects"},
 		{"/w/p/.git/modules/s/config", "whole /w/p/.git/modules/s/objects, dir /w/p/.git/modules/s/config/objects"},

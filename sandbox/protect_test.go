@@ -87,7 +87,7 @@ func TestProtectedRefuses(t *testing.T) {
 		{"rename", "/w/.github", []string{"/w"}},
 		{"symlink", "/w/.github", []string{"/w"}},
 		{"link", "/w/.github", []string{"/w"}},
-		{"rename", "/w/.git/modules/m", []string{"/w/.git/modules/m/objects/"}},
+		{"rename", "/w/.git/modules/m", []string{"/w/.git", "/w/.git/modules/m/objects/"}},
 		{"create", "/b/hooks/x", []string{"/b"}},
 		{"unlink", "/b/hooks/x", nil},
 		{"rmdir", "/w/.git/worktrees/t", []string{"/w/.git/worktrees/t/"}},
