@@ -37,8 +37,7 @@ type Guard struct {
 	Since string
 }
 
-// Protection finds what is protected in a place that may be written. Names are compared as
-// fold has them.
+// Protection finds what is protected in a place that may be written. Names are compared as fold has them.
 type Protection struct {
 	named        map[string][][]string // names as fold has them, by the first of each
 	matched      [][]string            // those whose first has a * or ?
@@ -76,6 +75,7 @@ func (p Protection) Find(place, at string) []Guard {
 	}
 	f := finder{
 		names: strings.Split(at[1:], "/"), folded: strings.Split(fold(at[1:]), "/"), granted: strings.Count(place, "/"),
+		tried: map[int]bool{},
 	}
 	for i, name := range f.folded {
 		if i >= f.granted && (name == RepositoryName || slices.Contains(unpacked, name)) {
@@ -162,7 +162,8 @@ func within(dir, at string) bool {
 // finder is one question to a Protection.
 type finder struct {
 	names, folded []string
-	granted       int // as many of the names are above what is protected
+	granted       int          // as many of the names are above what is protected
+	tried         map[int]bool // how many names were taken for those of a submodule's git directory
 	guards        []Guard
 }
 
@@ -231,7 +232,8 @@ func (f *finder) repository(n int, below ...string) {
 func (f *finder) submodule(n int, below ...string) {
 	rest := f.folded[n:]
 	for k := 2; k < len(rest); k++ {
-		if isRepositoryName(rest[k]) {
+		if isRepositoryName(rest[k]) && !f.tried[n+k] {
+			f.tried[n+k] = true // a path can have hundreds of such names
 			f.repository(n+k, objects)
 		}
 	}

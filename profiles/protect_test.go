@@ -4,6 +4,7 @@ package profiles
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -111,6 +112,15 @@ func TestProtectionPlaces(t *testing.T) {
 	}
 }
 
+// TestProtectionLong: a path of the command's making takes no longer than its length.
+func TestProtectionLong(t *testing.T) {
+	files := Files{Protect: []string{".git", ".vscode", "*.x"}}
+	at := "/w/.git" + strings.Repeat("/modules/a/hooks", 200)
+	if got := len(files.Protection(nil, nil).Find("/w", at)); got == 0 || got > 10_000 {
+		t.Errorf("%d guards", got)
+	}
+}
+
 // TestProtectionPaths is what is protected by its path, of any age.
 func TestProtectionPaths(t *testing.T) {
 	p := Files{Protect: []string{".git"}}.Protection(nil, []string{"/w/p/conf/Hooks"})
@@ -169,4 +179,20 @@ func TestCheckProtect(t *testing.T) {
 			t.Errorf("%q is taken", name)
 		}
 	}
+}
+
+// The names of a path are the command's.
+func FuzzProtectionFind(f *testing.F) {
+	for _, seed := range []string{"/w/.git/hooks/x", "/w/.GIT./modules/a/modules/hooks", "/w/.v\u017fcode", "/w/a/../b", "/\xff/ . /", "/w/.git/worktrees/t/modules"} {
+		f.Add("/w", seed)
+	}
+	p := Files{Protect: []string{".git", ".vscode", "*.x", ".github/hooks"}}.Protection([]string{"/w/bare"}, []string{"/w/Hooks"})
+	f.Fuzz(func(t *testing.T, place, at string) {
+		place, at = path.Clean("/"+place), path.Clean("/"+at)
+		for _, g := range p.Find(place, at) {
+			if g.Since == "" || g.Since[0] != '/' || len(g.Since) > len(at)+len("/objects") {
+				t.Errorf("%q in %q: %+v", at, place, g)
+			}
+		}
+	})
 }

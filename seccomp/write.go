@@ -72,8 +72,8 @@ func (w *worker) write(n *notification) {
 	carryOn(w.fd, n.ID)
 }
 
-// unreadable refuses and records a call whose path or address is in memory that may not be read: the caller runs a program that its owner may
-// not read either, and that belongs to a user or group whom the run's user namespace does not have (would_dump in fs/exec.c).
+// unreadable refuses and records a call whose path or address is in memory that may not be read: the caller runs a program that its owner
+// may not read either, and that belongs to a user or group whom the run's user namespace does not have (would_dump in fs/exec.c).
 func (w *worker) unreadable(n *notification) {
 	name := Name(uint32(n.NR))
 	w.emit(n, audit.Event{
@@ -214,7 +214,8 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 
 // protects tells whether Config.Protect keeps a path as it is. A path can be longer than the kernel can say (PATH_MAX), where a
 // directory was moved that deep: in what is protected there are no files that the run has made, so that of a file with such a path, or
-// of the directory that is to hold it, the age tells. What lies in no directory has a name without a slash before it, such as pipe:[1] (proc_pid_fd(5)).
+// of the directory that is to hold it, the age tells. What lies in no directory has a name without a slash before it, such as
+// pipe:[1] (proc_pid_fd(5)).
 func (w *worker) protects(action string, target func() string, file int) bool {
 	if w.config.Protect == nil {
 		return false
