@@ -72,8 +72,9 @@ func gitValue(text string) string {
 // whether they are there or not. Of the caller's own settings only hooks count, which lie in every repository.
 func (c *compiler) repositoryPaths(worktree, gitDir string) []string {
 	var paths []string
+	read := map[string]bool{}
 	for _, file := range []string{filepath.Join(gitDir, "config"), filepath.Join(gitDir, "config.worktree")} {
-		paths = append(paths, c.settingsPaths(worktree, file, maxIncludes)...)
+		paths = append(paths, c.settingsPaths(worktree, file, read)...)
 	}
 	for _, file := range c.globalSettings() {
 		for s := range c.settings(file) {
@@ -85,19 +86,23 @@ func (c *compiler) repositoryPaths(worktree, gitDir string) []string {
 	return paths
 }
 
-// maxIncludes is how deep git follows includes (MAX_INCLUDE_DEPTH, config.c).
-const maxIncludes = 10
+// maxIncluded is how many files of settings are read of one repository, which an earlier run may have made.
+const maxIncluded = 100
 
-// settingsPaths are those of one file and of the files that it includes.
-func (c *compiler) settingsPaths(worktree, file string, depth int) (paths []string) {
+// settingsPaths are those of one file and of the files that it includes, each of which is read once.
+func (c *compiler) settingsPaths(worktree, file string, read map[string]bool) (paths []string) {
+	if read[file] || len(read) >= maxIncluded {
+		return nil
+	}
+	read[file] = true
 	for s := range c.settings(file) {
 		switch {
 		case s.section == "core" && s.key == "hookspath":
 			paths = append(paths, c.ofGit(worktree, s.value))
-		case (s.section == "include" || s.section == "includeif") && s.key == "path" && depth > 0:
+		case (s.section == "include" || s.section == "includeif") && s.key == "path":
 			included := c.ofGit(filepath.Dir(file), s.value)
 			paths = append(paths, included)
-			paths = append(paths, c.settingsPaths(worktree, included, depth-1)...)
+			paths = append(paths, c.settingsPaths(worktree, included, read)...)
 		}
 	}
 	return paths

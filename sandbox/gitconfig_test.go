@@ -86,6 +86,8 @@ func TestProtectedPaths(t *testing.T) {
 		{"none", fakeFiles{app + "/.git/config": "[core]\n\tbare = false\n"}, nil},
 		{"hooks", fakeFiles{app + "/.git/config": "[core]\n\thooksPath = .husky\n"}, []string{app + "/.husky"}},
 		{"settings", fakeFiles{app + "/.git/config": "[include]\n\tpath = ../conf/git\n[includeIf \"x\"]\n\tpath = y\n"}, []string{app + "/conf/git", app + "/.git/y"}},
+		{"settings in settings, and in themselves", fakeFiles{app + "/.git/config": "[include]\n\tpath = a\n\tpath = config\n", app + "/.git/a": "[core]\n\thooksPath = h\n[include]\n\tpath = config\n"},
+			[]string{app + "/.git/a", app + "/h", app + "/.git/config"}},
 		{"of one worktree", fakeFiles{app + "/.git/config.worktree": "[core]\n\thooksPath = h\n", app + "/.git/config": ""}, []string{app + "/h"}},
 		{"outside", fakeFiles{app + "/.git/config": "[core]\n\thooksPath = /etc/hooks\n[include]\n\tpath = ~/more\n"}, nil},
 		{"the working directory itself", fakeFiles{app + "/.git/config": "[core]\n\thooksPath = .\n"}, nil},
