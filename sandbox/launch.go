@@ -398,7 +398,10 @@ func (r *Run) next() (wire.Message, error) {
 		return m, &SetupError{Layer: "start", Err: &CancelledError{sig}}
 	}
 	if !ok {
-		return m, &SetupError{Layer: "supervisor", Err: errors.Join(errors.New("it ended unexpectedly"), r.failed)}
+		if r.failed != nil {
+			return m, setupError("supervisor", r.failed)
+		}
+		return m, &SetupError{Layer: "supervisor", Err: errors.New("it ended unexpectedly")}
 	}
 	if m.Kind != msgFailed {
 		return m, nil

@@ -131,7 +131,7 @@ func (c *Conn) write(data []byte, files []*os.File) error {
 func (c *Conn) Recv() (Message, error) {
 	var header [headerSize]byte
 	oob := make([]byte, unix.CmsgSpace(4*MaxFiles))
-	n, oobn, _, _, err := c.socket.ReadMsgUnix(header[:], oob)
+	n, oobn, flags, _, err := c.socket.ReadMsgUnix(header[:], oob)
 	if errors.Is(err, io.EOF) || err == nil && n == 0 {
 		return Message{}, io.EOF
 	}
@@ -144,7 +144,11 @@ func (c *Conn) Recv() (Message, error) {
 	}
 	m, err := c.body(header, n)
 	m.Files = files
-	if err == nil && len(files) != int(binary.BigEndian.Uint32(header[4:])) {
+	switch want := int(binary.BigEndian.Uint32(header[4:])); {
+	case err != nil:
+	case len(files) < want && flags&unix.MSG_CTRUNC != 0: // there is room for all: this process can have no more (recvmsg(2))
+		err = fmt.Errorf("wire: %s: %w", m.Kind, unix.EMFILE)
+	case len(files) != want:
 		err = fmt.Errorf("wire: %s: %d files came", m.Kind, len(files))
 	}
 	if err != nil {
