@@ -79,7 +79,8 @@ type compiler struct {
 	dir       string // the canonical working directory
 	home      Home
 	protected Protected
-	elsewhere string // the repository of a worktree or submodule
+	elsewhere string    // the repository of a worktree or submodule
+	global    []setting // see globalSettings
 	mounts    []Mount
 	symlinks  map[string]string
 	places    []string // see findPlaces

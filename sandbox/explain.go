@@ -19,7 +19,7 @@ type Access string
 const (
 	AccessReadOnly  Access = "read-only"
 	AccessReadWrite Access = "read-write"
-	AccessProtected Access = "protected" // readable; neither written, moved nor removed
+	AccessProtected Access = "protected" // readable; neither written nor moved
 	AccessHidden    Access = "hidden"
 	AccessHome      Access = "private home"
 	AccessOwn       Access = "made by the run"
@@ -134,7 +134,7 @@ func (v *viewer) link(path string) string {
 // ends tells whether a walk ends at a name of the host that is no directory, and that the run is not shown: a symbolic link of the
 // host's leads nowhere there.
 func (v *viewer) ends(path string) bool {
-	if v.plan.showing(path) != nil || within("/proc", path) || v.tree.Has(path) {
+	if v.plan.innermost(path) != nil || within("/proc", path) || v.tree.Has(path) {
 		return false
 	}
 	if v.inHome(path) {
@@ -148,7 +148,7 @@ func (v *viewer) ends(path string) bool {
 
 // source is the file of the host that is seen at a path, "" where none is.
 func (v *viewer) source(path string) string {
-	m := v.plan.showing(path)
+	m := v.plan.innermost(path)
 	switch {
 	case m != nil && m.Kind == Bind:
 		return m.Source + strings.TrimPrefix(path, m.Target)
@@ -163,19 +163,9 @@ func (v *viewer) inHome(path string) bool {
 	return !v.plan.Home.Mounted && within(v.plan.Identity.Home, path)
 }
 
-// showing is the innermost mount that holds a path: nil where the run's root serves it.
-func (p Plan) showing(path string) (inner *Mount) {
-	for i := range p.Mounts {
-		if m := &p.Mounts[i]; within(m.Target, path) && (inner == nil || len(m.Target) > len(inner.Target)) {
-			inner = m
-		}
-	}
-	return inner
-}
-
 // judge says what the run may do with a path inside.
 func (v *viewer) judge(e *Explanation) {
-	m := v.plan.showing(e.Path)
+	m := v.plan.innermost(e.Path)
 	switch {
 	case v.loops:
 		e.Links, e.Access, e.Reason = e.Links[:1], AccessAbsent, errLoop.Error()

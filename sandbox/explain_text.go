@@ -41,7 +41,7 @@ func (p Plan) from(key, target string) (from []string) {
 // originOf says what asked for a mount.
 func (p Plan) originOf(m *Mount) []string {
 	for m.Origin == originPin && m.Target != p.Workdir { // the same as above it
-		m = p.showing(filepath.Dir(m.Target))
+		m = p.innermost(filepath.Dir(m.Target))
 	}
 	if m.Origin != originPolicy {
 		if m.Target == p.Workdir {

@@ -16,11 +16,7 @@ func (c *compiler) repository() error {
 	if err != nil || !info.Mode().IsRegular() {
 		return nil
 	}
-	written, ok := strings.CutPrefix(c.firstLine(gitfile), "gitdir: ")
-	if !ok {
-		return nil
-	}
-	written = join(c.dir, written)
+	written := c.gitFile(c.dir)
 	admin, _, err := c.canonical(written)
 	if err != nil {
 		return nil
@@ -29,13 +25,8 @@ func (c *compiler) repository() error {
 	if repository == "" {
 		what, repository = "git submodule", c.ofSubmodule(admin)
 	}
-	if repository == "" {
+	if repository == "" || !c.isRepository(repository) {
 		return nil
-	}
-	for _, name := range []string{"HEAD", "objects", "refs"} {
-		if _, err := c.host.Files.Lstat(filepath.Join(repository, name)); err != nil {
-			return nil
-		}
 	}
 	if _, _, err := c.resolve(written); err != nil { // its links are part of the run's tree
 		return requestErrorf("%s: %q: %v", what, written, reason(err))
@@ -47,15 +38,30 @@ func (c *compiler) repository() error {
 
 // around is the repository that the working directory lies in, where no grant shows it: git finds none there.
 func (c *compiler) around() string {
-	for dir := c.dir; dir != "/" && c.isProject(dir); dir = filepath.Dir(dir) {
+	dirs := c.repositoriesAround(c.dir)
+	if len(dirs) == 0 || !c.isProject(dirs[0]) || c.covering(filepath.Join(dirs[0], ".git")) != nil {
+		return ""
+	}
+	return dirs[0]
+}
+
+// repositoriesAround are the directories on the way from one up that have a .git, the innermost first.
+func (c *compiler) repositoriesAround(dir string) (dirs []string) {
+	for ; dir != "/"; dir = filepath.Dir(dir) {
 		if _, err := c.host.Files.Lstat(filepath.Join(dir, ".git")); err == nil {
-			if c.covering(filepath.Join(dir, ".git")) != nil {
-				return ""
-			}
-			return dir
+			dirs = append(dirs, dir)
 		}
 	}
-	return ""
+	return dirs
+}
+
+// gitFile is the git directory that the .git file of a directory names, as far as it is one: "" if it names none.
+func (c *compiler) gitFile(dir string) string {
+	written, ok := strings.CutPrefix(c.firstLine(filepath.Join(dir, ".git")), "gitdir: ")
+	if !ok {
+		return ""
+	}
+	return join(dir, written)
 }
 
 // ofWorktree is the repository that has the working directory for a worktree: "" if it does not say so. `gitdir` is written by

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/agentjail/agentjail/profiles"
@@ -76,11 +77,9 @@ func (c *compiler) repositoryPaths(worktree, gitDir string) []string {
 	for _, file := range []string{filepath.Join(gitDir, "config"), filepath.Join(gitDir, "config.worktree")} {
 		paths = append(paths, c.settingsPaths(worktree, file, read)...)
 	}
-	for _, file := range c.globalSettings() {
-		for s := range c.settings(file) {
-			if s.section == "core" && s.key == "hookspath" {
-				paths = append(paths, c.ofGit(worktree, s.value))
-			}
+	for _, s := range c.global {
+		if s.section == "core" && s.key == "hookspath" {
+			paths = append(paths, c.ofGit(worktree, s.value))
 		}
 	}
 	return paths
@@ -108,8 +107,8 @@ func (c *compiler) settingsPaths(worktree, file string, read map[string]bool) (p
 	return paths
 }
 
-// globalSettings are the files of the caller's own settings, and the system's (git-config(1), Files).
-func (c *compiler) globalSettings() []string {
+// globalSettings reads the caller's own settings, and the system's (git-config(1), Files).
+func (c *compiler) globalSettings() (all []setting) {
 	files := []string{"/etc/gitconfig", c.expand("~/.gitconfig"), c.expand("~/.config/git/config")}
 	if dir := c.variable("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
 		files = append(files, filepath.Join(dir, "git/config"))
@@ -117,21 +116,22 @@ func (c *compiler) globalSettings() []string {
 	if file := c.variable("GIT_CONFIG_GLOBAL"); filepath.IsAbs(file) {
 		files = append(files, file)
 	}
-	return files
+	for _, file := range files {
+		all = slices.AppendSeq(all, c.settings(file))
+	}
+	return all
 }
 
 // gitIdentity are settings with the caller's name and mail address for commits, and nothing else of the caller's: "" without.
 func (c *compiler) gitIdentity() string {
 	var name, email string
-	for _, file := range c.globalSettings() {
-		for s := range c.settings(file) {
-			switch {
-			case s.section != "user":
-			case s.key == "name":
-				name = s.value
-			case s.key == "email":
-				email = s.value
-			}
+	for _, s := range c.global {
+		switch {
+		case s.section != "user":
+		case s.key == "name":
+			name = s.value
+		case s.key == "email":
+			email = s.value
 		}
 	}
 	if name == "" || email == "" {
@@ -169,7 +169,7 @@ func (c *compiler) protectedPaths() []string {
 			paths = append(paths, c.repositoryPaths(worktree, gitDir)...)
 		}
 	}
-	for around := c.dir; around != "/"; around = filepath.Dir(around) {
+	for _, around := range c.repositoriesAround(c.dir) {
 		look(around, filepath.Join(around, profiles.RepositoryName))
 	}
 	for _, place := range c.protected.Places {

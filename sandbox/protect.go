@@ -77,11 +77,7 @@ func (c *compiler) addRepository(dir string) {
 
 // gitFileTarget is the git directory that the .git file of a place names; of a worktree, that of its repository.
 func (c *compiler) gitFileTarget(place string) string {
-	written, ok := strings.CutPrefix(c.firstLine(filepath.Join(place, profiles.RepositoryName)), "gitdir: ")
-	if !ok {
-		return ""
-	}
-	dir, _, err := c.canonical(join(place, written))
+	dir, _, err := c.canonical(c.gitFile(place))
 	if err != nil {
 		return ""
 	}

@@ -210,18 +210,18 @@ func (p Plan) writes(path string) bool {
 
 // protects tells whether what the host has at a path is hidden or read-only in a place that the command may write.
 func (p Plan) protects(path string) bool {
-	inner, ok := p.innermost(path)
-	return ok && (inner.Kind == Hidden || inner.Kind == Bind && !inner.Writable) && p.writes(path)
+	inner := p.innermost(path)
+	return inner != nil && (inner.Kind == Hidden || inner.Kind == Bind && !inner.Writable) && p.writes(path)
 }
 
-// innermost is the mount that shows a path.
-func (p Plan) innermost(path string) (inner Mount, ok bool) {
-	for _, m := range p.Mounts {
-		if within(m.Target, path) && len(m.Target) >= len(inner.Target) {
-			inner, ok = m, true
+// innermost is the mount that shows a path: nil where the run's root serves it.
+func (p Plan) innermost(path string) (inner *Mount) {
+	for i := range p.Mounts {
+		if m := &p.Mounts[i]; within(m.Target, path) && (inner == nil || len(m.Target) > len(inner.Target)) {
+			inner = m
 		}
 	}
-	return inner, ok
+	return inner
 }
 
 // posture reads back what the command's process is, and says where it differs from the plan.

@@ -59,7 +59,7 @@ func (s *supervisor) protected() (paths [3]string, err error) {
 		if !ok || !s.order.Plan.protects(path) {
 			continue
 		}
-		if m, _ := s.order.Plan.innermost(path); m.Kind == Hidden {
+		if s.order.Plan.innermost(path).Kind == Hidden {
 			return paths, &SetupError{
 				Layer: "standard files", Err: fmt.Errorf("%q is hidden in this run", path), Fix: "give it through a pipe: cat FILE | agentjail run ...",
 			}

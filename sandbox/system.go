@@ -90,6 +90,7 @@ func (c *compiler) privateHome() error {
 		// Start fills in the run's own directory.
 		c.home = Home{Ephemeral: true, Private: ephemeralHome}
 	}
+	c.global = c.globalSettings()
 	c.home.Git = c.gitIdentity()
 	for _, path := range files.Private {
 		c.home.Names = append(c.home.Names, strings.TrimPrefix(path, "~/"))

@@ -18,10 +18,8 @@ import (
 func (c *compiler) findPlaces() error {
 	for _, dir := range []string{c.host.Current, c.host.Workdir} {
 		c.addPlace(dir)
-		for around := dir; around != "/"; around = filepath.Dir(around) {
-			if _, err := c.host.Files.Lstat(filepath.Join(around, ".git")); err == nil {
-				c.addPlace(around)
-			}
+		for _, around := range c.repositoriesAround(dir) {
+			c.addPlace(around)
 		}
 	}
 	for _, path := range c.policy.Files().Write {
