@@ -53,21 +53,17 @@ func (w *worker) write(n *notification) {
 	}
 	for _, in := range intents {
 		no := w.refuses(n.PID, &in)
-		if no.target == "" && no.errno != 0 {
-			answer(w.fd, n.ID, no.errno)
-			return
+		if no.errno == 0 || in.renamed && no.late && !w.exists(n.PID, intents[0]) { // ENOENT comes first
+			continue
 		}
 		if no.target != "" {
-			if in.renamed && no.late && !w.exists(n.PID, intents[0]) {
-				break // ENOENT comes first
-			}
 			w.emit(n, audit.Event{
 				Class: audit.ClassFile, Action: in.action, Decision: audit.Deny, Target: no.target, Errno: unix.ErrnoName(no.errno),
 				Reason: no.reason, Provenance: audit.FromClaimed, Process: w.describeCaller(n.PID),
 			})
-			answer(w.fd, n.ID, no.errno)
-			return
 		}
+		answer(w.fd, n.ID, no.errno)
+		return
 	}
 	carryOn(w.fd, n.ID)
 }
