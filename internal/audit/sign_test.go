@@ -99,6 +99,26 @@ func TestVerifyEarlier(t *testing.T) {
 	}
 }
 
+// rewritten is a chain made anew from changed events, with the signatures of the log, but for those that change sets.
+func rewritten(log [][]byte, change func(e *Event)) [][]byte {
+	c := newChain(testRun)
+	var lines [][]byte
+	for e := range Scan(bytes.NewReader(join(log))) {
+		change(&e)
+		e.Prev = c.prev
+		if e.Action == ActionEnd {
+			var d endDetail
+			json.Unmarshal(e.Detail, &d)
+			d.Head = c.prev
+			e.Detail = mustDetail(d)
+		}
+		line := mustLine(e)
+		c.prev = hashLine(line)
+		lines = append(lines, append(line, '\n'))
+	}
+	return lines
+}
+
 // TestVerifyResigned has logs whose chain and counts fit, made by somebody who lacks the key.
 func TestVerifyResigned(t *testing.T) {
 	honest := signedLog(testKey(1), nil)
@@ -106,24 +126,13 @@ func TestVerifyResigned(t *testing.T) {
 		e, _ := decode(bytes.TrimSpace(honest[n-1]))
 		return e.Sig
 	}
-	// rewrite makes a chain anew from changed events, with the signatures of the honest log, but for those that change sets.
-	rewrite := func(change func(e *Event)) [][]byte {
-		c := newChain(testRun)
-		var lines [][]byte
-		for e := range Scan(bytes.NewReader(join(honest))) {
-			change(&e)
-			e.Prev = c.prev
-			if e.Action == ActionEnd {
-				var d endDetail
-				json.Unmarshal(e.Detail, &d)
-				d.Head = c.prev
-				e.Detail = mustDetail(d)
+	rewrite := func(change func(e *Event)) [][]byte { return rewritten(honest, change) }
+	at := func(action string, change func(e *Event)) [][]byte {
+		return rewrite(func(e *Event) {
+			if e.Action == action {
+				change(e)
 			}
-			line := mustLine(e)
-			c.prev = hashLine(line)
-			lines = append(lines, append(line, '\n'))
-		}
-		return lines
+		})
 	}
 	without := func(e *Event) { e.Sig = ""; e.Detail = bytes.Replace(e.Detail, []byte(testKey(1).Public()), nil, 1) }
 	target := func(old string) [][]byte {
@@ -141,37 +150,13 @@ func TestVerifyResigned(t *testing.T) {
 		{"a line before log.head", target("/a"), 3, "signature does not fit"},
 		{"a line after log.head", target("/b"), 6, "signature does not fit"},
 		{"the status", detail(`"status":3`, `"status":0`), 6, "signature does not fit"},
-		{"the time of the end", rewrite(func(e *Event) {
-			if e.Action == ActionEnd {
-				e.Time = epoch.Add(time.Second)
-			}
-		}), 6, "signature does not fit"},
+		{"the time of the end", at(ActionEnd, func(e *Event) { e.Time = epoch.Add(time.Second) }), 6, "signature does not fit"},
 		{"the policy", detail("sha256:aa", "sha256:bb"), 3, "signature does not fit"},
-		{"the policy of the start", rewrite(func(e *Event) {
-			if e.Action == ActionStart {
-				e.Detail = bytes.Replace(e.Detail, []byte("sha256:aa"), []byte("sha256:bb"), 1)
-			}
-		}), 3, "does not fit"},
-		{"another signature of the same log", rewrite(func(e *Event) {
-			if e.Action == ActionEnd {
-				e.Sig = sigOf(3)
-			}
-		}), 6, "signature does not fit"},
-		{"no signature at the end", rewrite(func(e *Event) {
-			if e.Action == ActionEnd {
-				without(e)
-			}
-		}), 6, "the signature was removed"},
-		{"no signature at log.head", rewrite(func(e *Event) {
-			if e.Action == ActionHead {
-				without(e)
-			}
-		}), 3, "the signature was removed"},
-		{"a key without signature", rewrite(func(e *Event) {
-			if e.Action == ActionEnd {
-				e.Sig = ""
-			}
-		}), 6, "the signature was removed"},
+		{"the policy of the start", at(ActionStart, func(e *Event) { e.Detail = bytes.Replace(e.Detail, []byte("sha256:aa"), []byte("sha256:bb"), 1) }), 3, "does not fit"},
+		{"another signature of the same log", at(ActionEnd, func(e *Event) { e.Sig = sigOf(3) }), 6, "signature does not fit"},
+		{"no signature at the end", at(ActionEnd, without), 6, "the signature was removed"},
+		{"no signature at log.head", at(ActionHead, without), 3, "the signature was removed"},
+		{"a key without signature", at(ActionEnd, func(e *Event) { e.Sig = "" }), 6, "the signature was removed"},
 		{"a signature that is none", rewrite(func(e *Event) {
 			if e.Sig != "" {
 				e.Sig = "\x1b[2J"
