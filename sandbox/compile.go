@@ -29,6 +29,8 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 		}
 	}
 	env, withheld := policy.Environment().Select(host.Environ)
+	entering := c.environment(env)
+	withheld = slices.DeleteFunc(withheld, func(name string) bool { return hasVariable(entering, name) })
 	proxies, err := c.upstream(env)
 	if err != nil {
 		return Plan{}, err
@@ -36,7 +38,7 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 	plan := Plan{
 		Command: command, Around: c.around(), OwnProgram: c.isOwnProgram(command[0]), Places: c.places, Workdir: c.dir, Identity: host.Identity, Home: c.home,
 		Mounts: c.ordered(), Symlinks: c.symlinks, Noise: policy.Files().Noise, Protected: c.protected,
-		Env: c.environment(env), Withheld: withheld, Secrets: secrets(host.Environ, withheld, proxies != ""),
+		Env: entering, Withheld: withheld, Secrets: secrets(host.Environ, withheld, proxies != ""),
 		Rules: policy.Rules(), Loopback: policy.Loopback(), Publish: policy.Publish(), Upstream: policy.Upstream(), Proxies: proxies, Syscalls: policy.Syscalls(),
 		Limits: policy.Limits(), Umask: host.Umask, State: host.State,
 		Policy: PolicyRef{Name: policy.Name(), Digest: policy.Digest(), Sources: policy.Sources()},
@@ -156,7 +158,7 @@ func (c *compiler) grant(path string, writable, optional bool) error {
 		return nil
 	}
 	if err != nil {
-		return requestErrorf("grant of %q: %v", path, reason(err))
+		return requestErrorf("grant of %q%s: %v", path, c.written(writable, path), reason(err))
 	}
 	if link, above := c.planted(target), c.covering(target); link != "" && (above == nil || writable && !above.Writable) {
 		return planted("grant of", path, link, target)
@@ -173,8 +175,26 @@ func (c *compiler) grant(path string, writable, optional bool) error {
 	if !info.IsDir() && !info.Mode().IsRegular() {
 		return requestErrorf("grant of %q: only files and directories can be granted", path)
 	}
-	c.entries = append(c.entries, entry{map[bool]string{true: "write", false: "read"}[writable], path, target})
+	c.entries = append(c.entries, entry{listOf(writable), path, target})
 	return c.add(Mount{Kind: Bind, Target: target, Source: target, Dir: info.IsDir(), Writable: writable, Origin: originPolicy})
+}
+
+// listOf is the list of the policy that a grant stands in.
+func listOf(writable bool) string {
+	if writable {
+		return "write"
+	}
+	return "read"
+}
+
+// written is " (policy.yaml:9:7)" where a grant was written in a file, "" where not.
+func (c *compiler) written(writable bool, path string) string {
+	for _, o := range c.policy.Origins(listOf(writable), path) {
+		if o.Line > 0 {
+			return " (" + quotePath(o.String()) + ")"
+		}
+	}
+	return ""
 }
 
 // hides adds an unreadable node for each hidden path that lies inside a grant, and takes away what is granted below one: the policy

@@ -49,10 +49,7 @@ func (p Plan) originOf(m *Mount) []string {
 		}
 		return []string{m.Origin}
 	}
-	key := "read"
-	if m.Writable {
-		key = "write"
-	}
+	key := listOf(m.Writable)
 	var from []string
 	for _, entry := range p.entries {
 		if entry.key == key && entry.target == m.Target {

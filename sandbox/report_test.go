@@ -9,6 +9,18 @@ import (
 	"github.com/agentjail/agentjail/internal/audit"
 )
 
+func TestUnreachedSummary(t *testing.T) {
+	var s audit.Summary
+	for range unreachedLines + 2 {
+		s.Unreached = append(s.Unreached, audit.Failure{Target: "a.test:443", Reason: "no such\x1bhost", Count: 3})
+	}
+	want := strings.Repeat("agentjail: a.test:443 is allowed, and could not be reached: no such\\x1bhost\n", unreachedLines) +
+		"agentjail: and 2 more (agentjail log R)\n"
+	if got := (Result{ID: "R", Summary: s}).String(); got != want {
+		t.Errorf("the summary is\n%swant\n%s", got, want)
+	}
+}
+
 func TestWorkspaceSummary(t *testing.T) {
 	if text := (Result{ID: "R"}).String(); text != "" {
 		t.Errorf("of a run that left nothing: %q", text)

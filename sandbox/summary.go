@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+
+	"github.com/agentjail/agentjail/internal/audit"
 )
 
 // summaryLines is how many denials the summary names; the log has them all.
@@ -27,6 +29,7 @@ func (r Result) String() string {
 		fmt.Fprintf(&b, "agentjail: %s\n", reasonLeft)
 	}
 	b.WriteString(r.workspace())
+	b.WriteString(r.unreached())
 	if r.Summary.Denied == 0 {
 		return b.String()
 	}
@@ -54,6 +57,23 @@ func (r Result) String() string {
 		fmt.Fprintf(&b, "agentjail: %d accesses came too fast to be recorded; the log has their number\n", r.Summary.Dropped)
 	}
 	fmt.Fprintf(&b, "agentjail: log head %s\n", r.Summary.Head)
+	return b.String()
+}
+
+// unreachedLines is how many hosts the summary names that were not reached.
+const unreachedLines = 5
+
+// unreached is what of the summary is about hosts that were allowed and not reached: the command saw no more than a connection that
+// was reset.
+func (r Result) unreached() string {
+	var b strings.Builder
+	for i, f := range r.Summary.Unreached {
+		if i == unreachedLines {
+			fmt.Fprintf(&b, "agentjail: and %d more (agentjail log %s)\n", len(r.Summary.Unreached)-i, r.ID)
+			break
+		}
+		fmt.Fprintf(&b, "agentjail: %s is allowed, and could not be reached: %s\n", audit.Printable(f.Target), audit.Printable(f.Reason))
+	}
 	return b.String()
 }
 

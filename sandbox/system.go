@@ -23,6 +23,10 @@ var devLinks = map[string]string{
 // by itself, which every Go program and every JVM looks up when it starts.
 var sysDirs = []string{"/sys/devices/system/cpu", "/sys/kernel/mm/transparent_hugepage"}
 
+// sysLinks are links of the system that lead to what no run has. They are there inside, so that what is asked for through one is on
+// record by its own name: a socket of the host's, say, and not the link.
+var sysLinks = []string{"/var/lock", "/var/run"}
+
 // system adds what every run has: /dev, /tmp, what runtimes read of /sys, and the files of /etc that name the caller.
 func (c *compiler) system() error {
 	mounts := []Mount{
@@ -38,6 +42,11 @@ func (c *compiler) system() error {
 	for _, dir := range sysDirs {
 		if info, err := c.host.Files.Lstat(dir); err == nil && info.IsDir() {
 			mounts = append(mounts, Mount{Kind: Bind, Target: dir, Source: dir, Dir: true})
+		}
+	}
+	for _, link := range sysLinks {
+		if to, err := c.host.Files.Readlink(link); err == nil {
+			c.link(link, to)
 		}
 	}
 	for path, content := range identityFiles(c.host) {
@@ -149,11 +158,15 @@ func (c *compiler) environment(passed []string) []string {
 	for name, value := range set {
 		env = append(env, name+"="+value)
 	}
-	if !slices.ContainsFunc(env, func(v string) bool { return strings.HasPrefix(v, "PATH=") }) {
+	if !hasVariable(env, "PATH") {
 		env = append(env, "PATH=/usr/local/bin:/usr/bin:/bin")
 	}
 	slices.Sort(env)
 	return env
+}
+
+func hasVariable(env []string, name string) bool {
+	return slices.ContainsFunc(env, func(v string) bool { return strings.HasPrefix(v, name+"=") })
 }
 
 // secrets are the withheld variables that look like a credential. Their values go no further than this function. Those of a proxy

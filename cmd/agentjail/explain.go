@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/agentjail/agentjail/internal/audit"
 	"github.com/agentjail/agentjail/internal/egress"
 	"github.com/agentjail/agentjail/sandbox"
 )
@@ -29,7 +30,7 @@ func explainCommand() *cli.Command {
 		Description: "Takes the policy flags of run, and starts nothing. A file that is called net is ./net.\n" +
 			"What a run does with a path or a host depends on its policy, and a little on its command: see --for.",
 		HideHelpCommand: true, // "help" and "h" may be files
-		Flags: append(policyFlags(),
+		Flags: append(policyFlags(byCommand),
 			&cli.StringFlag{Name: "for", Usage: "explain a run of `COMMAND`, whose name may choose a profile", Value: "sh"},
 			&cli.BoolFlag{Name: "resolve", Usage: "ask this machine's resolver for the addresses of allowed hosts"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON, one object for each line"},
@@ -50,6 +51,9 @@ func explainAction(c *cli.Context) error {
 		return errors.New("which host? agentjail explain [flags] net HOST[:PORT]; a file of that name is ./net")
 	case words[0] != netWord && c.Bool("resolve"):
 		return errors.New("--resolve is for hosts: agentjail explain --resolve net HOST[:PORT]")
+	}
+	if i := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "-") }); i > 0 {
+		return fmt.Errorf("flags come first: agentjail explain %s ...; a file of that name is ./%[1]s", audit.Printable(words[i]))
 	}
 	host, err := sandbox.Probe(sandbox.Request{Workdir: c.String("workdir")})
 	if err != nil {
@@ -87,8 +91,12 @@ func askedPath(host sandbox.Host, path string) string {
 }
 
 func explainNet(c *cli.Context, plan sandbox.Plan, targets []string, show func(fmt.Stringer) error) error {
+	proxies, err := upstreamOf(plan)
+	if err != nil {
+		return err
+	}
 	for _, text := range targets {
-		e := egress.Explain(plan.Rules, plan.Loopback, text)
+		e := egress.Explain(plan.Rules, plan.Loopback, proxies, text)
 		key, entry := "loopback", strings.TrimPrefix(e.Rule, "loopback:")
 		for _, r := range plan.Rules {
 			if r.String() == e.Rule {

@@ -67,6 +67,7 @@ func showProfile(w io.Writer, name string) error {
 	for _, s := range p.Policy.Sources() {
 		fmt.Fprintf(&b, "# from %s %s\n", s.Name, s.Digest)
 	}
+	fmt.Fprintf(&b, "# What is not on a system is skipped. A policy of one's own keeps that by extends: [%s], and not by a copy of this.\n", p.Name)
 	fmt.Fprintf(&b, "# digest %s\n", p.Policy.Digest())
 	b.Write(p.Policy.YAML())
 	_, err = w.Write(b.Bytes())

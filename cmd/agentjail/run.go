@@ -31,7 +31,7 @@ func runCommand() *cli.Command {
 			"Exit codes: the command's own; 128+N for signal N; 124 when the deadline ended it; 125 when agentjail could not\n" +
 			"or would not start it; 126 and 127 as a shell would.",
 		HideHelpCommand: true, // "help" and "h" may be commands to run
-		Flags: append(policyFlags(),
+		Flags: append(policyFlags(byCommand),
 			&cli.StringFlag{Name: "log", Usage: "also write the events to `FILE`"},
 			&cli.BoolFlag{Name: "quiet", Usage: "print no summary at the end"},
 			&cli.BoolFlag{Name: "json", Usage: "print the summary as JSON"},
@@ -42,10 +42,10 @@ func runCommand() *cli.Command {
 	}
 }
 
-// policyFlags say what a run may do.
-func policyFlags() []cli.Flag {
+// policyFlags say what a run may do; otherwise is the profile without --profile.
+func policyFlags(otherwise string) []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "profile", Usage: "policy `NAME`; chosen by the command's name otherwise"},
+		&cli.StringFlag{Name: "profile", Usage: "policy `NAME`; " + otherwise + " otherwise"},
 		&cli.StringFlag{Name: "policy", Usage: "policy `FILE`, on top of the profile"},
 		&cli.StringFlag{Name: "workdir", Usage: "`DIR` to work in (default: the current directory)"},
 		&cli.StringSliceFlag{Name: "ro", Usage: "let the command read `PATH`"},
@@ -102,6 +102,7 @@ func runAction(c *cli.Context) error {
 	}
 	p := printer{quiet: c.Bool("quiet"), json: c.Bool("json")}
 	p.widened(plan)
+	p.unset(c.StringSlice("env"))
 	return runPlan(plan, options, p)
 }
 
@@ -138,7 +139,10 @@ func planFor(c *cli.Context, host sandbox.Host, command []string) (plan sandbox.
 	return plan, baseProfile, err
 }
 
-const baseProfile = "base"
+const (
+	baseProfile = "base"
+	byCommand   = "chosen by the command's name"
+)
 
 // policyFile is the layer of --policy; an empty one without.
 func policyFile(c *cli.Context) (profiles.Policy, error) {
@@ -297,15 +301,15 @@ func runPlan(plan sandbox.Plan, options sandbox.Options, p printer) error {
 	if !started {
 		return err
 	}
+	if result.Exec != "" { // before the denials, which may say why
+		fmt.Fprintln(os.Stderr, "agentjail: "+errorText(result.Exec))
+	}
 	p.print(result)
 	if err != nil {
 		return err
 	}
 	if result.Interrupted {
 		interrupt(result.Typed)
-	}
-	if result.Exec != "" {
-		return cli.Exit(result.Exec, result.Code)
 	}
 	if result.Code != 0 {
 		return cli.Exit("", result.Code)
@@ -329,6 +333,16 @@ func (p printer) widened(plan sandbox.Plan) {
 	}
 	for _, path := range plan.Sockets() {
 		fmt.Fprintf(os.Stderr, "agentjail: the policy allows all that %s does for who connects to it\n", audit.Printable(path))
+	}
+}
+
+// unset names the variables that were to enter and that the caller does not have.
+func (p printer) unset(variables []string) {
+	for _, name := range variables {
+		if _, set := os.LookupEnv(name); set || p.quiet || p.json || strings.ContainsAny(name, "=*") {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "agentjail: --env %s: the variable is not set here, and so not in there\n", name)
 	}
 }
 

@@ -190,13 +190,19 @@ func argumentsAround(c *cli.Context) ([]string, error) {
 // emptyFlag refuses the empty text as a flag's value: it comes from a variable that is not set, and must not mean the default.
 func emptyFlag(c *cli.Context) error {
 	for _, f := range c.Command.Flags {
-		text, ok := f.(*cli.StringFlag)
-		if !ok || !c.IsSet(text.Name) || c.String(text.Name) != "" {
-			continue
+		var name, usage string
+		empty := false
+		switch f := f.(type) {
+		case *cli.StringFlag:
+			name, usage, empty = f.Name, f.Usage, c.IsSet(f.Name) && c.String(f.Name) == ""
+		case *cli.StringSliceFlag:
+			name, usage, empty = f.Name, f.Usage, slices.Contains(c.StringSlice(f.Name), "")
 		}
-		_, usage, _ := strings.Cut(text.Usage, "`")
-		what, _, _ := strings.Cut(usage, "`") // as the help calls it
-		return fmt.Errorf("--%s is empty: give it a %s, or leave it out", text.Name, what)
+		if empty {
+			_, usage, _ = strings.Cut(usage, "`")
+			what, _, _ := strings.Cut(usage, "`") // as the help calls it
+			return fmt.Errorf("--%s is empty: give it a %s, or leave it out", name, what)
+		}
 	}
 	return nil
 }

@@ -39,7 +39,7 @@ func selftestCommand() *cli.Command {
 		Description: "Starts a jail with the policy that the flags ask for, as run does, tries there what it must not let happen, and\n" +
 			"prints what became of each try. What the policy grants, and what this host cannot show, is not testable.\n" +
 			"Exit codes: 0 nothing leaked; 1 something did; 2 some try was not reported; 125 the jail could not be started.",
-		Flags: append(policyFlags(), &cli.BoolFlag{Name: "json", Usage: "print the results as JSON"}),
+		Flags: append(policyFlags(baseProfile), &cli.BoolFlag{Name: "json", Usage: "print the results as JSON"}),
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
 				return fmt.Errorf("selftest takes no command, but got %q; to test before a run: agentjail run --selftest", c.Args().First())
@@ -168,7 +168,7 @@ func testPolicy(c *cli.Context, profile string) (selftest.Results, error) {
 // policyArgs are the flags of a policy as they were given, but for the profile.
 func policyArgs(c *cli.Context) []string {
 	var args []string
-	for _, f := range policyFlags() {
+	for _, f := range policyFlags("") {
 		name := f.Names()[0]
 		switch _, list := f.(*cli.StringSliceFlag); {
 		case !c.IsSet(name) || name == "profile":

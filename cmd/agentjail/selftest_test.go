@@ -86,7 +86,7 @@ func TestPolicyArgs(t *testing.T) {
 	var got []string
 	app := &cli.App{
 		DisableSliceFlagSeparator: true, // as main
-		Commands: []*cli.Command{{Name: "run", Flags: policyFlags(), Action: func(c *cli.Context) error {
+		Commands: []*cli.Command{{Name: "run", Flags: policyFlags(""), Action: func(c *cli.Context) error {
 			got = policyArgs(c)
 			return nil
 		}}},
@@ -101,7 +101,7 @@ func TestPolicyArgs(t *testing.T) {
 	if !slices.Equal(got, args) {
 		t.Errorf("%q, want %q", got, args)
 	}
-	if len(policyFlags()) != 17 {
+	if len(policyFlags("")) != 17 {
 		t.Error("a flag of a policy is not in this test")
 	}
 }

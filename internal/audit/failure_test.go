@@ -256,6 +256,22 @@ func TestSummaryIsBounded(t *testing.T) {
 	}
 }
 
+func TestSummaryNamesWhatWasNotReached(t *testing.T) {
+	var ty tally
+	failed := func(target, reason string) {
+		ty.add(Event{Class: ClassNet, Action: ActionDialFailed, Decision: Report, Target: target, Reason: reason})
+	}
+	failed("a:443", "refused")
+	ty.add(Event{Class: ClassNet, Action: "tcp.connect", Decision: Report, Target: "b:80"})
+	failed("a:443", "too late")
+	for i := range 2 * maxFailures {
+		failed(fmt.Sprint("c:", i), "refused")
+	}
+	if len(ty.failures) != maxFailures || ty.failures[0] != (Failure{Target: "a:443", Reason: "too late", Count: 2}) || ty.denied != 0 {
+		t.Errorf("%d failures, the first %+v; %d denied", len(ty.failures), ty.failures[0], ty.denied)
+	}
+}
+
 func TestFileErrorIsPrintable(t *testing.T) {
 	_, err := Open(Options{Path: "/nowhere/\x1b[2J/log", Run: testRun})
 	if err == nil || strings.ContainsRune(err.Error(), '\x1b') || !bytes.Contains([]byte(err.Error()), []byte("no such file")) {

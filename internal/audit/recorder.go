@@ -335,7 +335,8 @@ func (r *Recorder) finish(end End) {
 	r.closeErr = err
 	r.summary = Summary{
 		Run: r.options.Run, Status: end.Status, Reason: end.Reason, Lines: r.lines, Counts: r.chain.counts, Denied: r.tally.denied,
-		Noise: r.tally.noise, Dropped: r.allDropped, Top: r.tally.top(), More: r.tally.more, Head: r.head,
+		Noise: r.tally.noise, Dropped: r.allDropped, Top: r.tally.top(), More: r.tally.more,
+		Unreached: r.tally.failures, Head: r.head,
 	}
 }
 

@@ -14,6 +14,12 @@ const (
 	maxCredentials = 64
 )
 
+// maxFailures is how many hosts a summary names that were not reached.
+const maxFailures = 32
+
+// ActionDialFailed is the action of an event about a host that was allowed and not reached.
+const ActionDialFailed = "dial.failed"
+
 // Counts says how many accesses a log records, by class and decision.
 type Counts map[Class]map[Decision]uint64
 
@@ -36,7 +42,9 @@ type Summary struct {
 	Dropped uint64   `json:"dropped"` // events that are not in the log
 	Top     []Denial `json:"top,omitempty"`
 	More    uint64   `json:"more,omitempty"` // accesses denied that Top has no place for
-	Head    string   `json:"head"`           // hash of the last line; what Verify finds must be the same
+	// Unreached are hosts that were allowed and not reached, in the order of the first failure; the first few of them.
+	Unreached []Failure `json:"unreached,omitempty"`
+	Head      string    `json:"head"` // hash of the last line; what Verify finds must be the same
 }
 
 // Denial is what was denied, each once: credentials first, then what was denied most often.
@@ -62,6 +70,21 @@ func (d Denial) MarshalJSON() ([]byte, error) {
 	return asciiJSON(nil, data), err
 }
 
+// Failure is what was allowed and did not succeed.
+type Failure struct {
+	Target string `json:"target"`
+	Reason string `json:"reason,omitempty"` // of the last
+	Count  uint64 `json:"count"`
+}
+
+// MarshalJSON writes any bytes as Event does.
+func (f Failure) MarshalJSON() ([]byte, error) {
+	type plain Failure
+	f.Target, f.Reason = quote(f.Target), quote(f.Reason)
+	data, err := json.Marshal(plain(f))
+	return asciiJSON(nil, data), err
+}
+
 // Finding is what a run left that a program of the host would later run or follow: an event of class workspace.
 type Finding struct {
 	Action string `json:"action"`
@@ -78,8 +101,9 @@ func (f Finding) MarshalJSON() ([]byte, error) {
 	return asciiJSON(nil, data), err
 }
 
-// tally collects the denials of a summary. It is not safe for concurrent use.
+// tally collects the denials of a summary, and what was not reached. It is not safe for concurrent use.
 type tally struct {
+	failures            []Failure
 	denials             map[denialKey]*Denial
 	ordinary            int // entries of denials that are not credentials
 	denied, noise, more uint64
@@ -91,6 +115,9 @@ type denialKey struct {
 }
 
 func (t *tally) add(e Event) {
+	if e.Class == ClassNet && e.Action == ActionDialFailed {
+		t.fail(e)
+	}
 	if e.Decision != Deny {
 		return
 	}
@@ -116,6 +143,19 @@ func (t *tally) add(e Event) {
 		t.denials[key] = d
 	}
 	d.Count += weight(e)
+}
+
+func (t *tally) fail(e Event) {
+	i := slices.IndexFunc(t.failures, func(f Failure) bool { return f.Target == e.Target })
+	if i < 0 {
+		if len(t.failures) == maxFailures {
+			return
+		}
+		i = len(t.failures)
+		t.failures = append(t.failures, Failure{Target: e.Target})
+	}
+	t.failures[i].Reason = e.Reason
+	t.failures[i].Count += weight(e)
 }
 
 // place takes a place for a new denial.

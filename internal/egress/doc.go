@@ -46,6 +46,7 @@
 //	class action                decision     target          what
 //	net   tcp.connect           allow, deny  HOST:PORT       a TCP connection; allow is written before the dial
 //	net   tcp.publish           allow        127.0.0.1:PORT  a connection of the host to a published port; before the dial
+//	net   tcp.publish           report       127.0.0.1:PORT  one that reached nobody inside, or one too many
 //	net   tcp.connect           report       HOST:PORT       the client sent nothing, on 80 or 443 for 30 s: nothing was dialed
 //	net   tcp.unproven          deny         HOST:PORT       allowed, but the first bytes are no proof of the name
 //	net   tls.sni_mismatch      deny         HOST:PORT       the TLS hello has no SNI, another one, or cannot be read

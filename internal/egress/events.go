@@ -17,7 +17,7 @@ const (
 	actionHostMismatch  = "http.host_mismatch"
 	actionMalformedHTTP = "http.malformed"
 	actionSpecial       = "dial.special_address"
-	actionDialFailed    = "dial.failed"
+	actionDialFailed    = audit.ActionDialFailed
 	actionUDP           = "udp.send"
 	actionPublish       = "tcp.publish"
 	actionGatewayError  = "gateway.error"

@@ -20,13 +20,16 @@ type Explanation struct {
 	Port      uint16   `json:"port,omitempty"`
 	Class     string   `json:"class,omitempty"` // of an address's special range
 	Allow     bool     `json:"allow"`
-	Rule      string   `json:"rule,omitempty"` // that allows it, or came closest
-	From      []string `json:"from,omitempty"` // where that was written; for the caller to fill in
+	Rule      string   `json:"rule,omitempty"`  // that allows it, or came closest
+	From      []string `json:"from,omitempty"`  // where that was written; for the caller to fill in
+	Proxy     string   `json:"proxy,omitempty"` // of the caller's network, through which it is reached: host and port
 	Reason    string   `json:"reason"`
 	Then      []string `json:"then,omitempty"`    // what happens
 	Events    []string `json:"events,omitempty"`  // action and decision of each that a connection makes
 	Answers   []Answer `json:"answers,omitempty"` // of an allowed name, where it was resolved
 	Fix       string   `json:"fix,omitempty"`
+
+	upstream upstream
 }
 
 // Answer is an address of an allowed name, and whether it would be dialed.
@@ -40,8 +43,8 @@ const defaultPort = 443
 
 // Explain says what would become of a connection to HOST[:PORT], [IPv6][:PORT] or an IPv6 address. It decides as the gateway does,
 // and is pure: what an allowed name resolves to, only a run or Resolve finds out.
-func Explain(rules []profiles.Rule, loopback []uint16, text string) Explanation {
-	e := Explanation{Asked: text}
+func Explain(rules []profiles.Rule, loopback []uint16, proxies profiles.Upstream, text string) Explanation {
+	e := Explanation{Asked: text, upstream: newUpstream(proxies)}
 	host, port, err := splitTarget(text)
 	if err != nil {
 		e.Reason = err.Error()
@@ -94,6 +97,9 @@ func (e *Explanation) decided(d Decision) {
 	default:
 		e.Canonical, e.Events = d.Name, []string{actionQuery + verdict, connect}
 	}
+	if d.Allow && !d.Loopback && e.Port != dnsPort {
+		e.Proxy = e.upstream.host(target(d.Name, netip.AddrPortFrom(d.Addr, e.Port)), e.Port == 80)
+	}
 	e.Then = e.follows(d)
 }
 
@@ -114,12 +120,18 @@ func (e *Explanation) follows(d Decision) []string {
 		return []string{"where nothing in the run listens on the port, that of this machine's loopback is connected"}
 	case d.Addr.IsValid():
 		return []string{"the address is connected, whatever is sent", tcp}
+	case e.Proxy != "":
+		return []string{e.first(), "the proxy resolves the name", tcp}
 	}
-	first := "what is sent first must be TLS or HTTP, and name this host"
-	if e.Port != 80 && e.Port != 443 {
-		first = "TLS and HTTP must name this host, other protocols are passed on"
+	return []string{e.first(), "what the name resolves to is checked: an address of a special range needs a rule of its own", tcp}
+}
+
+// first says what a client must send first to an allowed name.
+func (e *Explanation) first() string {
+	if e.Port == 80 || e.Port == 443 {
+		return "what is sent first must be TLS or HTTP, and name this host"
 	}
-	return []string{first, "what the name resolves to is checked: an address of a special range needs a rule of its own", tcp}
+	return "TLS and HTTP must name this host, other protocols are passed on"
 }
 
 // Resolve asks this machine's resolver, as the gateway does, for the addresses of an allowed name, and judges them. What is no
@@ -187,6 +199,7 @@ func (e Explanation) String() string {
 	}
 	line("range", e.Class)
 	line("why", e.Reason)
+	line("through", e.Proxy)
 	line("rule", strings.Join(append([]string{e.Rule}, e.From...), ", "))
 	for _, then := range e.Then {
 		line("then", then)

@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/agentjail/agentjail/profiles"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -24,7 +26,7 @@ func TestExplainGolden(t *testing.T) {
 		"", ":443", "allowed.test:0443", "allowed.test:65536", "allowed.test:", "allowed.test:https", "allowed.test:443/x", "[allowed.test]:443", "[::1", "[::1]x",
 		"user@allowed.test", "https://allowed.test", "allowed.test\x1b[2K",
 	} {
-		b.WriteString(Explain(rs, []uint16{5432}, text).String())
+		b.WriteString(Explain(rs, []uint16{5432}, profiles.Upstream{}, text).String())
 	}
 	const golden = "testdata/explain.golden"
 	if *update {
@@ -52,7 +54,7 @@ func TestExplainDecides(t *testing.T) {
 		if a, err := netip.ParseAddr(form); err == nil {
 			name, addr = "", a
 		}
-		d, e := Decide(rs, nil, name, addr, 443), Explain(rs, nil, form)
+		d, e := Decide(rs, nil, name, addr, 443), Explain(rs, nil, profiles.Upstream{}, form)
 		if d.Allow != e.Allow {
 			t.Errorf("%q: decided %t, explained %t", form, d.Allow, e.Allow)
 		}
@@ -64,9 +66,26 @@ func TestResolveDeniedAsksNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // a query would fail
 	for text, asks := range map[string]bool{"allowed.test": true, "other.test": false, "10.0.0.1": false, "localhost:5432": false} {
-		_, err := Resolve(ctx, nil, Explain(rules(t, "allowed.test"), []uint16{5432}, text))
+		_, err := Resolve(ctx, nil, Explain(rules(t, "allowed.test"), []uint16{5432}, profiles.Upstream{}, text))
 		if (err != nil) != asks {
 			t.Errorf("%s: %v, want a query: %t", text, err, asks)
+		}
+	}
+}
+
+// TestExplainProxy: what is reached through a proxy of the caller's network says so, and what is not does not.
+func TestExplainProxy(t *testing.T) {
+	proxies, err := profiles.FindUpstream("", []string{"https_proxy=http://u:secret@proxy.test:3128", "http_proxy=http://plain.test:80", "no_proxy=direct.wild.test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rs := rules(t, "*.wild.test", "*.wild.test:80", "*.wild.test:53", "10.0.0.0/8")
+	for text, want := range map[string]string{
+		"a.wild.test": "proxy.test:3128", "a.wild.test:80": "plain.test:80", "10.1.2.3": "proxy.test:3128",
+		"direct.wild.test": "", "a.wild.test:53": "", "a.wild.test:22": "", "localhost:5432": "",
+	} {
+		if got := Explain(rs, []uint16{5432}, proxies, text); got.Proxy != want || strings.Contains(got.String(), "secret") {
+			t.Errorf("%s: %q, want %q\n%s", text, got.Proxy, want, got)
 		}
 	}
 }

@@ -27,6 +27,14 @@ func (e *PublishError) Error() string {
 
 func (e *PublishError) Unwrap() error { return e.Err }
 
+// Fix says what to do about it.
+func (e *PublishError) Fix() string {
+	if errors.Is(e.Err, unix.EACCES) {
+		return "publish a port above 1023, which any user may have"
+	}
+	return "stop what listens there, or publish another port"
+}
+
 // publish listens at the ports of the host's own loopback that lead into the run, for IPv4 and, where the host has it, IPv6.
 func (g *Gateway) publish(n Net) error {
 	if n.Inside == nil {
@@ -69,7 +77,7 @@ func (g *Gateway) lead(n Net, conn net.Conn, port uint16) {
 		if errno := syscall.Errno(0); errors.As(err, &errno) {
 			code = unix.ErrnoName(errno)
 		}
-		g.published(actionDialFailed, port, audit.Report, "nobody inside could be reached at the published port", code)
+		g.published(actionPublish, port, audit.Report, "nobody inside could be reached at the published port", code)
 		reset(conn)
 		return
 	}

@@ -105,7 +105,7 @@ func TestPublishNobodyInside(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	<-sink.events
-	if e := <-sink.events; e.Action != actionDialFailed || e.Decision != audit.Report || e.Errno != "ECONNREFUSED" {
+	if e := <-sink.events; e.Action != actionPublish || e.Decision != audit.Report || e.Errno != "ECONNREFUSED" {
 		t.Errorf("%+v", e)
 	}
 }

@@ -60,6 +60,15 @@ func (u upstream) proxyFor(target string, plain bool) (*url.URL, error) {
 	return u.find(&url.URL{Scheme: scheme, Host: target})
 }
 
+// host is host and port of the proxy for a destination, "" for none.
+func (u upstream) host(target string, plain bool) string {
+	p, err := u.proxyFor(target, plain)
+	if err != nil || p == nil {
+		return ""
+	}
+	return p.Host
+}
+
 // speaksHTTP tells an HTTP proxy from a SOCKS one.
 func speaksHTTP(p *url.URL) bool { return p.Scheme == "http" || p.Scheme == "https" }
 
