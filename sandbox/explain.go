@@ -274,6 +274,9 @@ func (v *viewer) notGranted(e *Explanation, verdict denyfs.Verdict, dir bool) {
 		return
 	}
 	e.Changes = []string{"--ro " + quotePath(e.Path) + " or read: lets it be read", "--rw " + quotePath(e.Path) + " or write: lets it be written as well"}
+	if v.inHome(e.Path) && own == "" {
+		e.Changes = append(e.Changes, "private: gives the run its own, and does not show yours")
+	}
 }
 
 // bound judges a path that a mount of the host's shows.

@@ -127,7 +127,7 @@ func (t *Tree) Name(n Naming) (Denial, bool) {
 		d.Rule, d.Reason = RuleProtected, "a link in place of a directory that holds protected files"
 		return d, false
 	case n.Host != HostAbsent && !n.Private && !t.owns(n.Path):
-		d.Rule, d.Reason = RuleHostName, "the host's home has this name"
+		d.Rule, d.Reason = RuleHostName, "the host's home has this name; a policy that lists it under private lets the run have its own"
 		return d, false
 	}
 	return Denial{}, true
