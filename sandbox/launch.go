@@ -22,6 +22,7 @@ import (
 	"github.com/agentjail/agentjail/sandbox/internal/denyfs"
 	"github.com/agentjail/agentjail/sandbox/internal/limits"
 	"github.com/agentjail/agentjail/sandbox/internal/posture"
+	"github.com/agentjail/agentjail/sandbox/internal/ttyfilter"
 	"github.com/agentjail/agentjail/sandbox/internal/wire"
 	"github.com/agentjail/agentjail/sandbox/internal/workspace"
 )
@@ -35,6 +36,9 @@ type Options struct {
 	Copies                []string // further files that get the log
 	// Cancel ends the start when a signal comes, with a CancelledError. What comes when the command runs is for Run.Signal.
 	Cancel <-chan os.Signal
+	// FilterTerminal keeps from the caller's terminal what the command could make it do beyond showing text, with an event for each
+	// such sequence; see package ttyfilter.
+	FilterTerminal bool
 	// Stopped is called when the command was stopped, with the terminal as it was before the run: by SIGTSTP (Ctrl-Z), or by
 	// SIGTTIN or SIGTTOU because it wants the terminal of which the calling program is not in the foreground. It stops the
 	// calling program by that signal (or not), and the command goes on when it returns.
@@ -363,6 +367,9 @@ func (r *Run) build() (readyReport, error) {
 				return ready, errors.New("supervisor: no terminal came")
 			}
 			r.terminal = newTerminal(m.Files[0], r.options)
+			if r.options.FilterTerminal {
+				r.terminal.filter = &ttyfilter.Filter{Dropped: r.dropped}
+			}
 		case msgPlace:
 			if err := r.place(m); err != nil {
 				return ready, err

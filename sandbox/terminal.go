@@ -13,6 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+
+	"github.com/agentjail/agentjail/internal/audit"
+	"github.com/agentjail/agentjail/sandbox/internal/ttyfilter"
 )
 
 // terminal joins the caller's terminal to the run's own pty, whose slave is all that the command sees: what it writes is
@@ -25,6 +28,7 @@ type terminal struct {
 	shown   atomic.Int64  // how many bytes of it
 	showing sync.Mutex    // held from the read of some output to its write
 	keys    *keyboard
+	filter  *ttyfilter.Filter // nil where all passes
 }
 
 // ttys tells which of the caller's standard streams are terminals.
@@ -131,6 +135,9 @@ func (t *terminal) showSome(buf []byte) error {
 	}
 	t.keys.fitOutput()
 	text := buf[:n]
+	if t.filter != nil {
+		text = t.filter.Append(nil, text)
+	}
 	if mode, err := unix.IoctlGetTermios(int(t.out.Fd()), unix.TCGETS); err == nil && endsLines(mode) {
 		text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")) // the pty has added what this terminal adds too
 	}
@@ -143,6 +150,14 @@ func (t *terminal) showSome(buf []byte) error {
 		text = text[n:]
 	}
 	return nil
+}
+
+// dropped records a sequence that the filter keeps from the caller's terminal.
+func (r *Run) dropped(kind string) {
+	r.log.Emit(audit.Event{
+		Class: audit.ClassTerminal, Action: "filtered", Decision: audit.Deny, Target: kind, Provenance: audit.FromResolved,
+		Reason: "a control sequence that could make the terminal do more than show text",
+	})
 }
 
 // showSize is how much is written at once: so little that a slow terminal takes some of it within lastPatience.

@@ -33,6 +33,7 @@ func runCommand() *cli.Command {
 		HideHelpCommand: true, // "help" and "h" may be commands to run
 		Flags: append(policyFlags(byCommand),
 			&cli.StringFlag{Name: "log", Usage: "also write the events to `FILE`"},
+			&cli.BoolFlag{Name: "filter-terminal", Usage: "keep control sequences from the terminal that do more than show text (clipboard, files, printing)"},
 			&cli.BoolFlag{Name: "quiet", Usage: "print no summary at the end"},
 			&cli.BoolFlag{Name: "json", Usage: "print the summary as JSON"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "print the plan and stop"},
@@ -92,7 +93,7 @@ func runAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	options := sandbox.Options{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Copies: copies}
+	options := sandbox.Options{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Copies: copies, FilterTerminal: c.Bool("filter-terminal")}
 	if c.Bool("selftest") {
 		results, err := testPolicy(c, profile)
 		if err != nil {

@@ -22,11 +22,12 @@ const (
 	ClassCredential Class = "credential"
 	ClassLimit      Class = "limit"
 	ClassWorkspace  Class = "workspace"
+	ClassTerminal   Class = "terminal"
 )
 
 // classes are all of them, in the order of docs/events.md.
 var classes = []Class{
-	ClassRun, ClassFile, ClassExec, ClassNet, ClassDNS, ClassUnix, ClassSyscall, ClassCredential, ClassLimit, ClassWorkspace,
+	ClassRun, ClassFile, ClassExec, ClassNet, ClassDNS, ClassUnix, ClassSyscall, ClassCredential, ClassLimit, ClassWorkspace, ClassTerminal,
 }
 
 // Decision says what became of the access.
