@@ -18,6 +18,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -96,6 +97,13 @@ func startServers() (*servers, error) {
 	// A repository as git reads it from any web server (gitprotocol-http(5), dumb).
 	s.mux.HandleFunc("/repo.git/info/refs", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%040d\trefs/heads/main\n", 1)
+	})
+	// "/redirect?STATUS=LOCATION" leads there.
+	s.mux.HandleFunc("/redirect", func(w http.ResponseWriter, r *http.Request) {
+		status, location, _ := strings.Cut(r.URL.RawQuery, "=")
+		code, _ := strconv.Atoi(status)
+		w.Header().Set("Location", location)
+		w.WriteHeader(max(code, http.StatusMultipleChoices))
 	})
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "hello from %s\n", r.Host)
