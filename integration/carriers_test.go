@@ -119,6 +119,7 @@ func listenHere(p place, name string) error {
 
 // TestQ02Carriers: whatever a name holds, it is data of one event. The log has its exact bytes, what is shown has no byte of
 // them that a terminal acts on, and no line that agentjail did not write. The attempts themselves are the twin: each is on record.
+// Containment check: P01.
 func TestQ02Carriers(t *testing.T) {
 	needTool(t, "python3")
 	for _, c := range carriers {
@@ -317,6 +318,7 @@ subprocess.run(["forged-many", "/etc/shadow"] + ["\x1b\n"] * 5000, executable="/
 
 // TestQ02Caller: what the caller's own side gives a run (arguments, the directory, variables, files that are named on the command
 // line) may come from a hostile repository, and is shown and recorded as carefully.
+// Containment check: P03.
 func TestQ02Caller(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

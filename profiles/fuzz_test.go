@@ -57,6 +57,7 @@ func FuzzParse(f *testing.F) {
 
 // FuzzParseRule feeds rules to ParseRule: what it accepts is canonical, and
 // names are never what a resolver would take for an address.
+// Containment checks: I23.
 func FuzzParseRule(f *testing.F) {
 	for _, s := range []string{
 		"example.com", "*.example.com:8000-8100", "10.0.0.0/8:1", "[2001:db8::1]:443", "2001:db8::/32",

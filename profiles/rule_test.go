@@ -134,6 +134,7 @@ var ruleErrors = []struct{ in, want string }{
 	{"a:b:c", "is not an IP address"},
 }
 
+// Containment checks: I10.
 func TestParseRuleErrors(t *testing.T) {
 	for _, tc := range ruleErrors {
 		r, err := ParseRule(tc.in)

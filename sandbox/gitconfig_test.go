@@ -35,6 +35,7 @@ func TestGitSettings(t *testing.T) {
 }
 
 // A run reads what an earlier one may have written.
+// Containment checks: P01.
 func FuzzGitSettings(f *testing.F) {
 	for _, seed := range []string{"[core]\n\thooksPath = .husky\n", "[a \"b\\\"]\"]\nx = \"#\\\n;\"", "\\", "[", "=\"\\"} {
 		f.Add(seed)

@@ -40,6 +40,7 @@ func setMark(t *testing.T, dir *runDir, content string) {
 	}
 }
 
+// Containment checks: P04.
 func TestFindLauncher(t *testing.T) {
 	state := t.TempDir()
 	dir, log := liveRunDir(t, state)
@@ -69,6 +70,7 @@ func TestFindLauncher(t *testing.T) {
 }
 
 // TestForgedMarks: who can write the state directory must not have root, who looks there under sudo, signal another process.
+// Containment checks: P04.
 func TestForgedMarks(t *testing.T) {
 	state := t.TempDir()
 	dir, _ := liveRunDir(t, state)

@@ -39,6 +39,7 @@ func TestOf(t *testing.T) {
 	}
 }
 
+// Containment checks: P03.
 func TestGone(t *testing.T) {
 	if p := Of(1 << 30); p.PID != 1<<30 || p.Exe != "" || p.Argv != nil || !p.Ended {
 		t.Errorf("a process that does not exist: %+v", p)
@@ -57,6 +58,7 @@ func TestGone(t *testing.T) {
 	}
 }
 
+// Containment checks: P03.
 func TestArgvIsBounded(t *testing.T) {
 	for in, want := range map[string]int{"": 0, "\x00": 0, "a\x00b\x00": 2, strings.Repeat("x\x00", 5000): maxArgs, "a\x00\x00b": 3} {
 		if got := argv([]byte(in)); len(got) != want {

@@ -10,6 +10,7 @@ import (
 	"github.com/agentjail/agentjail/profiles"
 )
 
+// Containment checks: I01, I09, I10.
 func TestDecideName(t *testing.T) {
 	rs := rules(t, "allowed.test:443", "allowed.test:8000-8010", "*.wild.test:443", "xn--bcher-kva.test", "10.1.0.0/16:443")
 	label63, label64 := strings.Repeat("a", 63), strings.Repeat("a", 64)
@@ -88,6 +89,7 @@ func TestDecideName(t *testing.T) {
 	}
 }
 
+// Containment checks: H08, I07, I08, I12.
 func TestDecideAddr(t *testing.T) {
 	rs := rules(t, "93.184.216.0/24:443", "10.20.0.0/16:5432", "0.0.0.0/0:80", "[::/0]:80", "[fd00:1::/32]:443",
 		"169.254.0.0/16:80", "169.254.169.254:8080", "127.0.0.0/8:9000", "127.0.0.1:9001", "allowed.test")
@@ -216,6 +218,7 @@ func TestZeroConfigDenies(t *testing.T) {
 	}
 }
 
+// Containment checks: I23.
 func FuzzDecide(f *testing.F) {
 	for _, s := range []string{"allowed.test", "A.Wild.Test.", "127.1", "[::1]", "a@allowed.test", "\x00.wild.test", "localhost"} {
 		f.Add(s, uint16(443))

@@ -14,6 +14,7 @@ import (
 	"github.com/agentjail/agentjail/internal/audit"
 )
 
+// Containment checks: I03, I11, I12.
 func TestSpecialAddressesBehindNames(t *testing.T) {
 	tests := []struct {
 		what    string
@@ -67,6 +68,7 @@ func TestSpecialAddressesBehindNames(t *testing.T) {
 	}
 }
 
+// Containment checks: I12.
 func TestOwnAddressNeedsItsOwnRule(t *testing.T) {
 	n := newNetwork(t, nil, "10.20.0.0/16:80", "10.20.0.9:81")
 	n.own = []netip.Addr{netip.MustParseAddr("10.20.0.9")}
@@ -79,6 +81,7 @@ func TestOwnAddressNeedsItsOwnRule(t *testing.T) {
 }
 
 // A name that resolves to a public address for the check and to another one afterwards has no second chance.
+// Containment checks: I11.
 func TestNameIsResolvedOnce(t *testing.T) {
 	n := newNetwork(t, nil, "git.test:2222")
 	n.host("git.test", "93.184.216.34")

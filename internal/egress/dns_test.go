@@ -108,6 +108,7 @@ func answers(m *dns.Msg) string {
 	return strings.Join(out, " ")
 }
 
+// Containment checks: J03, K02, K05.
 func TestDNSAnswers(t *testing.T) {
 	n := newNetwork(t, nil, "allowed.test:2222", "*.wild.test", "exact.wild.test:80")
 	p := newPackets(n)
@@ -175,6 +176,7 @@ func TestDNSAnswers(t *testing.T) {
 }
 
 // TestDNSOddNames: what is wrong with a name is said, and not that its bytes take more room where they are written out.
+// Containment checks: I02.
 func TestDNSOddNames(t *testing.T) {
 	n := newNetwork(t, nil, "*.wild.test", "b.wild.test")
 	p := newPackets(n)
@@ -270,6 +272,7 @@ func TestDNSEDNSAndFlags(t *testing.T) {
 		"dns dns.query deny version.bind TXT CH", "dns dns.query deny allowed.test SOA")
 }
 
+// Containment checks: K05.
 func TestDNSMalformed(t *testing.T) {
 	n := newNetwork(t, nil, "allowed.test")
 	p := newPackets(n)
@@ -292,6 +295,7 @@ func TestDNSMalformed(t *testing.T) {
 	}
 }
 
+// Containment checks: K01.
 func TestDNSOverTCP(t *testing.T) {
 	n := newNetwork(t, nil, "allowed.test", "8.8.8.8:53")
 	for _, dst := range []string{"8.8.8.8:53", "10.0.0.1:53"} {
@@ -314,6 +318,7 @@ func TestDNSOverTCP(t *testing.T) {
 	}
 }
 
+// Containment checks: K05.
 func TestDNSOverTCPMalformed(t *testing.T) {
 	good, _ := query("allowed.test", dns.TypeA).Pack()
 	framed := append(binary.BigEndian.AppendUint16(nil, uint16(len(good))), good...)
@@ -363,6 +368,7 @@ func TestSinksAreBounded(t *testing.T) {
 	}
 }
 
+// Containment checks: K03.
 func TestDNSExhaustedAndWildcards(t *testing.T) {
 	n := newNetwork(t, nil, "*.wild.test")
 	p := newPackets(n)
@@ -388,6 +394,7 @@ func TestDNSExhaustedAndWildcards(t *testing.T) {
 	}
 }
 
+// Containment checks: H04.
 func TestUDPIsDenied(t *testing.T) {
 	n := newNetwork(t, []uint16{8125}, "allowed.test:443", "10.0.0.0/8:123")
 	p := newPackets(n)
@@ -433,6 +440,7 @@ func TestOwnersArePacketsOfOneFlow(t *testing.T) {
 }
 
 // FuzzDNS: nothing that is sent to port 53 goes without an event, and no denied name gets another answer than the pool's.
+// Containment checks: I23, K05, P01.
 func FuzzDNS(f *testing.F) {
 	for _, q := range []*dns.Msg{query("allowed.test", dns.TypeA), query("evil.test", dns.TypeTXT), query("1.0.18.198.in-addr.arpa", dns.TypePTR),
 		query("a.wild.test", dns.TypeAAAA).SetEdns0(4096, true)} {

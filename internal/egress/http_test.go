@@ -110,6 +110,7 @@ func TestHTTPExpectContinue(t *testing.T) {
 }
 
 // A second request for another host never reaches the server, whether it comes later or in the same packet.
+// Containment checks: I18.
 func TestHTTPEveryRequestIsJudged(t *testing.T) {
 	good := "GET /good HTTP/1.1\r\nHost: site.test\r\n\r\n"
 	for _, bad := range []string{
@@ -165,6 +166,7 @@ func TestHTTPDeniedName(t *testing.T) {
 	}
 }
 
+// Containment checks: I06, I22.
 func TestHTTPFirstRequestRefused(t *testing.T) {
 	for _, tt := range []struct {
 		request string
@@ -199,6 +201,7 @@ func TestHTTPFirstRequestRefused(t *testing.T) {
 	}
 }
 
+// Containment checks: I22.
 func TestHTTPHeadThatStalls(t *testing.T) {
 	n := newNetwork(t, nil, "site.test:80")
 	n.g.wait.proof = 20 * time.Millisecond
@@ -225,6 +228,7 @@ func TestHTTPUnreachable(t *testing.T) {
 
 const upgrade = "GET /ws HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n"
 
+// Containment checks: I17.
 func TestWebsocket(t *testing.T) {
 	n := newNetwork(t, nil, "site.test:80")
 	n.host("site.test", "93.184.216.34")
@@ -245,6 +249,7 @@ func TestWebsocket(t *testing.T) {
 }
 
 // Where the server does not change the protocol, what follows is still judged.
+// Containment checks: I17.
 func TestUpgradeThatIsNotTaken(t *testing.T) {
 	n := newNetwork(t, nil, "site.test:80")
 	n.web(mirror)
@@ -261,6 +266,7 @@ func TestUpgradeThatIsNotTaken(t *testing.T) {
 	n.wantEvents("net tcp.connect allow site.test:80", "net http.host_mismatch deny site.test:80")
 }
 
+// Containment checks: I17.
 func TestLateUpgradeIsRefused(t *testing.T) {
 	n := newNetwork(t, nil, "site.test:80")
 	n.web(mirror)
@@ -272,6 +278,7 @@ func TestLateUpgradeIsRefused(t *testing.T) {
 }
 
 // A client that offers HTTP/2 goes on with HTTP/1.1: the server never hears of the offer.
+// Containment checks: I17.
 func TestH2CIsNotOffered(t *testing.T) {
 	n := newNetwork(t, nil, "site.test:80")
 	n.web(func(w http.ResponseWriter, r *http.Request) {
@@ -308,6 +315,7 @@ func TestClientThatLeavesWithinABody(t *testing.T) {
 	n.wantEvents("net tcp.connect allow site.test:80", "net tcp.connect allow site.test:80")
 }
 
+// Containment checks: I19.
 func TestBadChunks(t *testing.T) {
 	for _, chunks := range []string{"3\nabc\n0\n\n", "0x3\r\nabc\r\n0\r\n\r\n", "-1\r\n", "fffffffffffffffff\r\n", "3\r\nabcd\r\n0\r\n\r\n", " 3\r\nabc\r\n0\r\n\r\n", "3\r\nabc\r\n0\r\nno field\r\n\r\n"} {
 		n := newNetwork(t, nil, "site.test:80")
@@ -326,6 +334,7 @@ func TestBadChunks(t *testing.T) {
 	}
 }
 
+// Containment checks: I04, I05, I06, I10, I19.
 func TestParseHead(t *testing.T) {
 	const host = "Host: site.test\r\n"
 	tests := []struct {
@@ -416,6 +425,7 @@ func TestParseHead(t *testing.T) {
 }
 
 // FuzzHTTPHead holds what is accepted against Go's own server: it must see the same request, for the same host.
+// Containment checks: I19, I23, P01.
 func FuzzHTTPHead(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\nHost: site.test\r\n\r\n"))
 	f.Add([]byte("POST http://site.test/x HTTP/1.1\r\nHost: SITE.test:80\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"))

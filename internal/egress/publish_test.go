@@ -43,6 +43,7 @@ type memory struct{ events chan audit.Event }
 
 func (m *memory) Emit(e audit.Event) { m.events <- e }
 
+// Containment checks: H13.
 func TestPublish(t *testing.T) {
 	server, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 )
 
+// Containment checks: J04.
 func TestSniff(t *testing.T) {
 	tests := []struct {
 		data string
@@ -85,6 +86,7 @@ func TestSniff(t *testing.T) {
 }
 
 // What is passed on unread must not become TLS or HTTP by the bytes that follow.
+// Containment checks: J04.
 func TestSniffIsFinal(t *testing.T) {
 	for _, whole := range []string{
 		"GET / HTTP/1.1\r\n", "\r\nPOST /x HTTP/1.0\n", "\x16\x03\x01", "\x80\x2e\x01\x03\x01", "\r\n\r\n\x00\r\nQUIT\n",
@@ -119,6 +121,7 @@ func TestHTTPWithOtherBlanks(t *testing.T) {
 }
 
 // A server may skip what comes before a hello. It hides none, in however many pieces it comes.
+// Containment checks: J02.
 func TestHelloBehindAnAlert(t *testing.T) {
 	for _, before := range []string{"\x15\x03\x01\x00\x02\x01\x00", "\x16\x02\x00\x00\x00"} {
 		n := newNetwork(t, nil, "git.test:2222")

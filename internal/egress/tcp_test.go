@@ -52,6 +52,7 @@ func TestServerThatSpeaksFirst(t *testing.T) {
 	n.wantEvents("net tcp.connect allow mail.test:25")
 }
 
+// Containment checks: I17.
 func TestSilenceDoesNotAvoidProof(t *testing.T) {
 	for _, tt := range []struct{ first, event string }{
 		{"GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n", "net http.host_mismatch deny mail.test:25"},
@@ -79,6 +80,7 @@ func TestSilenceDoesNotAvoidProof(t *testing.T) {
 	}
 }
 
+// Containment checks: J04.
 func TestUnprovenOnWebPorts(t *testing.T) {
 	for _, port := range []int{80, 443} {
 		n := newNetwork(t, nil, "site.test:80", "site.test:443")
@@ -140,6 +142,7 @@ func TestDeniedName(t *testing.T) {
 	}
 }
 
+// Containment checks: H02.
 func TestDirectAddress(t *testing.T) {
 	n := newNetwork(t, nil, "10.20.0.0/16:5432", "db.test:5432")
 	n.server("10.20.1.2:5432", echo)
@@ -165,6 +168,7 @@ func TestDirectAddress(t *testing.T) {
 	}
 }
 
+// Containment checks: I15.
 func TestAddressOfAnAllowedNameIsExplained(t *testing.T) {
 	n := newNetwork(t, nil, "git.test:22")
 	n.host("git.test", "93.184.216.34")
@@ -178,6 +182,7 @@ func TestAddressOfAnAllowedNameIsExplained(t *testing.T) {
 	}
 }
 
+// Containment checks: H07.
 func TestLoopback(t *testing.T) {
 	for _, dst := range []string{"127.0.0.1:5432", "[::1]:5432"} {
 		n := newNetwork(t, []uint16{5432})
@@ -221,6 +226,7 @@ func TestResetTravels(t *testing.T) {
 	wantReset(t, c)
 }
 
+// Containment checks: I22.
 func TestOverload(t *testing.T) {
 	n := newNetwork(t, nil, "git.test:2222")
 	for range cap(n.g.slots) {
@@ -238,6 +244,7 @@ func TestOverload(t *testing.T) {
 }
 
 // The bound leaves files for everything else.
+// Containment checks: I22.
 func TestConnsFor(t *testing.T) {
 	for files, want := range map[uint64]int{0: 1, 64: 4, 1024: 64, 4096: 256, 16384: maxConns, 1 << 20: maxConns} {
 		if got := connsFor(files); got != want {

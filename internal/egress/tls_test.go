@@ -82,6 +82,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// Containment checks: J01.
 func TestTLSMismatch(t *testing.T) {
 	for _, sni := range []string{"evil.test", "sub.allowed.test", "", "93.184.216.34"} {
 		for _, port := range []int{443, 8443} {
@@ -123,6 +124,7 @@ func TestTLSSpecialAddress(t *testing.T) {
 }
 
 // A hello that comes in pieces is the same hello, and arrives as it was sent.
+// Containment checks: J02, J07.
 func TestTLSHelloInPieces(t *testing.T) {
 	n := newNetwork(t, nil, "allowed.test")
 	n.host("allowed.test", "93.184.216.34")
@@ -186,6 +188,7 @@ func sni(names ...string) []byte {
 	return extension(0, append([]byte{byte(len(list) >> 8), byte(len(list))}, list...))
 }
 
+// Containment checks: J02, J03.
 func TestHelloName(t *testing.T) {
 	good := handshake(sni("allowed.test"))
 	ech := func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }
@@ -255,6 +258,7 @@ func goName(b []byte) (name string, ok bool) {
 }
 
 // FuzzClientHello holds what is read against Go's own server: where both take a hello, they must see the same name.
+// Containment checks: I23, J02, P01.
 func FuzzClientHello(f *testing.F) {
 	f.Add(hello(f, "allowed.test"))
 	f.Add(hello(f, ""))

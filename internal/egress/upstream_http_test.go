@@ -31,6 +31,7 @@ func (p *corporate) relay(c net.Conn) {
 }
 
 // Plain HTTP reaches the proxy in absolute form, whatever form the agent used, with the caller's credentials and not its own.
+// Containment checks: I20.
 func TestUpstreamPlainHTTP(t *testing.T) {
 	n := newNetwork(t, nil, "site.test:80", "site.test:8080")
 	n.behind(plainProxy)
@@ -170,6 +171,7 @@ func TestUpstreamForTLSOnly(t *testing.T) {
 }
 
 // FuzzProxyAnswer: whatever a proxy answers is a status of three digits, or none, and what is quoted of it is short ASCII.
+// Containment checks: I23.
 func FuzzProxyAnswer(f *testing.F) {
 	for _, s := range []string{"HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.0 407 x\r\n", "HTTP/1.1 20", "HTTP/1.1 +20 x\n", "\n", "", "HTTP/1.1 200\x00\n"} {
 		f.Add([]byte(s))

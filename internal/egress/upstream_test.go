@@ -117,6 +117,7 @@ func TestUpstreamServerSpeaksFirst(t *testing.T) {
 }
 
 // The decision and the proof of identity come before the proxy hears of anything.
+// Containment checks: I21.
 func TestUpstreamDecidesNothing(t *testing.T) {
 	n := newNetwork(t, []uint16{8080}, "allowed.test", "allowed.test:80", "0.0.0.0/0:22")
 	n.behind(both, "http_proxy=http://proxy.test:3128")
@@ -156,6 +157,7 @@ func TestUpstreamDecidesNothing(t *testing.T) {
 	}
 }
 
+// Containment checks: I21.
 func TestUpstreamNoProxy(t *testing.T) {
 	n := newNetwork(t, nil, "in.corp.test:7", "allowed.test:7", "leads.corp.test:7")
 	n.behind(both, "NO_PROXY=.corp.test,10.0.0.0/8")

@@ -41,6 +41,7 @@ func TestParseCall(t *testing.T) {
 }
 
 // FuzzSyscallLine checks that whatever is accepted is what the line says, and that it has an action.
+// Containment checks: P01.
 func FuzzSyscallLine(f *testing.F) {
 	f.Add([]byte("257 0xffffff9c 0x7ffd1 0x80000 0x0 0xffffffffffffffff 0x5 0x7ffdc0 0x7f12\n"))
 	f.Add([]byte("-1 0x7ffdc0 0x7f12\n"))

@@ -61,6 +61,7 @@ func breaker() int {
 }
 
 // The command cannot change its network, not even as root of a user namespace of its own.
+// Containment checks: H14.
 func TestCommandCannotChangeItsNetwork(t *testing.T) {
 	inUserNamespace(t, func(t *testing.T) {
 		n := newNamespace(t)
@@ -78,6 +79,7 @@ func TestCommandCannotChangeItsNetwork(t *testing.T) {
 	})
 }
 
+// Containment checks: H01.
 func TestNothingButLoopback(t *testing.T) {
 	inUserNamespace(t, func(t *testing.T) {
 		n := newNamespace(t)
@@ -119,6 +121,7 @@ func TestNobodyListensAnyMore(t *testing.T) {
 }
 
 // A socket of IPv6 that connects to an IPv4 address, as Java's do, is one of IPv4 to the listeners.
+// Containment checks: H05.
 func TestMappedAddresses(t *testing.T) {
 	inUserNamespace(t, func(t *testing.T) {
 		n := newNamespace(t)

@@ -108,6 +108,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// Containment checks: P01.
 func FuzzParsePacket(f *testing.F) {
 	f.Add(resetPacket(packet{src: addrPort("[::1]:1"), dst: addrPort("[::1]:2")}))
 	f.Add(resetPacket(packet{src: addrPort("1.1.1.1:1"), dst: addrPort("1.1.1.1:2")}))
@@ -122,6 +123,7 @@ func FuzzParsePacket(f *testing.F) {
 	})
 }
 
+// Containment checks: P01.
 func FuzzPayloads(f *testing.F) {
 	f.Add(bindRequest())
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -126,6 +126,7 @@ func TestWatchLeavesTheRestToTheListeners(t *testing.T) {
 	})
 }
 
+// Containment checks: H04.
 func TestMulticastIsReported(t *testing.T) {
 	inUserNamespace(t, func(t *testing.T) {
 		n, refusals := watched(t)
@@ -142,6 +143,7 @@ func TestMulticastIsReported(t *testing.T) {
 }
 
 // Root of the namespace can send what the command cannot.
+// Containment checks: H04.
 func TestOtherProtocolsAreReported(t *testing.T) {
 	inUserNamespace(t, func(t *testing.T) {
 		n, refusals := watched(t)

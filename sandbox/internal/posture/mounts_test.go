@@ -170,6 +170,7 @@ func wantAll(got []Mount) (want []WantMount) {
 
 // FuzzMounts: a directory of the host can have any name. The kernel's way to write it is undone, and a table that is compared
 // with itself is as it should be, while one without its last mount is not.
+// Containment checks: P01.
 func FuzzMounts(f *testing.F) {
 	f.Add("/home/ann/a b", "/mnt\n36 35 0:5 / /proc rw - proc proc rw", "")
 	f.Add(`/\040`, "/-", " - ")

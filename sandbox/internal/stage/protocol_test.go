@@ -268,6 +268,7 @@ func TestNewParentRefuses(t *testing.T) {
 }
 
 // FuzzParent feeds a Parent with what a stage that was taken over could say, on both sockets.
+// Containment checks: P01.
 func FuzzParent(f *testing.F) {
 	f.Add(message{kind: kindStarted, pid: 2, abi: 7}.encode(), []byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0})
 	f.Add(message{kind: kindFailed, step: StepDir, errno: 2, detail: "/x"}.encode(), []byte{2})
