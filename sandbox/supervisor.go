@@ -42,6 +42,7 @@ type supervisor struct {
 	stage   *stage.Parent
 	filter  seccomp.Policy
 	program seccomp.Program // of filter
+	own     seccomp.Program // see confine
 	guard   *seccomp.Supervisor
 	stdio   stdio
 	began   time.Time // see seccomp.Config
@@ -197,6 +198,9 @@ func (s *supervisor) compileFilter() (err error) {
 	if s.filter, err = seccomp.Default(seccomp.Options{Allow: s.order.Plan.Syscalls}); err == nil {
 		s.program, err = s.filter.Compile()
 	}
+	if err == nil {
+		s.own, err = seccomp.Own()
+	}
 	return setupErrorOrNil("filters", err)
 }
 
@@ -275,6 +279,9 @@ func (s *supervisor) startCommand() error {
 		return err
 	}
 	resetSlack(s.order.Slack)
+	if err := confine(s.own); err != nil {
+		return err
+	}
 	if err := s.receive(msgGo, nil); err != nil {
 		return err
 	}

@@ -19,6 +19,8 @@
 // fall back to calls that can be judged. Unix datagram sockets cannot be made: one could send to the path of a host's socket
 // without connect(2).
 //
+// The process that answers is held by a filter, too: see Own.
+//
 // Limits: a call of a foreign architecture, or of x32, kills the process and is not recorded. The kernel asks no filter about
 // uretprobe (since Linux 6.14) and uprobe (6.18), which do nothing for a process that root has not probed. A socket that the Supervisor
 // connects shows its peer the Supervisor as the other end (SO_PEERCRED), which inside a run is pid 0 and the command's uid.
