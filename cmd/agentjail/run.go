@@ -352,9 +352,19 @@ func (p printer) print(r sandbox.Result) {
 	case stuck(os.Stderr):
 	case p.json:
 		json.NewEncoder(os.Stderr).Encode(r)
-	case !p.quiet:
-		fmt.Fprint(os.Stderr, r.String())
+	case !p.quiet && r.String() != "":
+		fmt.Fprint(os.Stderr, plainly(os.Stderr, os.Getenv("TERM")), r.String())
 	}
+}
+
+// plainly is what makes a terminal show the summary as it is, "" for any other file. The command can have left it in the middle of an
+// escape sequence, which would swallow what follows, or with letters that nobody can read. CAN and ST end a sequence, SI, ESC ( B and
+// SGR 0 give the usual letters (console_codes(4)); a terminal that calls itself dumb has none of that.
+func plainly(f *os.File, kind string) string {
+	if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil || kind == "" || kind == "dumb" {
+		return ""
+	}
+	return "\x18\x1b\\\x0f\x1b(B\x1b[m"
 }
 
 // stuck tells whether a file is a terminal that takes nothing: a summary must not keep a run from its end.
