@@ -182,6 +182,7 @@ func TestStageIsClosed(t *testing.T) {
 	}
 }
 
+// TestListener (G12): the supervisor gets the listener, and learns whether callers that wait can be interrupted.
 func TestListener(t *testing.T) {
 	s := victimSpec(t, "umount")
 	s.Filter = answer(unix.SYS_UMOUNT2, unix.SECCOMP_RET_USER_NOTIF)

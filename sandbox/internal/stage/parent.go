@@ -27,6 +27,7 @@ type Parent struct {
 	command  string
 	dir      string
 	awake    bool
+	patience time.Duration
 	writing  sync.Mutex
 }
 
@@ -45,7 +46,7 @@ func NewParent(conn *os.File) (*Parent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stage: %w", err)
 	}
-	return &Parent{conn: c}, nil
+	return &Parent{conn: c, patience: patience}, nil
 }
 
 // fileConn makes a connection of a socket, and closes f.
@@ -69,7 +70,7 @@ func (p *Parent) Awake() error {
 	if p.awake {
 		return nil
 	}
-	p.conn.SetDeadline(time.Now().Add(patience))
+	p.conn.SetDeadline(time.Now().Add(p.patience))
 	m, err := p.receive()
 	if err == nil && m.kind != kindAwake {
 		err = &Error{Step: StepAnswer, Detail: "a message out of turn"}
@@ -88,7 +89,7 @@ func (p *Parent) Prepare(spec Spec) (Ready, error) {
 	if err := p.Awake(); err != nil {
 		return Ready{}, err
 	}
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(p.patience)
 	p.conn.SetDeadline(deadline)
 	if err := p.send(&spec); err != nil {
 		return Ready{}, noAnswer(err)
@@ -351,7 +352,7 @@ func (p *Parent) Wait(notify func(Event)) (Status, error) {
 		}
 		// The stage's end is the end of its pid namespace, which the kernel waits for; its socket closes before that, so
 		// the last word on "dead" is the wait for the stage's process, the caller's child.
-		p.conn.SetReadDeadline(time.Now().Add(patience))
+		p.conn.SetReadDeadline(time.Now().Add(p.patience))
 		io.Copy(io.Discard, p.conn)
 		return Status{Signal: ev.Signal, Code: ev.Code}, nil
 	}

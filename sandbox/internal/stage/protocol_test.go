@@ -177,6 +177,31 @@ func TestParentAgainstNonsense(t *testing.T) {
 	}
 }
 
+// TestParentHasPatience (G14): a stage that stops answering, wherever in the beginning, ends the start. Each of these would otherwise
+// wait for good, since the stage keeps its ends open.
+func TestParentHasPatience(t *testing.T) {
+	for name, part := range map[string]func(stage *os.File){
+		"before it is awake": func(*os.File) {},
+		"before it starts":   func(stage *os.File) { takeSpec(t, stage) },
+		"before it hands the listener over": func(stage *os.File) {
+			handOver := takeSpec(t, stage)
+			t.Cleanup(func() { handOver.Close() })
+			stage.Write(message{kind: kindStarted, pid: 2, abi: 1}.encode())
+		},
+	} {
+		p, stage := hostile(t)
+		p.patience = 500 * time.Millisecond
+		wait := play(func() { part(stage) })
+		_, err := p.Prepare(shellSpec("exit 0"))
+		expectAnswer(t, name, err)
+		if !errors.Is(err, unix.ETIMEDOUT) {
+			t.Errorf("%s: %v", name, err)
+		}
+		p.Close()
+		wait()
+	}
+}
+
 // TestParentGivesNothingToAStageThatIsNotAwake: no Spec is sent before.
 func TestParentGivesNothingToAStageThatIsNotAwake(t *testing.T) {
 	for name, stream := range map[string][]byte{
