@@ -24,12 +24,16 @@ const (
 	x32Max = 548
 )
 
-// harmful are the numbers that must not be entered with random arguments, should the other ABI be open.
+// harmful are the numbers that must not be entered with arguments that mean nothing: they end, double or stop the caller, or, as
+// uretprobe does where nothing is probed, have the kernel end it.
 var harmful = map[uintptr]bool{
 	unix.SYS_EXIT: true, unix.SYS_EXIT_GROUP: true, unix.SYS_FORK: true, unix.SYS_VFORK: true, unix.SYS_CLONE: true,
 	unix.SYS_PAUSE: true, unix.SYS_RT_SIGRETURN: true, unix.SYS_RT_SIGSUSPEND: true, unix.SYS_MUNMAP: true,
 	unix.SYS_KILL: true, unix.SYS_REBOOT: true, unix.SYS_BRK: true, unix.SYS_ARCH_PRCTL: true,
+	unix.SYS_SYNC: true, unix.SYS_URETPROBE: true, sysUprobe: true,
 }
+
+const sysUprobe = 336 // Linux 6.18
 
 // x32 enters every number with the x32 bit. A number that is open answers anything but ENOSYS and EPERM.
 func x32([]string) error {
@@ -46,6 +50,22 @@ func x32([]string) error {
 		}
 	}
 	fmt.Printf("%d open\n", open)
+	return nil
+}
+
+// lastNumber is some above those that any kernel has.
+const lastNumber = 600
+
+// matrix enters every number of the native ABI with arguments that cannot succeed, and prints what became of each.
+func matrix([]string) error {
+	for nr := range uintptr(lastNumber) {
+		if harmful[nr] {
+			continue
+		}
+		bad := ^uintptr(0)
+		_, _, errno := unix.RawSyscall6(nr, bad, bad, bad, bad, bad, bad)
+		fmt.Printf("%d %s\n", nr, errnoName(errno))
+	}
 	return nil
 }
 

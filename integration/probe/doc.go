@@ -5,6 +5,7 @@
 //
 //	probe calls NAME[:ARG,...]...   invoke system calls with arguments that cannot succeed, print "NAME ERRNO"
 //	probe sweep                     try every socket family, type and protocol, print those that open
+//	probe matrix                    enter every number of a system call of amd64, print "NUMBER ERRNO"
 //	probe x32 | int80               enter the kernel by the other ABIs of amd64
 //	probe tiocsti                   push a byte into each terminal that it can reach
 //	probe fds | ns | sockets        list its own files, its namespaces, the sockets it sees
@@ -33,7 +34,7 @@ import (
 )
 
 var verbs = map[string]func(args []string) error{
-	"calls": calls, "sweep": sweep, "x32": x32, "int80": int80, "tiocsti": tiocsti,
+	"calls": calls, "sweep": sweep, "x32": x32, "int80": int80, "matrix": matrix, "tiocsti": tiocsti,
 	"fds": fds, "ns": namespaces, "sockets": sockets,
 	"dial": dial, "dgram": dgram, "listen": listen,
 	"fork": forks, "filter": filter, "hold": hold, "reap": reap, "userns0": userns0, "capture": capture, "cover": cover, "layers": layers, "disk": disk,
