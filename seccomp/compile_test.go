@@ -73,7 +73,7 @@ func values(r rule, arg int) []uint64 {
 	return out
 }
 
-// The filter and the table agree on every number, architecture and boundary of an argument, with every choice of groups.
+// TestFilterAgreesWithTable (F01, G01, G04, G05, G20): the filter and the table agree on every number, architecture and boundary of an argument, with every choice of groups.
 func TestFilterAgreesWithTable(t *testing.T) {
 	for choice := range 1 << len(groups) {
 		var names []string
@@ -224,7 +224,7 @@ func nr(t *testing.T, name string) uint32 {
 	return 0
 }
 
-// What must be refused, each with a twin that must not be.
+// TestVerdicts (F12, F14, F15, F16, F17, G20): what must be refused, each with a twin that must not be.
 func TestVerdicts(t *testing.T) {
 	p := defaultPolicy(t)
 	const high = 1 << 32

@@ -22,7 +22,7 @@ import (
 const newNamespaces = 0x7E020000
 
 // filter takes system calls away from a command, as an older kernel or a stricter container would. The name "namespaces"
-// stands for every way of making one, "listener" for seccomp(2) with the flag of Linux 5.0 alone. SUCCESS makes a call do nothing
+// stands for every way of making one, "listener" and "killable" for seccomp(2) with the flag of Linux 5.0 or 5.19 alone. SUCCESS makes a call do nothing
 // and say that it has worked.
 func filter(args []string) error {
 	before, command, err := afterDashes(args)
@@ -42,6 +42,9 @@ func filter(args []string) error {
 			continue
 		case "listener":
 			program = append(program, refuseFlag(unix.SYS_SECCOMP, 1, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, errno)...)
+			continue
+		case "killable":
+			program = append(program, refuseFlag(unix.SYS_SECCOMP, 1, unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, errno)...)
 			continue
 		}
 		nr, err := number(name)
