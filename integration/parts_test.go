@@ -15,7 +15,7 @@ import (
 
 // What a run does whose own processes are stopped or die.
 
-// TestDeaf: the deadline ends a run whose supervisor somebody has stopped.
+// TestDeaf (G17): the deadline ends a run whose supervisor somebody has stopped.
 func TestDeaf(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -140,4 +140,77 @@ while True:
 		t.Errorf("%d messages had arrived, %d after the end of the run", arrived, now)
 	}
 	wantEvent(t, p.ended(t), "report", "-reason", "the supervisor died", "run", "run.end")
+}
+
+// order makes ten connections, then ten attempts that are refused, says so, and waits to be killed.
+const order = `
+import os, signal, socket, sys
+for n in range(10):
+    with socket.create_connection(("allowed.test", 7), timeout=20) as s:
+        s.sendall(b"%s-%d\n" % (sys.argv[1].encode(), n))
+        s.recv(100)
+tell = os.open("tell", os.O_WRONLY)
+for n in range(10):
+    try:
+        os.mkdir("/usr/order-%d" % n)
+    except OSError:
+        pass
+if sys.argv[2] == "itself":
+    os.kill(os.getpid(), signal.SIGKILL)
+os.write(tell, b"x")
+signal.pause()
+`
+
+// TestQ10Order: what a run is refused or allowed is with the supervisor, and on its way to the log, before the command sees what became of
+// it. So the command's death takes no event with it, at whatever moment. The supervisor's own takes those of its last moment: what
+// is in the log has no gap, and the end says what happened.
+func TestQ10Order(t *testing.T) {
+	t.Parallel()
+	s := needNet(t)
+	p := newPlace(t)
+	p.write(t, "order.py", order)
+	if err := syscall.Mkfifo(p.project+"/tell", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tell, err := os.OpenFile(p.project+"/tell", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tell.Close()
+	tell.SetReadDeadline(time.Now().Add(4 * patience))
+	for i := range 6 {
+		who := []string{"itself", "the supervisor"}[i%2]
+		mark := fmt.Sprintf("order-%d-%s", i, filepath.Base(p.root))
+		c, out := start(t, p, "agentjail", "run", "--quiet", "--allow-net", "allowed.test:7", "--", "python3", "order.py", mark, who)
+		if who != "itself" {
+			eventually(t, "there is a supervisor", func() bool { return len(children(c.Process.Pid)) > 0 })
+			supervisor := children(c.Process.Pid)[0]
+			if _, err := tell.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err, out.String())
+			}
+			syscall.Kill(supervisor, syscall.SIGKILL)
+		}
+		c.Wait()
+		events := p.ended(t)
+		connections, refused := 0, 0
+		for _, e := range events {
+			switch {
+			case e.Action == "tcp.connect" && e.Decision == "allow":
+				connections += e.attempts()
+			case e.Action == "mkdir" && e.Target == fmt.Sprintf("/usr/order-%d", refused):
+				refused++
+			case e.Action == "mkdir":
+				t.Errorf("%v is on record, and not the one before", e)
+			}
+		}
+		if heard := s.count(mark); heard != 10 || connections != heard {
+			t.Errorf("%d connections are on record, %d arrived; output %q", connections, heard, out.String())
+		}
+		if who == "itself" && refused != 10 {
+			t.Errorf("%d of 10 refusals are on record:\n%s", refused, listing(events))
+		}
+		if who != "itself" {
+			wantEvent(t, events, "report", "-reason", "the supervisor died", "run", "run.end")
+		}
+	}
 }
