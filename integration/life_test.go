@@ -58,7 +58,7 @@ func TestPipes(t *testing.T) {
 	}
 }
 
-// TestPipeClosed: a reader that leaves ends the writer, as in a shell.
+// TestPipeClosed (O07): a reader that leaves ends the writer, as in a shell.
 func TestPipeClosed(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -68,7 +68,7 @@ func TestPipeClosed(t *testing.T) {
 	}
 }
 
-// TestClosedFiles: a command started without standard files runs.
+// TestClosedFiles (N08): a command started without standard files runs.
 func TestClosedFiles(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -78,7 +78,7 @@ func TestClosedFiles(t *testing.T) {
 	}
 }
 
-// TestSignals: a signal to the launcher is one to the command.
+// TestSignals (O07): a signal to the launcher is one to the command.
 func TestSignals(t *testing.T) {
 	t.Parallel()
 	for name, signal := range map[string]syscall.Signal{
@@ -194,7 +194,7 @@ for later in lambda: open("/etc/crontab", "a"), lambda: os.makedirs(os.path.expa
 	clean(t, p, before)
 }
 
-// TestO06Killed: SIGKILL of the launcher or of the supervisor at any moment leaves no process and no mount, and the next run
+// TestO06Killed (O06, Q06): SIGKILL of the launcher or of the supervisor at any moment leaves no process and no mount, and the next run
 // works and reports it.
 func TestO06Killed(t *testing.T) {
 	p := newPlace(t)

@@ -159,7 +159,7 @@ func running(t *testing.T, p place, args ...string) (pid int, d postureDetail, e
 	return posture.PID, d, events
 }
 
-// TestA01Posture: what the kernel holds every thread of a command to is exactly what it holds the same command to outside,
+// TestA01Posture (A01, E07, G18, N04, N05, N07): what the kernel holds every thread of a command to is exactly what it holds the same command to outside,
 // but for what the jail takes away.
 func TestA01Posture(t *testing.T) {
 	t.Parallel()
