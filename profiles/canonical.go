@@ -73,8 +73,23 @@ func (w *writer) files(f Files) {
 	w.list("unprotect", f.Unprotect)
 	w.list("private", f.Private)
 	w.list("noise", f.Noise)
+	w.toolchains(f.With)
 	if w.buf.Len() == empty {
 		w.buf.Truncate(start)
+	}
+}
+
+// toolchains writes the names of sets, each with the digest of what it is in this version.
+func (w *writer) toolchains(names []string) {
+	if len(names) > 0 {
+		w.line("  with:")
+	}
+	for _, name := range names {
+		t, err := LookupToolchain(name)
+		if err != nil {
+			panic("bug: a policy names an unknown set of tools: " + err.Error())
+		}
+		w.line("    - %s # %s", scalar(name), t.Digest)
 	}
 }
 

@@ -162,6 +162,7 @@ func (d *decoder) filesystem(n ast.Node) error {
 		paths("unprotect", &f.Unprotect, checkProtect),
 		paths("private", &f.Private, checkPrivate),
 		paths("noise", &f.Noise, checkNoise),
+		paths("with", &f.With, checkToolchain),
 	})
 	if err != nil {
 		return err

@@ -4,7 +4,6 @@ package profiles
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"time"
 )
@@ -39,6 +38,8 @@ type Files struct {
 	Private []string
 	// Noise lists patterns for IsNoise.
 	Noise []string
+	// With names sets of tools that may be read where they are installed: see Toolchain.
+	With []string
 	// Optional lists the paths of Read and Write that only embedded profiles
 	// name: they are left out where they do not exist. Any other path must
 	// exist, or the run is refused.
@@ -54,6 +55,7 @@ func (f Files) clone() Files {
 	f.Unprotect = slices.Clone(f.Unprotect)
 	f.Private = slices.Clone(f.Private)
 	f.Noise = slices.Clone(f.Noise)
+	f.With = slices.Clone(f.With)
 	f.Optional = slices.Clone(f.Optional)
 	return f
 }
@@ -115,8 +117,8 @@ func (p Policy) Sockets() []string { return slices.Clone(p.sockets) }
 // says it. See FindUpstream.
 func (p Policy) Upstream() string { return p.upstream }
 
-// Environment returns the variables that may enter.
-func (p Policy) Environment() Environment { return p.env.clone() }
+// Environment returns the variables that may enter, with those that the sets of tools pass.
+func (p Policy) Environment() Environment { return p.files.toolVariables().with(p.env) }
 
 // Limits returns the limits on resources.
 func (p Policy) Limits() Limits { return p.limits }
@@ -176,6 +178,7 @@ func (f Files) with(over Files) Files {
 		Unprotect: unite(f.Unprotect, over.Unprotect),
 		Private:   unite(f.Private, over.Private),
 		Noise:     unite(f.Noise, over.Noise),
+		With:      unite(f.With, over.With),
 	}
 	if over.Workdir != "" {
 		out.Workdir = over.Workdir
@@ -328,9 +331,4 @@ func (p Policy) WithLimits(l Limits) (Policy, error) {
 		return Policy{}, err
 	}
 	return p.With(Policy{limits: l}), nil
-}
-
-// clone returns a copy that shares no memory.
-func (e Environment) clone() Environment {
-	return Environment{Pass: slices.Clone(e.Pass), Set: maps.Clone(e.Set)}
 }

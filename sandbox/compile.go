@@ -20,7 +20,7 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 	}
 	c := &compiler{policy: policy, host: host, symlinks: map[string]string{}}
 	steps := []func() error{
-		c.findPlaces, c.workdir, c.privateHome, c.system, c.userGrants, c.repository,
+		c.findPlaces, c.workdir, c.privateHome, c.system, c.userGrants, c.tools, c.repository,
 		func() error { return c.commandFiles(command) }, c.mountHome, c.hides, c.sockets, c.ownFiles, c.protects, c.pins,
 	}
 	for _, step := range steps {
@@ -38,7 +38,7 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 	plan := Plan{
 		Command: command, Around: c.around(), OwnProgram: c.isOwnProgram(command[0]), Places: c.places, Workdir: c.dir, Identity: host.Identity, Home: c.home,
 		Mounts: c.ordered(), Symlinks: c.symlinks, Noise: policy.Files().Noise, Protected: c.protected,
-		Env: entering, Withheld: withheld, Secrets: secrets(host.Environ, withheld, proxies != ""),
+		Tools: c.toolsFound, Env: entering, Withheld: withheld, Secrets: secrets(host.Environ, withheld, proxies != ""),
 		Rules: policy.Rules(), Loopback: policy.Loopback(), Publish: policy.Publish(), Upstream: policy.Upstream(), Proxies: proxies, Syscalls: policy.Syscalls(),
 		Limits: policy.Limits(), Umask: host.Umask, State: host.State,
 		Policy: PolicyRef{Name: policy.Name(), Digest: policy.Digest(), Sources: policy.Sources()},
@@ -87,7 +87,9 @@ type compiler struct {
 	symlinks  map[string]string
 	places    []string // see findPlaces
 	entries   []entry
-	followed  []string // the symbolic links on the way of the path that was resolved last
+	// toolsFound is what of the policy's sets of tools is installed.
+	toolsFound []Tools
+	followed   []string // the symbolic links on the way of the path that was resolved last
 }
 
 // refusedDirs would hand the run more than a project: system directories and the parents of homes.
@@ -160,6 +162,18 @@ func (c *compiler) grant(path string, writable, optional bool) error {
 	if err != nil {
 		return requestErrorf("grant of %q%s: %v", path, c.written(writable, path), reason(err))
 	}
+	if err := c.mayGrant(path, target, writable); err != nil {
+		return err
+	}
+	if !info.IsDir() && !info.Mode().IsRegular() {
+		return requestErrorf("grant of %q: only files and directories can be granted", path)
+	}
+	c.entries = append(c.entries, entry{listOf(writable), path, target})
+	return c.add(Mount{Kind: Bind, Target: target, Source: target, Dir: info.IsDir(), Writable: writable, Origin: originPolicy})
+}
+
+// mayGrant refuses to grant what a path resolved to, just now, where that is more than anybody means, or what an earlier run has made of it.
+func (c *compiler) mayGrant(path, target string, writable bool) error {
 	if link, above := c.planted(target), c.covering(target); link != "" && (above == nil || writable && !above.Writable) {
 		return planted("grant of", path, link, target)
 	}
@@ -172,11 +186,7 @@ func (c *compiler) grant(path string, writable, optional bool) error {
 	if target == "/" || c.holdsHome(target) {
 		return requestErrorf("read access to %q would show everything below it; name what is needed", path)
 	}
-	if !info.IsDir() && !info.Mode().IsRegular() {
-		return requestErrorf("grant of %q: only files and directories can be granted", path)
-	}
-	c.entries = append(c.entries, entry{listOf(writable), path, target})
-	return c.add(Mount{Kind: Bind, Target: target, Source: target, Dir: info.IsDir(), Writable: writable, Origin: originPolicy})
+	return nil
 }
 
 // listOf is the list of the policy that a grant stands in.

@@ -74,6 +74,18 @@ func (f fakeFiles) ReadFile(path string, _ int) ([]byte, error) {
 	return []byte(v), nil
 }
 
+func (f fakeFiles) ReadNames(path string) ([]string, error) {
+	var names []string
+	for p := range f {
+		if rest, ok := strings.CutPrefix(p, strings.TrimSuffix(path, "/")+"/"); ok {
+			name, _, _ := strings.Cut(rest, "/")
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
 func fakeHost() Host {
 	return Host{
 		Identity: Identity{UID: 1000, GID: 1000, User: "ann", Group: "ann", Home: "/home/ann"},

@@ -63,7 +63,7 @@ func (p Plan) Explain(files Files, path string) (Explanation, error) {
 			continue
 		}
 		switch {
-		case denyfs.Credential(p.Identity.Home, at):
+		case p.isCredential(at):
 			a.Severity = audit.SeverityCredential
 		case profiles.Files{Noise: p.Noise}.IsNoise(at, p.Identity.Home):
 			a.Severity = audit.SeverityNoise
@@ -176,8 +176,13 @@ func (v *viewer) judge(e *Explanation) {
 	case m.Kind == Hidden:
 		e.Access, e.Reason = AccessHidden, "the policy hides "+quotePath(m.Target)
 		e.From = v.plan.from("hide", m.Target)
+		set, ofTools := strings.CutPrefix(m.Origin, originTools)
 		e.Read.Event, e.Write.Event = event(denyfs.ActionOpenRead, denyfs.RuleHidden), event(denyfs.ActionOpenWrite, denyfs.RuleHidden)
 		e.Changes = []string{"leave it out of --hide or hide:"}
+		if ofTools {
+			e.Reason, e.From = "it may hold a credential, and lies beside tools", v.plan.From("with", set)
+			e.Changes = []string{"--ro " + quotePath(m.Target) + " or read: lets it be read"}
+		}
 	case m.Kind != Bind:
 		e.Access, e.Reason = AccessOwn, "the run has its own "+quotePath(m.Target)
 		e.Read.Allowed, e.Write.Allowed = true, access(*m) == "rw"

@@ -12,7 +12,7 @@ import (
 // flagOf are the flags that add to the lists of a policy.
 var flagOf = map[string]string{
 	"read": "--ro", "write": "--rw", "hide": "--hide", "protect": "--protect", "unprotect": "--unprotect", "allow": "--allow-net",
-	"publish": "--publish",
+	"publish": "--publish", "with": "--with",
 }
 
 // From says where an entry of the policy was written, for people.
@@ -42,6 +42,9 @@ func (p Plan) from(key, target string) (from []string) {
 func (p Plan) originOf(m *Mount) []string {
 	for m.Origin == originPin && m.Target != p.Workdir { // the same as above it
 		m = p.innermost(filepath.Dir(m.Target))
+	}
+	if set, ok := strings.CutPrefix(m.Origin, originTools); ok {
+		return p.From("with", set)
 	}
 	if m.Origin != originPolicy {
 		if m.Target == p.Workdir {

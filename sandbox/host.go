@@ -22,6 +22,7 @@ type Files interface {
 	Lstat(path string) (fs.FileInfo, error)
 	Readlink(path string) (string, error)
 	ReadFile(path string, most int) ([]byte, error) // the beginning of a regular file
+	ReadNames(path string) ([]string, error)        // of a directory, sorted
 }
 
 // Host is what Probe found out: all that Compile knows of the machine and its caller.
@@ -157,6 +158,15 @@ type hostFiles struct{}
 
 func (hostFiles) Lstat(path string) (fs.FileInfo, error) { return os.Lstat(path) }
 func (hostFiles) Readlink(path string) (string, error)   { return os.Readlink(path) }
+
+func (hostFiles) ReadNames(path string) ([]string, error) {
+	entries, err := os.ReadDir(path)
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, err
+}
 
 // ReadFile reads at most 4 KiB of a regular file, without waiting for a pipe that somebody put there.
 func (hostFiles) ReadFile(path string, most int) ([]byte, error) {

@@ -47,6 +47,9 @@ const originPolicy = "policy"
 // originCommand is the origin of mounts that show the program of the command, and what that needs.
 const originCommand = "command"
 
+// originTools begins the origin of mounts that show, or hide, files of a set of tools; its name follows.
+const originTools = "with "
+
 // Identity is who the command runs as: the caller, by the numbers and names of the host.
 type Identity struct {
 	UID   int    `json:"uid"`
@@ -66,6 +69,14 @@ type Home struct {
 	Git       string   `json:"git,omitempty"`       // what its settings of git begin with: the caller's name and address
 }
 
+// Tools is a set of tools that the policy names, and what of it is installed.
+type Tools struct {
+	Name  string   `json:"name"`
+	Found []string `json:"found,omitempty"` // canonical paths
+	// Places are where it was looked for.
+	Places []string `json:"places"`
+}
+
 // Plan is everything that a run will be, decided before anything is done. It is a value: it holds no handle of the host.
 type Plan struct {
 	Command []string `json:"command"`
@@ -80,6 +91,7 @@ type Plan struct {
 	Symlinks   map[string]string `json:"symlinks,omitempty"`
 	Noise      []string          `json:"noise,omitempty"`
 	Protected  Protected         `json:"protected"`
+	Tools      []Tools           `json:"tools,omitempty"`
 	Env        []string          `json:"env"`
 	Withheld   []string          `json:"withheld,omitempty"` // names of variables that did not enter
 	Secrets    []string          `json:"secrets,omitempty"`  // those of them that look like a secret

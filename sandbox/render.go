@@ -68,6 +68,7 @@ func (p Plan) String() string {
 	}
 	p.renderLinks(&b)
 	p.renderProtected(&b)
+	p.renderTools(&b)
 	b.WriteString("\nnetwork\n")
 	for _, r := range p.Rules {
 		fmt.Fprintf(&b, "  allow  %s\n", r)
@@ -123,6 +124,16 @@ func (p Plan) renderProtected(b *strings.Builder) {
 	fmt.Fprintf(b, "\nprotected where it may write\n  %s\n", quoteAll(p.Protected.Names))
 	for _, path := range p.Protected.Paths {
 		fmt.Fprintf(b, "  %s, where git is sent by a repository's settings\n", quotePath(path))
+	}
+}
+
+func (p Plan) renderTools(b *strings.Builder) {
+	if len(p.Tools) == 0 {
+		return
+	}
+	b.WriteString("\ntools, where they are installed\n")
+	for _, t := range p.Tools {
+		fmt.Fprintf(b, "  %-6s %s\n", t.Name, orNone(len(t.Found) > 0, quoteAll(t.Found)))
 	}
 }
 

@@ -49,7 +49,7 @@ func denyfsConfig(plan Plan, sink audit.Sink, ignore func(tid int) bool) denyfs.
 		Noise: func(path string) bool {
 			return profiles.Files{Noise: plan.Noise}.IsNoise(path, plan.Identity.Home)
 		},
-		Credential: func(path string) bool { return denyfs.Credential(plan.Identity.Home, path) },
+		Credential: plan.isCredential,
 	}
 	if home := plan.Home; !home.Mounted {
 		c.Home = denyfs.HomeConfig{Path: plan.Identity.Home, Private: home.Private, Dirs: home.Dirs, Names: home.Names}

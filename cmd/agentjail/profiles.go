@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -18,10 +19,11 @@ import (
 func profilesCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "profiles",
-		Usage:     "list the embedded profiles, or print what one grants",
+		Usage:     "list the embedded profiles and sets of tools, or print what one grants",
 		ArgsUsage: "[NAME]",
 		Description: "Without NAME, prints a line for each profile: name, the commands that choose it, what it is for.\n" +
-			"With NAME, prints the effective policy as YAML, with its digest. A file of one's own extends it: extends: [NAME].",
+			"With NAME, prints the effective policy as YAML, with its digest. A file of one's own extends it: extends: [NAME].\n" +
+			"Below the profiles are the sets of tools of --with (with: [NAME]); with NAME, prints where one looks.",
 		Action: func(c *cli.Context) error {
 			switch c.NArg() {
 			case 0:
@@ -49,12 +51,27 @@ func listProfiles(w io.Writer) error {
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\n", p.Name, commands, p.Description)
 	}
+	fmt.Fprintln(table, "\nTOOLS\t\tWHAT FOR")
+	for _, name := range profiles.ToolchainNames() {
+		t, err := profiles.LookupToolchain(name)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(table, "%s\t-\t%s\n", name, t.Description)
+	}
 	return table.Flush()
 }
 
 // showProfile prints the canonical form of a profile under comments that say
 // what it is. The digest is that of the lines below the comments.
 func showProfile(w io.Writer, name string) error {
+	if slices.Contains(profiles.ToolchainNames(), name) {
+		text, err := profiles.ToolchainText(name)
+		if err == nil {
+			_, err = w.Write(text)
+		}
+		return err
+	}
 	p, err := profiles.Lookup(name)
 	if err != nil {
 		return err

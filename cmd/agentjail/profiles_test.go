@@ -32,7 +32,7 @@ func TestProfilesLists(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
-	if len(lines) != len(profiles.Names())+1 {
+	if len(lines) != len(profiles.Names())+len(profiles.ToolchainNames())+3 {
 		t.Fatalf("%d lines for %d profiles:\n%s", len(lines), len(profiles.Names()), out)
 	}
 	for i, name := range profiles.Names() {

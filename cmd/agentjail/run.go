@@ -51,6 +51,7 @@ func policyFlags(otherwise string) []cli.Flag {
 		&cli.StringFlag{Name: "workdir", Usage: "`DIR` to work in (default: the current directory)"},
 		&cli.StringSliceFlag{Name: "ro", Usage: "let the command read `PATH`"},
 		&cli.StringSliceFlag{Name: "rw", Usage: "let the command read and write `PATH`"},
+		&cli.StringSliceFlag{Name: "with", Usage: "let the command read the tools of `SET`, where they are installed: " + strings.Join(profiles.ToolchainNames(), ", ")},
 		&cli.StringSliceFlag{Name: "hide", Usage: "hide `PATH`, which lies in a grant"},
 		&cli.StringSliceFlag{Name: "protect", Usage: "keep what is called `NAME` from being written or made, wherever it lies"},
 		&cli.StringSliceFlag{Name: "unprotect", Usage: "do not protect what is called `NAME`, which is on the list"},
@@ -202,6 +203,13 @@ func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) 
 		func(p profiles.Policy) (profiles.Policy, error) {
 			return p.WithHide(absolute(c.StringSlice("hide"))...)
 		},
+		func(p profiles.Policy) (profiles.Policy, error) {
+			p, err := p.WithToolchains(listed(c.StringSlice("with"))...)
+			if err != nil {
+				err = fmt.Errorf("--with: %w", err)
+			}
+			return p, err
+		},
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithProtect(c.StringSlice("protect")...) },
 		func(p profiles.Policy) (profiles.Policy, error) {
 			return p.WithUnprotect(c.StringSlice("unprotect")...)
@@ -232,6 +240,14 @@ func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) 
 		}
 	}
 	return policy, nil
+}
+
+// listed are the names of a flag that may be repeated, and may have several with commas between.
+func listed(values []string) (names []string) {
+	for _, v := range values {
+		names = append(names, strings.Split(v, ",")...)
+	}
+	return names
 }
 
 // absolute makes paths of the command line absolute; a policy knows no current directory. An empty one, of a variable that is
@@ -328,6 +344,11 @@ func (p printer) widened(plan sandbox.Plan) {
 	if plan.Around != "" {
 		fmt.Fprintf(os.Stderr, "agentjail: git sees no repository in there: %s is around the working directory; --workdir shows it\n",
 			audit.Printable(plan.Around))
+	}
+	for _, t := range plan.Tools {
+		if len(t.Found) == 0 {
+			fmt.Fprintf(os.Stderr, "agentjail: --with %s: none of it is installed where the set looks: %s\n", t.Name, audit.Printable(strings.Join(t.Places, " ")))
+		}
 	}
 	for _, group := range plan.Syscalls {
 		fmt.Fprintf(os.Stderr, "agentjail: the policy allows the group %s of system calls\n", group)

@@ -92,7 +92,7 @@ func TestPolicyArgs(t *testing.T) {
 		}}},
 	}
 	args := []string{
-		"--policy=/p q.yaml", "--workdir=/w", "--ro=/a,b", "--ro=-c", "--rw=/d", "--hide=/a/x", "--protect=.npmrc",
+		"--policy=/p q.yaml", "--workdir=/w", "--ro=/a,b", "--ro=-c", "--rw=/d", "--with=node,rust", "--hide=/a/x", "--protect=.npmrc",
 		"--unprotect=.vscode", "--allow-net=h:1", "--publish=3000", "--socket=/s", "--upstream=none", "--env=A=b=c", "--memory=4GiB", "--pids=100", "--cpus=0.5", "--ttl=1m30s",
 	}
 	if err := app.Run(slices.Concat([]string{"agentjail", "run", "--profile", "ci"}, args, []string{"cmd", "--ro", "/z"})); err != nil {
@@ -101,7 +101,7 @@ func TestPolicyArgs(t *testing.T) {
 	if !slices.Equal(got, args) {
 		t.Errorf("%q, want %q", got, args)
 	}
-	if len(policyFlags("")) != 17 {
+	if len(policyFlags("")) != 18 {
 		t.Error("a flag of a policy is not in this test")
 	}
 }
