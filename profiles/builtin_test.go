@@ -107,6 +107,7 @@ func TestBuiltinGrantsAreHarmless(t *testing.T) {
 		"~/.gnupg", "~/.docker/config.json", "~/.kube/config", "~/.cargo/credentials.toml", "~/.claude/.credentials.json",
 		"~/.codex/auth.json", "~/.gemini/oauth_creds.json", "~/.local/share/opencode/auth.json", "~/.local/share/keyrings",
 		"~/.bash_history", "~/.nvm/.git", "~/.gitconfig",
+		"~/.nvm/versions/node/v20.1.0/etc/npmrc", "~/.npm-global/etc/npmrc",
 	}
 	for _, name := range Names() {
 		p := named(t, name)
@@ -117,6 +118,11 @@ func TestBuiltinGrantsAreHarmless(t *testing.T) {
 		for _, secret := range private {
 			if covered(secret, setOf(f.Read)) {
 				t.Errorf("%s grants %s", name, secret)
+			}
+			for _, tools := range f.With {
+				if set, _ := LookupToolchain(tools); set.shows(secret) {
+					t.Errorf("%s grants %s with %s", name, secret, tools)
+				}
 			}
 		}
 		for _, path := range []string{"/etc", "/var", "/home", "/root", "/run", "/opt"} {

@@ -71,7 +71,9 @@ type Home struct {
 
 // Tools is a set of tools that the policy names, and what of it is installed.
 type Tools struct {
-	Name  string   `json:"name"`
+	Name string `json:"name"`
+	// Asked says that the caller named the set, and not an embedded profile alone.
+	Asked bool     `json:"asked,omitempty"`
 	Found []string `json:"found,omitempty"` // canonical paths
 	// Places are where it was looked for.
 	Places []string `json:"places"`

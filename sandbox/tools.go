@@ -22,7 +22,9 @@ func (c *compiler) tools() error {
 		if err != nil {
 			return err
 		}
-		found := Tools{Name: name}
+		found := Tools{Name: name, Asked: slices.ContainsFunc(c.policy.Origins("with", name), func(o profiles.Origin) bool {
+			return !strings.HasPrefix(o.Source, "profile:")
+		})}
 		for _, place := range set.Places {
 			for _, dir := range c.toolDirs(place) {
 				found.Places = append(found.Places, dir)

@@ -170,9 +170,16 @@ func TestToolsMissing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Tools{{Name: "rust", Places: []string{"/home/ann/.rustup", "/home/ann/.cargo"}}}
+	want := []Tools{{Name: "rust", Asked: true, Places: []string{"/home/ann/.rustup", "/home/ann/.cargo"}}}
 	if diff := cmp.Diff(want, plan.Tools); diff != "" || !strings.Contains(plan.String(), "tools, where they are installed\n  rust   none\n") {
 		t.Errorf("-want +got:\n%s\n%s", diff, plan)
+	}
+	policy, err := profiles.Named("codex")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan, err = Compile(policy, fakeHost(), []string{"true"}); err != nil || plan.Tools[0].Name != "node" || plan.Tools[0].Asked {
+		t.Errorf("%v, %v", plan.Tools, err)
 	}
 }
 

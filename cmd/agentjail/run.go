@@ -346,7 +346,7 @@ func (p printer) widened(plan sandbox.Plan) {
 			audit.Printable(plan.Around))
 	}
 	for _, t := range plan.Tools {
-		if len(t.Found) == 0 {
+		if t.Asked && len(t.Found) == 0 {
 			fmt.Fprintf(os.Stderr, "agentjail: --with %s: none of it is installed where the set looks: %s\n", t.Name, audit.Printable(strings.Join(t.Places, " ")))
 		}
 	}
