@@ -13,8 +13,9 @@
 //	p = p.With(user)
 //	p, err = p.WithRead("/srv/data")                         // a flag
 //
-// Lists add up, scalars of the later layer win where they are set, and a hidden
-// path stays hidden whatever any layer grants (see Policy.With).
+// Lists add up, scalars of the later layer win where they are set, and of what
+// the lists say the most specific path counts, in whatever order the layers come
+// (see Policy.With).
 //
 // # What it refuses
 //

@@ -169,7 +169,7 @@ func (d *decoder) filesystem(n ast.Node) error {
 	}
 	hide := setOf(f.Hide)
 	for _, path := range slices.Concat(f.Read, f.Write, f.Private) {
-		if covered(path, hide) {
+		if hide[path] {
 			return d.fail(n, errorf("path %s is both granted and hidden: hide wins, so leave out one", show(path)))
 		}
 	}

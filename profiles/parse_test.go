@@ -180,7 +180,7 @@ var parseErrors = []struct{ name, text, want string }{
 	{"map for a path", head + "filesystem: {read: [{a: b}]}\n", "p.yaml:2:21: a string is needed here, not a mapping"},
 	{"trailing slash", head + "filesystem:\n  hide:\n    - /a\n    - ~/.ssh/\n", `p.yaml:5:7: path "~/.ssh/" ends in a slash and would match nothing: write "~/.ssh"`},
 	{"glob", head + "filesystem: {hide: [\"/home/*/.ssh\"]}\n", `p.yaml:2:21: path "/home/*/.ssh": wildcards are not known here and would match nothing: name the directory`},
-	{"contradiction", head + "filesystem: {read: [/a/b], hide: [/a]}\n", `p.yaml:2:13: path "/a/b" is both granted and hidden: hide wins, so leave out one`},
+	{"contradiction", head + "filesystem: {read: [/a/b], hide: [/a/b]}\n", `p.yaml:2:13: path "/a/b" is both granted and hidden: hide wins, so leave out one`},
 	{"private system path", head + "filesystem: {private: [/opt/x]}\n", `p.yaml:2:24: path "/opt/x": only what is below the home (~/...) can be private`},
 	{"private start file", head + "filesystem: {private: [~/.ssh/x]}\n", `p.yaml:2:24: path "~/.ssh/x" is refused in every private home: other programs run or trust it`},
 	{"noise of everything", head + "filesystem: {noise: [\"/*\"]}\n", `p.yaml:2:22: path "/*": a pattern cannot begin with *: it would match everything`},

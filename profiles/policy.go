@@ -20,14 +20,15 @@ const (
 // Files is what a run may see of the machine's files. Every list is sorted and
 // free of repetitions. Paths are absolute or start with "~/", which the sandbox
 // resolves to the caller's home; as a "~/" path and an absolute one may be the
-// same place, it then has to apply the precedence again: hide over write over
-// read.
+// same place, it then has to apply the precedence again: the most specific path,
+// and of the same path hide over read over write, where what embedded profiles
+// alone name gives way to all else.
 type Files struct {
 	Workdir string // WorkdirReadWrite, WorkdirReadOnly or ""
 	Home    string // HomePrivate, HomeEphemeral or ""
 	Read    []string
 	Write   []string // readable, too
-	Hide    []string // with all below, whatever Read and Write say
+	Hide    []string // with all below but what Read and Write name there
 	// Protect lists names that may be read, but neither written nor made, with all below, wherever they are found in a place that may
 	// be written. See Protection.
 	Protect []string
@@ -134,8 +135,9 @@ func (p Policy) Sources() []Source { return slices.Clone(p.sources) }
 // With returns the policy with another layer over it:
 //
 //   - lists are united, so the order of layers does not matter for them;
-//   - hide beats write beats read: a path at or below a hidden one is dropped
-//     from the other lists, and one that may be written is not listed as read;
+//   - of the same path hide beats read beats write: the others are dropped;
+//   - what embedded profiles alone grant gives way to what is said of the same
+//     path, and is dropped below a hidden one;
 //   - scalars (workdir, home, upstream, each limit) are the later layer's where it sets them;
 //   - for a single variable the later layer decides between passing the
 //     caller's value and setting one;
@@ -187,13 +189,14 @@ func (f Files) with(over Files) Files {
 		out.Home = over.Home
 	}
 	hide := setOf(out.Hide)
-	hidden := func(path string) bool { return covered(path, hide) }
-	out.Write = without(out.Write, hidden)
-	out.Private = without(out.Private, hidden)
+	required := setOf(f.required(f.Read), f.required(f.Write), over.required(over.Read), over.required(over.Write))
+	hidden := func(path string) bool { return hide[path] || !required[path] && covered(path, hide) }
+	read := setOf(f.required(f.Read), over.required(over.Read))
+	out.Write = without(out.Write, func(path string) bool { return hidden(path) || read[path] })
+	out.Private = without(out.Private, func(path string) bool { return covered(path, hide) })
 	written := setOf(out.Write)
 	out.Read = without(out.Read, func(path string) bool { return hidden(path) || written[path] })
 
-	required := setOf(f.required(), over.required())
 	granted := setOf(out.Read, out.Write)
 	out.Optional = without(unite(f.Optional, over.Optional), func(path string) bool {
 		return required[path] || !granted[path]
@@ -201,10 +204,10 @@ func (f Files) with(over Files) Files {
 	return out
 }
 
-// required returns the paths that the layer grants and insists on.
-func (f Files) required() []string {
+// required returns those of the paths that the layer insists on.
+func (f Files) required(paths []string) []string {
 	optional := setOf(f.Optional)
-	return without(slices.Concat(f.Read, f.Write), func(path string) bool { return optional[path] })
+	return without(slices.Clone(paths), func(path string) bool { return optional[path] })
 }
 
 // with returns the limits with those that over sets.

@@ -25,8 +25,7 @@ limits: {pids: 20}
 `)
 	want := Files{
 		Workdir: "ro", Home: "private",
-		Read:    []string{"/a"},       // not /b and /w, which may be written, nor what is hidden
-		Write:   []string{"/b", "/w"}, // not lost by the later read
+		Read:    []string{"/a", "/b", "/c/d", "/h/in", "/w"}, // more specific than what is hidden around it, and before write
 		Hide:    []string{"/c", "/h", "~/.y"},
 		Private: []string{"~/.x"},
 	}
@@ -43,6 +42,22 @@ limits: {pids: 20}
 	}
 	if got := upper.With(lower).Limits(); got != (Limits{Memory: 1 << 30, Pids: 10}) {
 		t.Errorf("limits reversed: %+v", got)
+	}
+}
+
+// What embedded profiles alone grant gives way to all else that is said of the path, and to a hide above it; in whatever order.
+func TestEmbeddedGivesWay(t *testing.T) {
+	embedded := Policy{files: Files{Read: []string{"/e/read", "/e/written", "/h/in", "/h/named"}}}
+	embedded.files.Optional = embedded.files.Read
+	own := parse(t, `
+version: 1
+filesystem: {read: [/h/named], write: [/e/written], hide: [/h]}
+`)
+	for name, p := range map[string]Policy{"over": embedded.With(own), "under": own.With(embedded), "twice": embedded.With(own).With(embedded)} {
+		f := p.Files()
+		if !slices.Equal(f.Read, []string{"/e/read", "/h/named"}) || !slices.Equal(f.Write, []string{"/e/written"}) || !slices.Equal(f.Optional, []string{"/e/read"}) {
+			t.Errorf("%s: %+v", name, f)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/agentjail/agentjail/profiles"
@@ -168,8 +169,31 @@ func (c *compiler) grant(path string, writable, optional bool) error {
 	if !info.IsDir() && !info.Mode().IsRegular() {
 		return requestErrorf("grant of %q: only files and directories can be granted", path)
 	}
-	c.entries = append(c.entries, entry{listOf(writable), path, target})
+	if optional && c.bound(target) != nil {
+		return nil // an embedded profile gives way to what else is said of the same path
+	}
+	c.giveWay(target)
+	c.entries = append(c.entries, entry{key: listOf(writable), entry: path, target: target, embedded: optional})
 	return c.add(Mount{Kind: Bind, Target: target, Source: target, Dir: info.IsDir(), Writable: writable, Origin: originPolicy})
+}
+
+// bound is the bind at a target, nil if there is none.
+func (c *compiler) bound(target string) *Mount {
+	i := slices.IndexFunc(c.mounts, func(m Mount) bool { return m.Kind == Bind && m.Target == target })
+	if i < 0 {
+		return nil
+	}
+	return &c.mounts[i]
+}
+
+// giveWay takes away what embedded profiles alone grant of a path.
+func (c *compiler) giveWay(target string) {
+	embedded := func(e entry) bool { return e.embedded && e.target == target }
+	if !slices.ContainsFunc(c.entries, embedded) {
+		return
+	}
+	c.entries = slices.DeleteFunc(c.entries, embedded)
+	c.mounts = slices.DeleteFunc(c.mounts, func(m Mount) bool { return m.Kind == Bind && m.Target == target && m.Origin == originPolicy })
 }
 
 // mayGrant refuses to grant what a path resolved to, just now, where that is more than anybody means, or what an earlier run has made of it.
@@ -207,8 +231,8 @@ func (c *compiler) written(writable bool, path string) string {
 	return ""
 }
 
-// hides adds an unreadable node for each hidden path that lies inside a grant, and takes away what is granted below one: the policy
-// does so by the text of the paths, which symbolic links pass by. One that lies in no grant is hidden as it is.
+// hides adds an unreadable node for each hidden path that lies inside a grant, and takes away what lies below one and is not named by an
+// entry of its own there. One that lies in no grant is hidden as it is.
 func (c *compiler) hides() error {
 	for _, path := range c.policy.Files().Hide {
 		target, info, err := c.resolve(c.expand(path))
@@ -224,12 +248,12 @@ func (c *compiler) hides() error {
 		if err := c.oneName("hide", path, target, info); err != nil {
 			return err
 		}
-		c.entries = append(c.entries, entry{"hide", path, target})
+		c.entries = append(c.entries, entry{key: "hide", entry: path, target: target})
 		if err := c.hideBelow(path, target); err != nil {
 			return err
 		}
 		above := c.covering(target)
-		if above == nil || c.isHidden(target) {
+		if above == nil {
 			continue
 		}
 		if _, err := c.host.Files.Lstat(above.Source + strings.TrimPrefix(target, above.Target)); err != nil {
@@ -242,32 +266,47 @@ func (c *compiler) hides() error {
 	return nil
 }
 
-// hideBelow takes away what of the host is mounted below a hidden path. What the run is about cannot be.
+// hideBelow takes away what of the host is mounted at a hidden path and below it. What the run is about cannot be, unless the policy
+// names it.
 func (c *compiler) hideBelow(path, target string) error {
 	var kept []Mount
 	for _, m := range c.mounts {
-		below := m.Target != target && within(target, m.Target) && (m.Kind == Bind && m.Origin != originHome || m.Kind == Hidden)
+		below := within(target, m.Target) && (m.Kind == Bind && m.Origin != originHome || m.Kind == Hidden)
 		switch {
 		case target == c.dir && m.Target == c.dir:
 			return requestErrorf("hide %q is the working directory itself", path)
-		case below && m.Target == c.dir:
-			return requestErrorf("hide %q: the working directory %q lies in it", path, c.dir)
-		case below && m.Origin == originCommand:
-			return requestErrorf("hide %q: the command needs %q, which lies in it", path, m.Target)
-		case !below:
+		case !below || c.namedBelow(target, m.Target):
 			kept = append(kept, m)
+		case m.Target == c.dir:
+			return requestErrorf("hide %q: the working directory %q lies in it; if you mean that: --rw %s", path, c.dir, strconv.Quote(c.dir))
+		case m.Origin == originCommand:
+			return requestErrorf("hide %q: the command needs %q, which lies in it; if you mean that: --ro %s", path, m.Target, strconv.Quote(m.Target))
 		}
 	}
 	c.mounts = kept
 	return nil
 }
 
-// isHidden tells whether a path is hidden, or lies below one that is.
-func (c *compiler) isHidden(path string) bool {
-	return slices.ContainsFunc(c.mounts, func(m Mount) bool { return m.Kind == Hidden && within(m.Target, path) })
+// namedBelow tells whether a path is, or lies in, one that the caller's own entries grant below a hidden one: the most specific counts.
+func (c *compiler) namedBelow(hidden, path string) bool {
+	return slices.ContainsFunc(c.entries, func(e entry) bool {
+		return e.key != "hide" && !e.embedded && e.target != hidden && within(hidden, e.target) && within(e.target, path)
+	})
 }
 
-// add records a mount, unless the same target is already there; of two binds of one target, the writable one stays.
+// shows returns the innermost bind or hidden node that a path lies in, nil if there is none.
+func (c *compiler) shows(path string) *Mount {
+	var best *Mount
+	for i := range c.mounts {
+		m := &c.mounts[i]
+		if (m.Kind == Bind || m.Kind == Hidden) && within(m.Target, path) && (best == nil || len(m.Target) > len(best.Target)) {
+			best = m
+		}
+	}
+	return best
+}
+
+// add records a mount, unless the same target is already there; of two binds of one target, the one that cannot be written stays.
 func (c *compiler) add(m Mount) error {
 	if (m.Kind == Bind || m.Kind == Socket) && m.Origin != originHome {
 		if state := c.host.State; within(m.Target, state) || within(state, m.Target) {
@@ -278,7 +317,7 @@ func (c *compiler) add(m Mount) error {
 		if old.Target != m.Target {
 			continue
 		}
-		if m.Kind == Hidden || (old.Kind == Bind && m.Writable && !old.Writable) {
+		if m.Kind == Hidden || (m.Kind == Bind && old.Kind == Bind && old.Writable && !m.Writable) {
 			c.mounts[i] = m
 		}
 		return nil
@@ -289,14 +328,10 @@ func (c *compiler) add(m Mount) error {
 
 // covering returns the bind that shows a path, nil if none does.
 func (c *compiler) covering(path string) *Mount {
-	var best *Mount
-	for i := range c.mounts {
-		m := &c.mounts[i]
-		if m.Kind == Bind && within(m.Target, path) && (best == nil || len(m.Target) > len(best.Target)) {
-			best = m
-		}
+	if m := c.shows(path); m != nil && m.Kind == Bind {
+		return m
 	}
-	return best
+	return nil
 }
 
 // ordered sorts the mounts so that each comes after those that hold it, and leaves out binds that change nothing.

@@ -97,7 +97,7 @@ func fakeHost() Host {
 		Files: fakeFiles{
 			"/usr/bin/env": "", "/usr/bin/true": "", "/usr/lib/x": "", "/bin": "-> usr/bin", "/lib": "-> usr/lib",
 			"/etc/ssl/certs/ca.pem": "", "/etc/localtime": "-> ../usr/lib/x", "/etc/shadow": "", "/home/ann/.ssh/id": "",
-			"/home/ann/src/app/main.go": "", "/home/ann/src/other/x": "", "/home/ann/link": "-> src/app", "/home/ann/data/x": "",
+			"/home/ann/src/app/main.go": "", "/home/ann/src/other/x": "", "/home/ann/link": "-> src/app", "/home/ann/lib": "-> src/other", "/home/ann/data/x": "",
 			"/home/ann/.nvm/bin/node":                         "",
 			"/home/ann/.nvm/bin/agent":                        "-> ../lib/node_modules/@a/agent/cli.js",
 			"/home/ann/.nvm/lib/node_modules/@a/agent/cli.js": "#!/usr/bin/env node\n",
@@ -142,7 +142,7 @@ func TestPlanGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	host := fakeHost()
-	policy := with(t, base(t), func(p profiles.Policy) (profiles.Policy, error) { return p.WithRead("/home/ann/link") },
+	policy := with(t, base(t), func(p profiles.Policy) (profiles.Policy, error) { return p.WithRead("/home/ann/lib") },
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithWrite("/home/ann/data") },
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithHide("/home/ann/src/app/.env") },
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithAllow(rule) })

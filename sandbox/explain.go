@@ -174,21 +174,33 @@ func (v *viewer) judge(e *Explanation) {
 	case m == nil:
 		v.rooted(e)
 	case m.Kind == Hidden:
-		e.Access, e.Reason = AccessHidden, "the policy hides "+quotePath(m.Target)
-		e.From = v.plan.from("hide", m.Target)
-		set, ofTools := strings.CutPrefix(m.Origin, originTools)
-		e.Read.Event, e.Write.Event = event(denyfs.ActionOpenRead, denyfs.RuleHidden), event(denyfs.ActionOpenWrite, denyfs.RuleHidden)
-		e.Changes = []string{"leave it out of --hide or hide:"}
-		if ofTools {
-			e.Reason, e.From = "it may hold a credential, and lies beside tools", v.plan.From("with", set)
-			e.Changes = []string{"--ro " + quotePath(m.Target) + " or read: lets it be read"}
-		}
+		v.hidden(e, m)
 	case m.Kind != Bind:
 		e.Access, e.Reason = AccessOwn, "the run has its own "+quotePath(m.Target)
 		e.Read.Allowed, e.Write.Allowed = true, access(*m) == "rw"
 		v.readOnly(e)
 	default:
 		v.bound(e, m)
+	}
+}
+
+// hidden judges a path that a hidden node lies over.
+func (v *viewer) hidden(e *Explanation, m *Mount) {
+	if slices.ContainsFunc(v.plan.shownBelow(m.Target), func(g denyfs.Grant) bool { return within(e.Path, g.Path) }) {
+		e.Access, e.Reason = AccessOwn, "a directory on the way to what is granted in "+quotePath(m.Target)+", which is hidden: it shows that alone"
+		e.Read.Allowed, e.Write.Event = true, event(denyfs.ActionCreate, denyfs.RuleHidden)
+		return
+	}
+	e.Access, e.Reason = AccessHidden, "the policy hides "+quotePath(m.Target)
+	e.From = v.plan.from("hide", m.Target)
+	e.Read.Event, e.Write.Event = event(denyfs.ActionOpenRead, denyfs.RuleHidden), event(denyfs.ActionOpenWrite, denyfs.RuleHidden)
+	e.Changes = []string{"leave it out of --hide or hide:"}
+	if e.Path != m.Target {
+		e.Changes = append(e.Changes, "--ro "+quotePath(e.Path)+" or read: lets it alone be read")
+	}
+	if set, ok := strings.CutPrefix(m.Origin, originTools); ok {
+		e.Reason, e.From = "it may hold a credential, and lies beside tools", v.plan.From("with", set)
+		e.Changes = []string{"--ro " + quotePath(m.Target) + " or read: lets it be read"}
 	}
 }
 

@@ -79,7 +79,7 @@ func TestExplainGolden(t *testing.T) {
 }
 
 // TestPrecedence: of what the policy says about a path and the directories above it, the most specific counts, in whatever order it is
-// said; what is hidden stays so with all below it.
+// said; of the same path hide goes before read, and read before write.
 func TestPrecedence(t *testing.T) {
 	type say struct{ key, path string }
 	const top, mid, low = "/srv/t", "/srv/t/m", "/srv/t/m/l"
@@ -96,12 +96,18 @@ func TestPrecedence(t *testing.T) {
 		{[]say{{"write", top}, {"read", mid}, {"write", low}}, mid + "/x", AccessReadOnly},
 		{[]say{{"read", top}, {"write", mid}, {"hide", low}}, low + "/x", AccessHidden},
 		{[]say{{"read", top}, {"write", mid}, {"hide", low}}, mid + "/x", AccessReadWrite},
-		{[]say{{"read", top}, {"hide", mid}, {"write", low}}, low + "/x", AccessHidden},
-		{[]say{{"hide", top}, {"read", mid}, {"write", low}}, low + "/x", AccessHidden},
+		{[]say{{"read", top}, {"hide", mid}, {"write", low}}, low + "/x", AccessReadWrite},
+		{[]say{{"read", top}, {"hide", mid}, {"write", low}}, mid + "/x", AccessHidden},
+		{[]say{{"write", top}, {"hide", mid}, {"read", low}}, low + "/x", AccessReadOnly},
+		{[]say{{"hide", top}, {"read", mid}, {"write", low}}, low + "/x", AccessReadWrite},
+		{[]say{{"hide", top}, {"read", mid}, {"write", low}}, mid + "/x", AccessReadOnly},
+		{[]say{{"hide", top}, {"read", mid}, {"hide", low}}, low + "/x", AccessHidden},
+		{[]say{{"hide", top}, {"hide", mid}, {"read", low}}, low + "/x", AccessReadOnly},
+		{[]say{{"hide", top}, {"hide", mid}, {"read", low}}, mid + "/x", AccessHidden},
 		// Of the same path.
 		{[]say{{"hide", mid}, {"write", mid}}, mid + "/x", AccessHidden},
 		{[]say{{"hide", mid}, {"read", mid}}, mid + "/x", AccessHidden},
-		{[]say{{"read", mid}, {"write", mid}}, mid + "/x", AccessReadWrite},
+		{[]say{{"read", mid}, {"write", mid}}, mid + "/x", AccessReadOnly},
 		// A name is less specific than a path.
 		{[]say{{"write", top}, {"protect", "x"}}, mid + "/x", AccessProtected},
 		{[]say{{"write", top}, {"protect", "x"}, {"write", mid + "/x"}}, mid + "/x", AccessReadWrite},

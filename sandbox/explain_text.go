@@ -63,7 +63,10 @@ func (p Plan) originOf(m *Mount) []string {
 }
 
 // entry is a path of the policy, and what it resolved to.
-type entry struct{ key, entry, target string }
+type entry struct {
+	key, entry, target string
+	embedded           bool // only embedded profiles name it
+}
 
 // String is the explanation for people.
 func (e Explanation) String() string {

@@ -32,7 +32,8 @@ func (c *compiler) repository() error {
 		return requestErrorf("%s: %q: %v", what, written, reason(err))
 	}
 	c.elsewhere = repository
-	writable := c.policy.Files().Workdir == "rw"
+	above := c.covering(c.dir)
+	writable := above != nil && above.Writable
 	return c.add(Mount{Kind: Bind, Target: repository, Source: repository, Dir: true, Writable: writable, Origin: what})
 }
 

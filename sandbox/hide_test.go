@@ -18,7 +18,7 @@ func hiding(t *testing.T, p profiles.Policy, paths ...string) profiles.Policy {
 	return p
 }
 
-// TestHideBelow: what lies below a hidden path is hidden too, by whatever names the two were given.
+// TestHideBelow: what lies below a hidden path is hidden too but for what an entry names there, by whatever names the two were given.
 func TestHideBelow(t *testing.T) {
 	const data = "/home/ann/data"
 	for _, c := range []struct {
@@ -28,8 +28,10 @@ func TestHideBelow(t *testing.T) {
 		shown  []string // of what the policy reads and hides, the mounts that are left
 		hidden []string
 	}{
-		{name: "by a link to hide", read: data + "/sub", hide: []string{"/home/ann/alias"}},
-		{name: "by a link to read", read: "/home/ann/alias/sub", hide: []string{data}},
+		{name: "by a link to hide", read: data + "/sub", hide: []string{"/home/ann/alias"}, shown: []string{data + "/sub"}},
+		{name: "by a link to read", read: "/home/ann/alias/sub", hide: []string{data}, shown: []string{data + "/sub"}},
+		{name: "the same", read: "/home/ann/alias/sub", hide: []string{data + "/sub"}},
+		{name: "of the same above", read: data + "/sub", hide: []string{data + "/sub", data}},
 		{name: "beside", read: "/home/ann/alias/sub", hide: []string{data + "/x"}, shown: []string{data + "/sub"}},
 		{name: "inside", read: data, hide: []string{"/home/ann/alias/sub"}, shown: []string{data}, hidden: []string{data + "/sub"}},
 		{name: "one in the other", read: data, hide: []string{data + "/sub/k", "/home/ann/alias/sub"}, shown: []string{data}, hidden: []string{data + "/sub"}},
@@ -53,6 +55,58 @@ func TestHideBelow(t *testing.T) {
 		}
 		if !slices.Equal(shown, c.shown) || !slices.Equal(hidden, c.hidden) {
 			t.Errorf("%s: shown %q, want %q; hidden %q, want %q", c.name, shown, c.shown, hidden, c.hidden)
+		}
+	}
+}
+
+// TestHideGivesNoWay: what nobody named there does not show in what is hidden.
+func TestHideGivesNoWay(t *testing.T) {
+	host := toolHost()
+	host.Files.(fakeFiles)["/home/ann/.local/share/claude/x"] = "data"
+	host.Files.(fakeFiles)["/home/ann/alias"] = "-> .local"
+	for _, hide := range []string{"~/.local", "/home/ann/.local", "/home/ann/alias"} {
+		policy, err := profiles.Named("claude-code")
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := Compile(hiding(t, withTools(t, policy, "mise", "python"), hide), host, []string{"true"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range plan.Mounts {
+			if within("/home/ann/.local", m.Target) {
+				t.Errorf("hide %s: %+v", hide, m)
+			}
+		}
+	}
+}
+
+// TestHideShows: in what is hidden in a writable place, a named path is shown by a mount over the hidden one, and no directory between
+// them is pinned: that would show what is in it.
+func TestHideShows(t *testing.T) {
+	const app = "/home/ann/src/app"
+	host := fakeHost()
+	host.Files.(fakeFiles)[app+"/a/hidden/b/c/shown/x"] = "data"
+	policy := hiding(t, reading(t, app+"/a/hidden/b/c/shown"), app+"/a/hidden")
+	plan, err := Compile(policy, host, []string{"true"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, m := range plan.Mounts {
+		if within(app, m.Target) {
+			got = append(got, string(m.Kind)+" "+access(m)+" "+strings.TrimPrefix(m.Target, app))
+		}
+	}
+	if want := []string{"bind rw ", "bind rw /a", "hidden -- /a/hidden", "bind ro /a/hidden/b/c/shown"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for path, want := range map[string]Access{
+		"/a/hidden": AccessOwn, "/a/hidden/b/c": AccessOwn, "/a/hidden/b/c/shown/x": AccessReadOnly, "/a/hidden/b/x": AccessHidden, "/a/hidden/new": AccessHidden,
+	} {
+		e, err := plan.Explain(host.Files, app+path)
+		if err != nil || e.Access != want {
+			t.Errorf("%s is %s, want %s (%v)", path, e.Access, want, err)
 		}
 	}
 }

@@ -154,7 +154,7 @@ func (c *compiler) protect(path string) error {
 		return nil
 	}
 	above := c.covering(target)
-	if above == nil || !above.Writable || c.isHidden(target) || slices.Contains(c.protected.Places, target) {
+	if above == nil || !above.Writable || slices.Contains(c.protected.Places, target) {
 		return nil
 	}
 	return c.add(Mount{Kind: Bind, Target: target, Source: target, Dir: info.IsDir(), Origin: originProtected})

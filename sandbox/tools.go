@@ -66,7 +66,7 @@ func (c *compiler) toolPlace(dir string, place profiles.ToolPlace, found *Tools)
 	}
 	for _, path := range c.matches(dir, place.Hide) {
 		target, info, err := c.canonical(path)
-		if err != nil || c.covering(target) == nil || c.isHidden(target) || c.names(target) {
+		if err != nil || c.covering(target) == nil || c.names(target) || within(target, c.dir) {
 			continue
 		}
 		if err := c.add(Mount{Kind: Hidden, Target: target, Dir: info.IsDir(), Origin: originTools + found.Name}); err != nil {

@@ -57,12 +57,22 @@ func denyfsConfig(plan Plan, sink audit.Sink, ignore func(tid int) bool) denyfs.
 	c.Grants = append(c.Grants, denyfs.Grant{Path: "/proc", Dir: true})
 	for _, m := range plan.Mounts {
 		if m.Kind == Hidden {
-			c.Hidden = append(c.Hidden, denyfs.Hide{Path: m.Target, Dir: m.Dir})
+			c.Hidden = append(c.Hidden, denyfs.Hide{Path: m.Target, Dir: m.Dir, Shown: plan.shownBelow(m.Target)})
 			continue
 		}
 		c.Grants = append(c.Grants, denyfs.Grant{Path: m.Target, Dir: m.Dir})
 	}
 	return c
+}
+
+// shownBelow are the mounts below a hidden path that show something.
+func (p Plan) shownBelow(path string) (shown []denyfs.Grant) {
+	for _, m := range p.Mounts {
+		if m.Kind != Hidden && m.Target != path && within(path, m.Target) {
+			shown = append(shown, denyfs.Grant{Path: m.Target, Dir: m.Dir})
+		}
+	}
+	return shown
 }
 
 // isOurs tells whether a lookup is one of the run's construction: before the command may run, or by a thread of the launcher or

@@ -116,7 +116,7 @@ func (c *compiler) ownFiles() error {
 		if err := c.oneName("policy", path, target, info); err != nil && path != c.host.Program { // nobody writes a program that runs
 			return err
 		}
-		if above := c.covering(target); above == nil || !above.Writable || c.isHidden(target) {
+		if above := c.covering(target); above == nil || !above.Writable {
 			continue
 		}
 		if err := c.add(Mount{Kind: Bind, Target: target, Source: target, Origin: "agentjail"}); err != nil {

@@ -19,6 +19,9 @@ type Grant struct {
 type Hide struct {
 	Path string // absolute and clean; what events name
 	Dir  bool
+	// Shown are the places below it that the supervisor binds over it again: their names, and the directories on the way to them, are
+	// all that shows in it.
+	Shown []Grant
 }
 
 // HomeConfig describes the home, a union of grants and a private home. The zero HomeConfig is no home.

@@ -69,6 +69,15 @@ type Verdict struct {
 	Denial Denial
 }
 
+// denial is the refusal of an action at a path that is not of the home.
+func (t *Tree) denial(path string, a Action) Denial {
+	d := Denial{Action: a, Path: path, Errno: unix.EACCES, Rule: RuleNotGranted, Reason: "not granted"}
+	if t.hides(path) {
+		d.Rule, d.Reason = RuleHidden, "hidden by the policy"
+	}
+	return d
+}
+
 // Lookup decides a lookup of a name that is not the tree's own.
 func (t *Tree) Lookup(q Query) Verdict {
 	switch {
@@ -79,11 +88,12 @@ func (t *Tree) Lookup(q Query) Verdict {
 	case t.owns(q.Path) && q.Call.makesNames():
 		return Verdict{Answer: AnswerMissing} // it may be made, as if the host had none
 	}
-	d := Denial{Action: q.Call.Action(), Path: q.Path, Errno: unix.ENOENT, Rule: RuleNotGranted, Reason: "not granted"}
+	d := t.denial(q.Path, q.Call.Action())
+	d.Errno = unix.ENOENT
 	if q.Host != HostDir || t.owns(q.Path) {
 		d.Walk = q.Host == HostDir
 		if q.Host == HostUnknown {
-			d.Reason = "not granted, and not known to exist"
+			d.Reason += ", and not known to exist"
 		}
 		if q.Call.makesNames() {
 			return Verdict{AnswerMissing, Later, d}
@@ -97,7 +107,7 @@ func (t *Tree) Lookup(q Query) Verdict {
 		d.Errno = unix.EEXIST
 		return Verdict{AnswerThrough, Later, d}
 	case ActionWatch:
-		d.Errno, d.Reason = 0, "not granted: the watch is on a stand-in that never changes"
+		d.Errno, d.Reason = 0, d.Reason+": the watch is on a stand-in that never changes"
 		return Verdict{AnswerThrough, Later, d}
 	}
 	return Verdict{Answer: AnswerThrough}
@@ -115,7 +125,7 @@ type Naming struct {
 
 // Name decides whether a name may be made.
 func (t *Tree) Name(n Naming) (Denial, bool) {
-	d := Denial{Action: n.Action, Path: n.Path, Errno: unix.EACCES, Rule: RuleNotGranted, Reason: "not granted"}
+	d := t.denial(n.Path, n.Action)
 	rel, home := t.relative(n.Path)
 	switch {
 	case !n.Union || !home || rel == "":

@@ -171,3 +171,19 @@ func TestProtectedBelow(t *testing.T) {
 		t.Errorf("below a file: %q", got)
 	}
 }
+
+// TestDenialRule: a denial says whether the policy hides a path, or merely nothing grants it.
+func TestDenialRule(t *testing.T) {
+	tree, err := NewTree(Config{Hidden: []Hide{{Path: "/a/b", Dir: true, Shown: []Grant{{"/a/b/c", true}}}, {Path: "/a/f"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"/a/b": RuleHidden, "/a/b/x": RuleHidden, "/a/b/x/y": RuleHidden, "/a/f": RuleHidden, "/a": RuleNotGranted, "/a/bc": RuleNotGranted, "/x": RuleNotGranted,
+	} {
+		v := tree.Lookup(Query{Path: path, Host: HostFile})
+		if d, ok := tree.Name(Naming{Path: path}); ok || d.Rule != want || v.Denial.Rule != want {
+			t.Errorf("%s: a name by %s, a lookup by %s, want %s", path, d.Rule, v.Denial.Rule, want)
+		}
+	}
+}

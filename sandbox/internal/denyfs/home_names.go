@@ -95,7 +95,7 @@ func (r *raw) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.
 		return status
 	}
 	if kind != unix.S_IFREG && kind != unix.S_IFIFO && kind != unix.S_IFSOCK {
-		d := denial(dir, path, action)
+		d := r.tree.denial(path, action)
 		d.Errno, d.Reason = unix.EPERM, "a device"
 		return r.deny(in.Pid, d)
 	}

@@ -197,3 +197,30 @@ func TestJailHidden(t *testing.T) {
 		t.Errorf("on the host it is now %q, %v", b, err)
 	}
 }
+
+// TestJailShown: what is hidden shows the way to the places that are granted in it, and nothing else of the host or of the private home.
+func TestJailShown(t *testing.T) {
+	h := tree(t, "work/secrets/key", "work/secrets/more/key", "work/secrets/more/shown/file", "work/secrets/one", "work/secrets/two/", "home/work/secrets/own")
+	secrets := h + "/work/secrets"
+	c := Config{
+		Grants: []Grant{{Path: h + "/work", Dir: true}},
+		Hidden: []Hide{{Path: secrets, Dir: true, Shown: []Grant{{secrets + "/more/shown", true}, {secrets + "/one", false}, {secrets + "/more/shown/file", false}}}},
+		Home:   HomeConfig{Path: h + "/elsewhere", Private: h + "/home"},
+	}
+	j := start(t, c, bind{h + "/work", "root" + h + "/work"}, bind{"hidden:0", "root" + secrets},
+		bind{secrets + "/more/shown", "root" + secrets + "/more/shown"}, bind{secrets + "/one", "root" + secrets + "/one"})
+	for dir, want := range map[string]string{"": "more one", "/more": "shown", "/more/shown": "file"} {
+		if d := j.ok(op{Do: "list", Path: secrets + dir}); strings.Join(d.Names, " ") != want {
+			t.Errorf("%q lists %q, want %s", dir, d.Names, want)
+		}
+	}
+	j.ok(op{Do: "open", Path: secrets + "/more/shown/file"})
+	j.ok(op{Do: "open", Path: secrets + "/one"})
+	j.expect(op{Do: "open", Path: secrets + "/key"}, unix.ENOENT, "file open-read "+secrets+"/key ENOENT")
+	j.expect(op{Do: "open", Path: secrets + "/more/shown/../key"}, unix.ENOENT, "file open-read "+secrets+"/more/key ENOENT")
+	j.expect(op{Do: "list", Path: secrets + "/two"}, unix.EACCES, "file list "+secrets+"/two EACCES")
+	j.expect(op{Do: "mkdir", Path: secrets + "/new"}, unix.EACCES, "file mkdir "+secrets+"/new EACCES")
+	j.expect(op{Do: "symlink", Path: "x", Path2: secrets + "/more/new"}, unix.EACCES, "file symlink "+secrets+"/more/new EACCES")
+	j.expect(op{Do: "rename", Path: secrets + "/more", Path2: secrets + "/less"}, unix.EACCES, "file rename "+secrets+"/more EACCES")
+	j.expect(op{Do: "unlink", Path: secrets + "/one"}, unix.EBUSY)
+}

@@ -83,7 +83,12 @@ func newNodes(t *Tree, hidden []Hide, offer func(eviction)) *nodes {
 	n.add(&node{kind: nodeMount})
 	n.add(&node{kind: nodeHides})
 	n.addTree(t.root)
-	for _, h := range hidden {
+	for i, h := range hidden {
+		if e := t.hidden[i].entry; e != nil {
+			n.addTree(e)
+			n.hidden = append(n.hidden, n.entries[e])
+			continue
+		}
 		n.hidden = append(n.hidden, n.add(&node{kind: nodeHidden, where: h.Path, dir: h.Dir}))
 	}
 	return n

@@ -39,7 +39,7 @@ func null(t *testing.T) int {
 }
 
 func TestNodesForget(t *testing.T) {
-	n, home, _ := table(t, Hide{"/h/x", false})
+	n, home, _ := table(t, Hide{Path: "/h/x", Dir: false})
 	start := len(n.byID)
 	d := n.walk("/d", home, "d")
 	if again := n.walk("/d", home, "d"); again != d {

@@ -48,7 +48,7 @@ func TestTimeouts(t *testing.T) {
 	r, _ := rawFor(t, Config{
 		Grants:   []Grant{{"/usr", true}, {"/etc/passwd", false}, {"/home/u/src/p", true}},
 		Symlinks: map[string]string{"/bin": "usr/bin"},
-		Hidden:   []Hide{{"/usr/x", false}},
+		Hidden:   []Hide{{Path: "/usr/x", Dir: false}},
 		Home:     HomeConfig{Path: "/home/u", Private: private},
 	})
 	for _, test := range []struct {

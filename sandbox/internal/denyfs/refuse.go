@@ -9,15 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// denial is the refusal of an action at a path of a node that is not of the home.
-func denial(n *node, path string, a Action) Denial {
-	d := Denial{Action: a, Path: path, Errno: unix.EACCES, Rule: RuleNotGranted, Reason: "not granted"}
-	if n.kind == nodeHidden {
-		d.Rule, d.Reason = RuleHidden, "hidden by the policy"
-	}
-	return d
-}
-
 // deny reports a refusal and returns its errno.
 func (r *raw) deny(tid uint32, d Denial) fuse.Status {
 	r.reports.denied(tid, d)
@@ -30,7 +21,7 @@ func (r *raw) denyNode(h *fuse.InHeader, n *node, a Action) fuse.Status {
 	if !ok {
 		return fuse.Status(unix.ENAMETOOLONG)
 	}
-	return r.deny(h.Pid, denial(n, path, a))
+	return r.deny(h.Pid, r.tree.denial(path, a))
 }
 
 // permit decides whether the home lets a name be made in a directory. It reports the refusal, and returns the
@@ -67,7 +58,7 @@ func (r *raw) alter(h *fuse.InHeader, dirID uint64, name string, a Action) (*nod
 		return nil, "", fuse.Status(errno)
 	}
 	if !r.inUnion(dir) || dir.entry != nil && dir.entry.children[name] != nil || !r.home.has(dir, r.homeRel(dir), name) {
-		return nil, "", r.deny(h.Pid, denial(dir, path, a))
+		return nil, "", r.deny(h.Pid, r.tree.denial(path, a))
 	}
 	if d, ok := r.tree.Change(path, a); !ok {
 		return nil, "", r.deny(h.Pid, d)

@@ -36,9 +36,16 @@ type entry struct {
 // Tree decides what each name of the jail is. It is pure: it knows what was configured, and is told what the host and
 // the private home have. It is immutable and safe for concurrent use.
 type Tree struct {
-	root *entry
-	home string // "" without a home
-	own  []string
+	root   *entry
+	home   string // "" without a home
+	own    []string
+	hidden []hole
+}
+
+// hole is a hidden place.
+type hole struct {
+	path  string
+	entry *entry // what shows in it all the same, nil for nothing
 }
 
 // NewTree lays out the names of a configuration. Grants below a granted directory need no place and are left out.
@@ -53,10 +60,9 @@ func NewTree(c Config) (*Tree, error) {
 			grants = append(grants, Grant{Path: path.Join(t.home, d), Dir: true})
 		}
 	}
-	// The shorter first, so that a directory comes before what lies in it.
-	slices.SortFunc(grants, func(a, b Grant) int { return strings.Compare(a.Path, b.Path) })
+	sortGrants(grants)
 	for _, g := range grants {
-		if err := t.add(g); err != nil {
+		if err := t.root.place(g.entry()); err != nil {
 			return nil, err
 		}
 	}
@@ -64,17 +70,51 @@ func NewTree(c Config) (*Tree, error) {
 		if to == "" || len(to) >= maxPath {
 			return nil, &ConfigError{from, "a symbolic link with no target, or one that is too long"}
 		}
-		if err := t.place(&entry{kind: entrySymlink, path: from, target: to}); err != nil {
+		if err := t.root.place(&entry{kind: entrySymlink, path: from, target: to}); err != nil {
 			return nil, err
 		}
 	}
 	for _, h := range c.Hidden {
-		if err := checkPath(h.Path); err != nil {
+		if err := t.hide(h); err != nil {
 			return nil, err
 		}
 	}
 	t.root.finish(t.home)
 	return t, nil
+}
+
+// hide notes a hidden place, and lays out what shows in it. That is no part of the home: what a grant shows around it is the host's.
+func (t *Tree) hide(h Hide) error {
+	if err := checkPath(h.Path); err != nil {
+		return err
+	}
+	hole := hole{path: h.Path}
+	if len(h.Shown) > 0 {
+		hole.entry = &entry{kind: entryAncestor, path: h.Path}
+		shown := slices.Clone(h.Shown)
+		sortGrants(shown)
+		for _, g := range shown {
+			if !h.Dir || !below(g.Path, h.Path) {
+				return &ConfigError{g.Path, "cannot show in " + h.Path}
+			}
+			if err := hole.entry.place(g.entry()); err != nil {
+				return err
+			}
+		}
+		hole.entry.finish("")
+	}
+	t.hidden = append(t.hidden, hole)
+	return nil
+}
+
+// hides tells whether a path is hidden by the policy, and not merely granted by nothing.
+func (t *Tree) hides(p string) bool {
+	return slices.ContainsFunc(t.hidden, func(h hole) bool { return p == h.path || below(p, h.path) })
+}
+
+// sortGrants puts the shorter first, so that a directory comes before what lies in it.
+func sortGrants(grants []Grant) {
+	slices.SortFunc(grants, func(a, b Grant) int { return strings.Compare(a.Path, b.Path) })
 }
 
 func (t *Tree) layHome(h HomeConfig) error {
@@ -87,24 +127,23 @@ func (t *Tree) layHome(h HomeConfig) error {
 		}
 	}
 	t.own = slices.Clone(h.Names)
-	return t.place(&entry{kind: entryAncestor, path: h.Path})
+	return t.root.place(&entry{kind: entryAncestor, path: h.Path})
 }
 
-func (t *Tree) add(g Grant) error {
-	kind := entryGrantFile
+func (g Grant) entry() *entry {
 	if g.Dir {
-		kind = entryGrantDir
+		return &entry{kind: entryGrantDir, path: g.Path}
 	}
-	return t.place(&entry{kind: kind, path: g.Path})
+	return &entry{kind: entryGrantFile, path: g.Path}
 }
 
-// place puts an entry into the tree and makes the ancestors that it lacks.
-func (t *Tree) place(e *entry) error {
+// place puts an entry that lies below top there, and makes the ancestors that it lacks.
+func (top *entry) place(e *entry) error {
 	if err := checkPath(e.path); err != nil {
 		return err
 	}
-	at := t.root
-	names := strings.Split(e.path[1:], "/")
+	at := top
+	names := strings.Split(strings.TrimPrefix(e.path[len(strings.TrimSuffix(top.path, "/")):], "/"), "/")
 	for i, name := range names {
 		if at.kind == entryGrantDir {
 			return nil // inside a grant, where the supervisor mounts on what is really there
@@ -115,7 +154,7 @@ func (t *Tree) place(e *entry) error {
 		child := at.children[name]
 		if i < len(names)-1 {
 			if child == nil {
-				child = &entry{kind: entryAncestor, path: "/" + strings.Join(names[:i+1], "/")}
+				child = &entry{kind: entryAncestor, path: path.Join(at.path, name)}
 				at.attach(name, child)
 			}
 			at = child
