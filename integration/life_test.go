@@ -264,7 +264,7 @@ func mounts(t *testing.T) string {
 	return string(data)
 }
 
-// clean checks that runs at a place left neither mounts, cgroups, temporary files nor anything but logs and homes in the state.
+// clean checks that runs at a place left neither mounts, cgroups, temporary files nor anything but logs, homes and caches in the state.
 func clean(t *testing.T, p place, mountsBefore string) {
 	t.Helper()
 	if now := mounts(t); now != mountsBefore {

@@ -204,7 +204,7 @@ func TestBusyDirs(t *testing.T) {
 			t.Fatal(err)
 		}
 		private := Mount{
-			Kind: Bind, Target: "/home/ann/go/pkg", Source: "/home/ann/.local/state/agentjail/homes/base/go/pkg",
+			Kind: Bind, Target: "/home/ann/go/pkg", Source: "/home/ann/.local/state/agentjail/caches/base/" + projectKey(host.Workdir) + "/go/pkg",
 			Dir: true, Writable: true, Origin: originHome,
 		}
 		granted := Mount{Kind: Bind, Target: path, Source: path, Dir: true, Writable: true, Origin: "policy"}
@@ -213,6 +213,42 @@ func TestBusyDirs(t *testing.T) {
 		}
 		if !slices.Contains(plan.Mounts, granted) {
 			t.Errorf("--rw %s: not in the plan: %v", path, plan.Mounts)
+		}
+	}
+}
+
+// TestCaches: each working directory has its caches for itself, and each profile, while the rest of a home is the profile's.
+func TestCaches(t *testing.T) {
+	caches := map[string]string{}
+	for _, dir := range []string{"/srv/a/app", "/srv/b/app", "/srv/a/app/sub", "/srv/ünï \x1b\n" + strings.Repeat("x", 200)} {
+		for _, profile := range []string{"base", "codex"} {
+			host := fakeHost()
+			host.Workdir, host.Current = dir, dir
+			host.Files.(fakeFiles)[dir+"/x"] = ""
+			policy, err := profiles.Named(profile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plan, err := Compile(policy, host, []string{"true"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if other, taken := caches[plan.Home.Caches]; taken {
+				t.Errorf("%s of %s has the caches of %s", dir, profile, other)
+			}
+			caches[plan.Home.Caches] = dir
+			name := filepath.Base(plan.Home.Caches)
+			if filepath.Dir(plan.Home.Caches) != host.State+"/caches/"+profile || len(name) > 50 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") != "" {
+				t.Errorf("caches of %q in %q", dir, plan.Home.Caches)
+			}
+			if plan.Home.Private != host.State+"/homes/"+profile {
+				t.Errorf("home in %s", plan.Home.Private)
+			}
+			for _, m := range plan.Mounts {
+				if m.Origin == originHome && !within(plan.Home.Caches, m.Source) {
+					t.Errorf("%s is mounted from %s", m.Target, m.Source)
+				}
+			}
 		}
 	}
 }
@@ -230,7 +266,8 @@ func TestHomeInTmp(t *testing.T) {
 		Kind: Bind, Target: "/tmp/ann", Source: "/tmp/ann/.local/state/agentjail/homes/base", Dir: true, Writable: true, Origin: originHome,
 	}
 	work := Mount{Kind: Bind, Target: "/tmp/ann/app", Source: "/tmp/ann/app", Dir: true, Writable: true, Origin: "working directory"}
-	if !plan.Home.Mounted || len(plan.Home.Dirs) > 0 || !slices.Contains(plan.Mounts, home) || !slices.Contains(plan.Mounts, work) {
+	cache, _ := plan.mount("/tmp/ann/.cache")
+	if !plan.Home.Mounted || !slices.Contains(plan.Mounts, home) || !slices.Contains(plan.Mounts, work) || cache.Source != plan.Home.Caches+"/.cache" {
 		t.Errorf("home %+v, mounts %v", plan.Home, plan.Mounts)
 	}
 	if c := denyfsConfig(plan, nil, nil); c.Home.Path != "" {

@@ -310,6 +310,9 @@ func (v *viewer) bound(e *Explanation, m *Mount) {
 	switch {
 	case m.Origin == originHome:
 		e.Access, e.Reason, e.From = AccessHome, "a directory of the private home, "+quotePath(m.Source), nil
+		if within(v.plan.Home.Caches, m.Source) {
+			e.Reason = "a cache of this working directory's in the private home, " + quotePath(m.Source)
+		}
 	case m.Origin == originProtected || m.Writable && len(names) > 0:
 		v.protected(e, names)
 	case !m.Writable:

@@ -15,20 +15,22 @@ import (
 // home was written by earlier commands: nothing is made beyond a symbolic link that leads out of it. It returns those of Dirs
 // that cannot be mounted, since an earlier command has put something else in their place.
 func (h Home) furnish(real string) (obstructed []string, err error) {
-	if err := os.MkdirAll(h.Private, 0o700); err != nil {
+	private, err := openHome(h.Private)
+	if err != nil {
 		return nil, err
 	}
-	private, err := os.OpenRoot(h.Private)
-	if err != nil {
-		return nil, fmt.Errorf("an earlier command may have changed its mode: %w", err)
-	}
 	defer private.Close()
+	caches, err := openHome(h.Caches)
+	if err != nil {
+		return nil, err
+	}
+	defer caches.Close()
 	for _, name := range h.Dirs {
-		if isObstructed(private, name) {
+		if isObstructed(private, name) || isObstructed(caches, name) {
 			obstructed = append(obstructed, name)
 			continue
 		}
-		if err := private.MkdirAll(name, 0o700); err != nil {
+		if err := caches.MkdirAll(name, 0o700); err != nil {
 			return nil, err
 		}
 	}
@@ -39,6 +41,18 @@ func (h Home) furnish(real string) (obstructed []string, err error) {
 	}
 	h.introduce(private)
 	return obstructed, nil
+}
+
+// openHome opens a directory of the private home's, and makes it first.
+func openHome(dir string) (*os.Root, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("an earlier command may have changed its mode: %w", err)
+	}
+	return root, nil
 }
 
 // introduce gives git in the private home the caller's identity, where the home has no settings of git yet. Without it every commit

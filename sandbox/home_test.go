@@ -13,8 +13,8 @@ import (
 )
 
 func TestFurnish(t *testing.T) {
-	real, private, out := t.TempDir(), filepath.Join(t.TempDir(), "homes", "base"), t.TempDir()
-	home := Home{Private: private, Dirs: []string{".cache", "go/pkg"}, Names: []string{".deno", ".none", ".out", ".gone"}}
+	real, private, caches, out := t.TempDir(), filepath.Join(t.TempDir(), "homes", "base"), filepath.Join(t.TempDir(), "caches", "base", "x"), t.TempDir()
+	home := Home{Private: private, Caches: caches, Dirs: []string{".cache", "go/pkg"}, Names: []string{".deno", ".none", ".out", ".gone"}}
 	for _, name := range []string{".deno", ".out", ".gone"} {
 		if err := os.Mkdir(filepath.Join(real, name), 0o700); err != nil {
 			t.Fatal(err)
@@ -33,10 +33,12 @@ func TestFurnish(t *testing.T) {
 			t.Fatal(obstructed, err)
 		}
 	}
-	for name, want := range map[string]bool{".cache": true, "go/pkg": true, ".deno": true, ".none": false, "nothing": false} {
-		info, err := os.Lstat(filepath.Join(private, name))
+	for path, want := range map[string]bool{
+		caches + "/.cache": true, caches + "/go/pkg": true, private + "/.cache": false, private + "/.deno": true, private + "/.none": false, private + "/nothing": false,
+	} {
+		info, err := os.Lstat(path)
 		if got := err == nil && info.IsDir(); got != want {
-			t.Errorf("%s is a directory: %v, want %v", name, got, want)
+			t.Errorf("%s is a directory: %v, want %v", path, got, want)
 		}
 	}
 	if _, err := os.Lstat(out + "/made"); err == nil {
@@ -54,19 +56,21 @@ func TestFurnishObstacle(t *testing.T) {
 		"a link to a directory": func(path string) error { return os.Symlink(".other", path) },
 		"a dangling link":       func(path string) error { return os.Symlink("nothing", path) },
 	} {
-		private := t.TempDir()
-		if err := os.MkdirAll(filepath.Join(private, ".other"), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := put(filepath.Join(private, "go")); err != nil {
-			t.Fatal(err)
-		}
-		home := Home{Private: private, Dirs: []string{"go", "go/pkg", ".cache"}}
-		if got, err := home.furnish("/"); err != nil || !slices.Equal(got, home.Dirs[:2]) {
-			t.Errorf("%s: %v, %v, want %v", what, got, err, home.Dirs[:2])
-		}
-		if _, err := os.Lstat(filepath.Join(private, ".other/pkg")); err == nil {
-			t.Errorf("%s: a directory was made beyond it", what)
+		for _, where := range []string{"homes", "caches"} {
+			dir := t.TempDir()
+			home := Home{Private: dir + "/homes", Caches: dir + "/caches", Dirs: []string{"go", "go/pkg", ".cache"}}
+			if err := os.MkdirAll(filepath.Join(dir, where, ".other"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := put(filepath.Join(dir, where, "go")); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := home.furnish("/"); err != nil || !slices.Equal(got, home.Dirs[:2]) {
+				t.Errorf("%s in %s: %v, %v, want %v", what, where, got, err, home.Dirs[:2])
+			}
+			if _, err := os.Lstat(filepath.Join(dir, where, ".other/pkg")); err == nil {
+				t.Errorf("%s in %s: a directory was made beyond it", what, where)
+			}
 		}
 	}
 	if _, err := os.Lstat(out + "/pkg"); !errors.Is(err, unix.ENOENT) {

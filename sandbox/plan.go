@@ -64,7 +64,8 @@ type Home struct {
 	Private   string   `json:"private"`             // directory of the host that holds it
 	Ephemeral bool     `json:"ephemeral,omitempty"` // removed at the end
 	Mounted   bool     `json:"mounted,omitempty"`   // as a whole, in a directory that is the run's own, such as /tmp
-	Dirs      []string `json:"dirs,omitempty"`      // names below it that are bound natively
+	Caches    string   `json:"caches"`              // directory of the host that holds Dirs, for this working directory alone
+	Dirs      []string `json:"dirs,omitempty"`      // names below the home that are bound natively
 	Names     []string `json:"names,omitempty"`     // paths below it that the command may make although the real home has them
 	Git       string   `json:"git,omitempty"`       // what its settings of git begin with: the caller's name and address
 }

@@ -62,6 +62,9 @@ func (p Plan) String() string {
 		home = "removed at the end of the run"
 	}
 	fmt.Fprintf(&b, "home      %s, kept in %s\n", quotePath(id.Home), home)
+	if len(p.Home.Dirs) > 0 && !p.Home.Ephemeral {
+		fmt.Fprintf(&b, "caches    those of this working directory, kept in %s\n", quotePath(p.Home.Caches))
+	}
 	b.WriteString("\nmounts, in order\n")
 	for _, m := range p.Mounts {
 		fmt.Fprintf(&b, "  %-6s %s %s%s  [%s]\n", m.Kind, access(m), quotePath(m.Target), from(m), m.Origin)

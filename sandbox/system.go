@@ -3,10 +3,12 @@
 package sandbox
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/agentjail/agentjail/profiles"
 )
@@ -84,9 +86,13 @@ func identityFiles(host Host) map[string]string {
 }
 
 // busyDirs are the private directories of a home that are mounted natively: caches with very many files, and the counters that
-// each process of the go command maps. The others are served by the union, which records every look at what the host's home has
+// each process of the go command maps. Every working directory has its own: what builds and installs trust must not come from the
+// command of another project. The others are served by the union, which records every look at what the host's home has
 // there, and lets programs of the host's be mounted into it: people keep some in ~/go/bin and ~/.bun/bin.
-var busyDirs = []string{".cache", ".npm", ".gradle", ".bun/install", ".yarn/berry", ".pnpm-store", "go/pkg", ".config/go/telemetry"}
+var busyDirs = []string{
+	".cache", ".npm", ".gradle", ".bun/install", ".yarn/berry", ".pnpm-store", ".local/share/pnpm/store", "go/pkg", ".config/go/telemetry",
+	".cargo/registry", ".cargo/git", ".m2/repository",
+}
 
 // privateHome decides where HOME is kept.
 func (c *compiler) privateHome() error {
@@ -94,10 +100,13 @@ func (c *compiler) privateHome() error {
 		return requestErrorf("the home directory %q is one of the system; set HOME to a directory of the user's own", home)
 	}
 	files := c.policy.Files()
-	c.home = Home{Private: filepath.Join(c.host.State, "homes", c.policy.Name())}
+	c.home = Home{
+		Private: filepath.Join(c.host.State, "homes", c.policy.Name()),
+		Caches:  filepath.Join(c.host.State, "caches", c.policy.Name(), projectKey(c.dir)),
+	}
 	if files.Home == "ephemeral" {
 		// Start fills in the run's own directory.
-		c.home = Home{Ephemeral: true, Private: ephemeralHome}
+		c.home = Home{Ephemeral: true, Private: ephemeralHome, Caches: ephemeralHome}
 	}
 	c.global = c.globalSettings()
 	c.home.Git = c.gitIdentity()
@@ -107,20 +116,45 @@ func (c *compiler) privateHome() error {
 	return nil
 }
 
+// projectKey is the name under which the caches of a working directory are kept: one that people know again, and a hash of its
+// canonical path.
+func projectKey(dir string) string {
+	name := strings.Map(func(r rune) rune {
+		if r < 0x80 && (r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r)) {
+			return r
+		}
+		return '_'
+	}, filepath.Base(dir))
+	hash := sha256.Sum256([]byte(dir))
+	return fmt.Sprintf("%.32s-%x", name, hash[:8])
+}
+
 // mountHome mounts what of the private home the run's root does not serve: its busy directories, or all of it where the home lies
 // in a directory that is the run's own, and the root serves nothing.
 func (c *compiler) mountHome() error {
 	home := c.host.Identity.Home
-	if !slices.ContainsFunc(c.mounts, func(m Mount) bool { return m.Kind == Tmpfs && within(m.Target, home) }) {
-		return c.mountBusy()
+	busy := c.busy()
+	if slices.ContainsFunc(c.mounts, func(m Mount) bool { return m.Kind == Tmpfs && within(m.Target, home) }) {
+		c.home.Mounted = true
+		if err := c.add(Mount{Kind: Bind, Target: home, Source: c.home.Private, Dir: true, Writable: true, Origin: originHome}); err != nil {
+			return err
+		}
 	}
-	c.home.Mounted = true
-	return c.add(Mount{Kind: Bind, Target: home, Source: c.home.Private, Dir: true, Writable: true, Origin: originHome})
+	for _, dir := range busy {
+		c.home.Dirs = append(c.home.Dirs, dir)
+		err := c.add(Mount{
+			Kind: Bind, Target: filepath.Join(home, dir), Source: filepath.Join(c.home.Caches, dir), Dir: true, Writable: true, Origin: originHome,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// mountBusy mounts the busy directories of the private home. One that lies in a grant is the host's; one that something of the
-// host's is mounted into, such as a program in ~/.cache, stays with the union.
-func (c *compiler) mountBusy() error {
+// busy are the busy directories that are mounted. One that lies in a grant is the host's; one that something of the host's is mounted
+// into, such as a program in ~/.cache, is served as the rest of the private home is.
+func (c *compiler) busy() (dirs []string) {
 	files := c.policy.Files()
 	for _, dir := range busyDirs {
 		host := filepath.Join(c.host.Identity.Home, dir)
@@ -128,16 +162,9 @@ func (c *compiler) mountBusy() error {
 		if !private || c.covering(host) != nil || slices.ContainsFunc(c.mounts, func(m Mount) bool { return within(host, m.Target) }) {
 			continue
 		}
-		c.home.Dirs = append(c.home.Dirs, dir)
-		err := c.add(Mount{
-			Kind: Bind, Target: host, Source: filepath.Join(c.home.Private, dir),
-			Dir: true, Writable: true, Origin: originHome,
-		})
-		if err != nil {
-			return err
-		}
+		dirs = append(dirs, dir)
 	}
-	return nil
+	return dirs
 }
 
 // ephemeralHome stands for the run's own directory in plans of runs that keep no home.

@@ -16,10 +16,10 @@ import (
 	"github.com/agentjail/agentjail/sandbox/internal/limits"
 )
 
-// withHome returns the plan with another place for its private home.
+// withHome returns the plan with another place for its private home, in which its caches are, too.
 func (p Plan) withHome(dir string) Plan {
 	old := p.Home.Private
-	p.Home.Private = dir
+	p.Home.Private, p.Home.Caches = dir, dir
 	p.Mounts = slices.Clone(p.Mounts)
 	for i, m := range p.Mounts {
 		if m.Kind == Bind && m.Source != m.Target && within(old, m.Source) {
