@@ -194,6 +194,13 @@ func (v *viewer) hidden(e *Explanation, m *Mount) {
 	e.Access, e.Reason = AccessHidden, "the policy hides "+quotePath(m.Target)
 	e.From = v.plan.from("hide", m.Target)
 	e.Read.Event, e.Write.Event = event(denyfs.ActionOpenRead, denyfs.RuleHidden), event(denyfs.ActionOpenWrite, denyfs.RuleHidden)
+	switch info, err := v.files.Lstat(e.Path); {
+	case isAbsent(err):
+		e.Reason += "; there is no such file"
+		e.Read.Event, e.Write.Event = "", event(denyfs.ActionCreate, denyfs.RuleHidden)
+	case err == nil && info.IsDir():
+		e.Read.Event, e.Write.Event = event(denyfs.ActionList, denyfs.RuleHidden), event(denyfs.ActionCreate, denyfs.RuleHidden)
+	}
 	e.Changes = []string{"leave it out of --hide or hide:"}
 	if e.Path != m.Target {
 		e.Changes = append(e.Changes, "--ro "+quotePath(e.Path)+" or read: lets it alone be read")
@@ -323,6 +330,9 @@ func (v *viewer) bound(e *Explanation, m *Mount) {
 	}
 	if !exists {
 		e.Reason += "; there is no such file yet"
+		if e.Write.Event != "" {
+			e.Write.Event = event(denyfs.ActionCreate, "")
+		}
 		if e.Access == AccessReadOnly {
 			e.Access = AccessAbsent
 		}
