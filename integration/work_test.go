@@ -93,10 +93,13 @@ func TestR02Npm(t *testing.T) {
 "": {"name": "small", "version": "1.0.0", "dependencies": {"dep": "1.0.0"}},
 "node_modules/dep": {"version": "1.0.0", "resolved": "%s/dep/-/dep-1.0.0.tgz", "integrity": "%s"}}}`, registry, integrity))
 	p.write(t, ".npmrc", "registry="+registry+"\nfetch-retries=0\naudit=false\nfund=false\nupdate-notifier=false\n")
-	stdout, stderr, code := p.run(t, "agentjail", "run", "--quiet", "--allow-net", "allowed.test:80", "--", "sh", "-ec", "npm ci && npm test")
-	if code != 0 {
-		events, _ := newestEvents(p.state)
-		t.Fatalf("exit %d\n%s%s\n%s", code, stdout, stderr, listing(events))
+	for _, proxy := range []string{"--proxy=false", "--proxy"} {
+		stdout, stderr, code := p.run(t, "agentjail", "run", "--quiet", proxy, "--allow-net", "allowed.test:80", "--",
+			"sh", "-ec", "rm -rf node_modules ~/.npm/*; npm ci && npm test")
+		if code != 0 {
+			events, _ := newestEvents(p.state)
+			t.Fatalf("exit %d\n%s%s\n%s", code, stdout, stderr, listing(events))
+		}
 	}
 	quiet(t, p)
 	if !exists(p.project + "/node_modules/dep/index.js") {
@@ -107,7 +110,7 @@ func TestR02Npm(t *testing.T) {
 	}
 
 	// Without the grant the same command fails, and the log says why.
-	_, _, code = p.run(t, "agentjail", "run", "--quiet", "--", "sh", "-ec", "rm -rf node_modules ~/.npm/*; npm ci --prefer-online")
+	_, _, code := p.run(t, "agentjail", "run", "--quiet", "--", "sh", "-ec", "rm -rf node_modules ~/.npm/*; npm ci --prefer-online")
 	if code == 0 {
 		t.Error("it works without the grant")
 	}

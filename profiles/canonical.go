@@ -94,7 +94,7 @@ func (w *writer) toolchains(names []string) {
 }
 
 func (w *writer) network(p Policy) {
-	if len(p.rules)+len(p.loopback)+len(p.publish)+len(p.sockets) == 0 && p.upstream == "" {
+	if len(p.rules)+len(p.loopback)+len(p.publish)+len(p.sockets) == 0 && p.upstream+p.proxy == "" {
 		return
 	}
 	w.line("network:")
@@ -120,6 +120,9 @@ func (w *writer) network(p Policy) {
 	w.list("sockets", p.sockets)
 	if p.upstream != "" {
 		w.line("  upstream: %s", strconv.Quote(p.upstream))
+	}
+	if p.proxy != "" {
+		w.line("  proxy: %s", p.proxy)
 	}
 }
 

@@ -199,6 +199,7 @@ func (d *decoder) network(n ast.Node) error {
 		{"publish", func(n ast.Node) error { return d.list(n, "publish", d.port("publish", &d.layer.publish)) }},
 		{"sockets", func(n ast.Node) error { return d.strings(n, "sockets", &d.layer.sockets, checkGrant) }},
 		{"upstream", d.upstream},
+		{"proxy", d.readProxy},
 	})
 	d.layer.rules = mergeRules(d.layer.rules)
 	d.layer.loopback, d.layer.publish = unite(d.layer.loopback, nil), unite(d.layer.publish, nil)

@@ -84,6 +84,7 @@ type Policy struct {
 	publish  []uint16
 	sockets  []string
 	upstream string
+	proxy    string // proxyOn, proxyOff or ""
 	env      Environment
 	limits   Limits
 	syscalls []string
@@ -138,7 +139,7 @@ func (p Policy) Sources() []Source { return slices.Clone(p.sources) }
 //   - of the same path hide beats read beats write: the others are dropped;
 //   - what embedded profiles alone grant gives way to what is said of the same
 //     path, and is dropped below a hidden one;
-//   - scalars (workdir, home, upstream, each limit) are the later layer's where it sets them;
+//   - scalars (workdir, home, upstream, proxy, each limit) are the later layer's where it sets them;
 //   - for a single variable the later layer decides between passing the
 //     caller's value and setting one;
 //   - a path is optional only if every layer that names it says so;
@@ -151,6 +152,7 @@ func (p Policy) With(over Policy) Policy {
 		publish:  unite(p.publish, over.publish),
 		sockets:  unite(p.sockets, over.sockets),
 		upstream: cmp.Or(over.upstream, p.upstream),
+		proxy:    cmp.Or(over.proxy, p.proxy),
 		env:      p.env.with(over.env),
 		limits:   p.limits.with(over.limits),
 		syscalls: unite(p.syscalls, over.syscalls),

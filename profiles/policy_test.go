@@ -250,6 +250,7 @@ func randomPolicy(rng *rand.Rand) Policy {
 		env:      env,
 		rules:    rules,
 		upstream: []string{"", "none", "environment", "http://p.test:1"}[rng.IntN(4)],
+		proxy:    []string{"", proxyOn, proxyOff}[rng.IntN(3)],
 		limits:   Limits{Pids: rng.Int64N(3), TTL: time.Duration(rng.IntN(2)) * time.Hour},
 		sources:  []Source{{Name: fmt.Sprint(rng.IntN(5))}},
 	}

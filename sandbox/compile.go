@@ -40,7 +40,7 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 		Command: command, Around: c.around(), OwnProgram: c.isOwnProgram(command[0]), Places: c.places, Workdir: c.dir, Identity: host.Identity, Home: c.home,
 		Mounts: c.ordered(), Symlinks: c.symlinks, Noise: policy.Files().Noise, Protected: c.protected,
 		Tools: c.toolsFound, Env: entering, Withheld: withheld, Secrets: secrets(host.Environ, withheld, proxies != ""),
-		Rules: policy.Rules(), Loopback: policy.Loopback(), Publish: policy.Publish(), Upstream: policy.Upstream(), Proxies: proxies, Syscalls: policy.Syscalls(),
+		Rules: policy.Rules(), Loopback: policy.Loopback(), Publish: policy.Publish(), Upstream: policy.Upstream(), Proxies: proxies, Proxy: policy.Proxy(), Syscalls: policy.Syscalls(),
 		Limits: policy.Limits(), Umask: host.Umask, State: host.State,
 		Policy: PolicyRef{Name: policy.Name(), Digest: policy.Digest(), Sources: policy.Sources()},
 		policy: policy, entries: c.entries,

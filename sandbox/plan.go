@@ -103,6 +103,7 @@ type Plan struct {
 	Publish    []uint16          `json:"publish,omitempty"`  // ports inside that the host reaches at its own loopback
 	Upstream   string            `json:"upstream,omitempty"` // as the policy says it; see profiles.FindUpstream
 	Proxies    string            `json:"proxies,omitempty"`  // what that found, without credentials; empty for none
+	Proxy      bool              `json:"proxy,omitempty"`    // the run has a proxy inside, at profiles.ProxyAddress
 	Syscalls   []string          `json:"syscalls,omitempty"` // groups that are allowed beyond the default
 	Filter     []string          `json:"filter"`             // summary of the syscall filter
 	Limits     profiles.Limits   `json:"limits"`

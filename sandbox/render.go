@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/agentjail/agentjail/internal/audit"
+	"github.com/agentjail/agentjail/profiles"
 	"github.com/agentjail/agentjail/seccomp"
 )
 
@@ -87,6 +88,9 @@ func (p Plan) String() string {
 	}
 	if p.Proxies != "" {
 		fmt.Fprintf(&b, "  by the proxy  %s\n", quotePath(p.Proxies))
+	}
+	if p.Proxy {
+		fmt.Fprintf(&b, "  a proxy inside, at %s\n", profiles.ProxyAddress)
 	}
 	b.WriteString("  all else is refused and recorded\n\nsystem calls\n")
 	for _, line := range p.Filter {

@@ -5,6 +5,7 @@ package sandbox
 import (
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -174,6 +175,9 @@ const ephemeralHome = "/run-home"
 func (c *compiler) environment(passed []string) []string {
 	id := c.host.Identity
 	set := map[string]string{"HOME": id.Home, "USER": id.User, "LOGNAME": id.User, "PWD": c.dir, "AGENTJAIL": "1"}
+	if c.policy.Proxy() {
+		maps.Copy(set, profiles.ProxyEnvironment())
+	}
 	for name, value := range c.policy.Environment().Set {
 		set[name] = value
 	}

@@ -19,7 +19,9 @@ func newGateway(plan sandbox.Plan, sink audit.Sink) (sandbox.Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := egress.New(egress.Config{Rules: plan.Rules, Loopback: plan.Loopback, Publish: plan.Publish, Upstream: upstream, Sink: sink})
+	g, err := egress.New(egress.Config{
+		Rules: plan.Rules, Loopback: plan.Loopback, Publish: plan.Publish, Proxy: plan.Proxy, Upstream: upstream, Sink: sink,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -58,6 +58,7 @@ func policyFlags(otherwise string) []cli.Flag {
 		&cli.StringSliceFlag{Name: "allow-net", Usage: "let the command reach `HOST[:PORT]`, *.SUFFIX[:PORT] or CIDR[:PORT]"},
 		&cli.StringSliceFlag{Name: "publish", Usage: "let this machine reach `PORT` inside, at the same port of its loopback"},
 		&cli.StringSliceFlag{Name: "socket", Usage: "let the command connect to the Unix socket `PATH` of this machine"},
+		&cli.BoolFlag{Name: "proxy", Usage: "give the command a proxy (HTTP, SOCKS 5) to reach the same hosts by, and the variables for it"},
 		&cli.StringFlag{Name: "upstream", Usage: "reach hosts by the proxy `URL`, or none (default: environment, HTTPS_PROXY and its like)"},
 		&cli.StringSliceFlag{Name: "env", Usage: "let variable `NAME` in, or set NAME=VALUE"},
 		&cli.StringFlag{Name: "memory", Usage: "at most `SIZE` of memory, such as 4GiB"},
@@ -226,6 +227,9 @@ func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) 
 			return p.WithSockets(absolute(c.StringSlice("socket"))...)
 		},
 		func(p profiles.Policy) (profiles.Policy, error) {
+			if c.IsSet("proxy") {
+				p = p.WithProxy(c.Bool("proxy"))
+			}
 			if !c.IsSet("upstream") {
 				return p, nil
 			}

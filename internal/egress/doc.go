@@ -32,6 +32,14 @@
 // table of special addresses is compared with addresses that were dialed as such, and with no others. What the proxy is told of
 // its own, its credentials, is in no event and no answer: an answer 407 becomes a 502, and TRACE is refused.
 //
+// # The explicit proxy
+//
+// Where Config has Proxy, connections to profiles.ProxyAddress are requests to a proxy: CONNECT, plain HTTP in absolute form, or SOCKS 5.
+// What such a request asks for is turned into the address that a client would have dialed without a proxy, a name's being the pool's,
+// and judged as a connection to that. Nothing else decides on it, and no more of the request is believed than a connection tells. A
+// tunnel is granted by name and port, and dialed when its first bytes have proven the name. Of requests in absolute form there is one
+// to a connection. The proxy has nothing to offer itself, and does not lead to itself.
+//
 // # What the agent sees
 //
 // A refused connection says why where it can: plain HTTP gets a 403 with the rule to add, TLS an access_denied alert, other
@@ -52,6 +60,7 @@
 //	net   tls.sni_mismatch      deny         HOST:PORT       the TLS hello has no SNI, another one, or cannot be read
 //	net   http.host_mismatch    deny         HOST:PORT       a request is for another host, or is CONNECT
 //	net   http.malformed        deny         HOST:PORT       a request that two servers could read in two ways
+//	net   proxy.malformed       deny         ADDRESS:PORT    a request to the explicit proxy that leads nowhere that could be judged
 //	net   dial.special_address  deny         HOST:PORT       a special address, behind a name or in a wide CIDR rule
 //	net   dial.failed           report       HOST:PORT       allowed, but the host could not be resolved or reached, or a proxy refused
 //	net   udp.send              deny         HOST:PORT       a UDP packet to any port but 53

@@ -25,6 +25,8 @@ type Config struct {
 	Loopback []uint16   // ports of the host's own loopback that the run may reach
 	Publish  []uint16   // ports of the run's own loopback that the host reaches at its own
 	Sink     audit.Sink // required
+	// Proxy has the gateway answer as an HTTP and SOCKS 5 proxy at profiles.ProxyAddress. It takes no part in the decision.
+	Proxy bool
 	// Upstream says by which proxy what is allowed is reached. It takes no part in the decision.
 	Upstream profiles.Upstream
 

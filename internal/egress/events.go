@@ -18,6 +18,7 @@ const (
 	actionMalformedHTTP = "http.malformed"
 	actionSpecial       = "dial.special_address"
 	actionDialFailed    = audit.ActionDialFailed
+	actionProxy         = "proxy.malformed"
 	actionUDP           = "udp.send"
 	actionPublish       = "tcp.publish"
 	actionGatewayError  = "gateway.error"

@@ -45,7 +45,7 @@ const defaultPort = 443
 // and is pure: what an allowed name resolves to, only a run or Resolve finds out.
 func Explain(rules []profiles.Rule, loopback []uint16, proxies profiles.Upstream, text string) Explanation {
 	e := Explanation{Asked: text, upstream: newUpstream(proxies)}
-	host, port, err := splitTarget(text)
+	host, port, err := splitTarget(text, defaultPort)
 	if err != nil {
 		e.Reason = err.Error()
 		return e
@@ -155,12 +155,21 @@ func Resolve(ctx context.Context, rules []profiles.Rule, e Explanation) (Explana
 	return e, nil
 }
 
-// splitTarget parts a destination. A port is decimal digits without a sign or leading zero, from 1 to 65535: net.SplitHostPort takes
+// splitAuthority parts HOST[:PORT] where an IPv6 address has brackets, RFC 3986 section 3.2.
+func splitAuthority(text string, fallback uint16) (host string, port uint16, err error) {
+	host, port, err = splitTarget(text, fallback)
+	if err == nil && strings.Contains(host, ":") && text[0] != '[' {
+		err = fmt.Errorf("%s: an IPv6 address stands in brackets", quote(text))
+	}
+	return host, port, err
+}
+
+// splitTarget parts a destination, whose port is fallback where it names none. A port is decimal digits without a sign or leading zero, from 1 to 65535: net.SplitHostPort takes
 // 0443 and 65536 as well.
-func splitTarget(text string) (host string, port uint16, err error) {
+func splitTarget(text string, fallback uint16) (host string, port uint16, err error) {
 	rest, bracketed := strings.CutPrefix(text, "[")
 	if !bracketed && strings.Count(text, ":") != 1 {
-		return text, defaultPort, nil
+		return text, fallback, nil
 	}
 	host, tail, _ := strings.Cut(text, ":")
 	if bracketed {
@@ -169,7 +178,7 @@ func splitTarget(text string) (host string, port uint16, err error) {
 			return "", 0, fmt.Errorf("%s: brackets are for an IPv6 address", quote(text))
 		}
 		if tail == "" {
-			return host, defaultPort, nil
+			return host, fallback, nil
 		}
 		if tail, closed = strings.CutPrefix(tail, ":"); !closed {
 			return "", 0, fmt.Errorf("%s: only :PORT may follow the bracket", quote(text))

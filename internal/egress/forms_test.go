@@ -35,7 +35,8 @@ var hostForms = map[string]string{
 	"::1": "", "::ffff:127.0.0.1": "", "::127.0.0.1": "", "[::1]": "", "64:ff9b::7f00:1": "",
 }
 
-// TestHostForms: the decision, the DNS answer, the Host field, the absolute form and the TLS hello have one form of a name.
+// TestHostForms: the decision, the DNS answer, the Host field, the absolute form, the TLS hello and the requests to the explicit proxy
+// have one form of a name.
 // Containment checks: I01, I02, I03, I04, I07, I09.
 func TestHostForms(t *testing.T) {
 	n := newNetwork(t, nil, "allowed.test", "*.wild.test")
@@ -48,6 +49,15 @@ func TestHostForms(t *testing.T) {
 		}
 		if v := n.g.judgeQuery(dns.OpcodeQuery, dns.Question{Name: wireName(form), Qtype: dns.TypeA, Qclass: dns.ClassINET}); (v.decision == audit.Allow) != allowed {
 			t.Errorf("a query for %q: %+v, want allowed %t", form, v, allowed)
+		}
+		for path, request := range map[string]string{
+			"CONNECT":                   "CONNECT " + form + ":443 HTTP/1.1\r\n\r\n",
+			"the proxy's absolute form": "GET http://" + form + ":443/ HTTP/1.1\r\nHost: " + form + "\r\n\r\n",
+			"SOCKS":                     socksTo(form, 443),
+		} {
+			if host, d := n.asked(request); d.Allow != allowed || allowed && host != want {
+				t.Errorf("%s %q: %q %+v, want allowed %t", path, form, host, d, allowed)
+			}
 		}
 		for _, dialed := range []string{"allowed.test", "a.wild.test", "evil.test"} {
 			same := want == dialed

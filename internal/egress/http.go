@@ -18,19 +18,15 @@ import (
 // so that the server finds the next request where it was found here. Responses are not looked at, except for the one to a
 // request to change the protocol: after a refusal the connection goes on with requests.
 func (l *link) serveHTTP() {
+	if l.absolute {
+		l.serveAbsolute()
+		return
+	}
 	br := bufio.NewReaderSize(&l.in, maxHead)
 	for requests := 0; ; requests++ {
-		raw, err := l.readHead(br)
-		if err == nil && raw == nil {
+		h, req, err := l.nextRequest(br, l.name)
+		if err == nil && h == nil {
 			break
-		}
-		var h *head
-		if err == nil {
-			h, err = parseHead(raw, l.name, l.dst.Port())
-		}
-		var req *http.Request
-		if err == nil {
-			req, err = secondOpinion(br, h)
 		}
 		websocket := err == nil && h.upgrade == "websocket"
 		if websocket && requests > 0 {
@@ -72,6 +68,20 @@ func (l *link) serveHTTP() {
 		closeWrite(l.up)
 		<-l.pumped
 	}
+}
+
+// nextRequest waits for a request to host, and judges it. It is nil where the client ended.
+func (l *link) nextRequest(br *bufio.Reader, host string) (*head, *http.Request, error) {
+	raw, err := l.readHead(br)
+	if err != nil || raw == nil {
+		return nil, nil, err
+	}
+	h, err := parseHead(raw, host, l.dst.Port())
+	if err != nil {
+		return nil, nil, err
+	}
+	req, err := secondOpinion(br, h)
+	return h, req, err
 }
 
 // refuseRequest denies a request. Only the first one of a connection can be answered: later ones may overtake responses.

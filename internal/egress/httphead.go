@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -59,8 +58,8 @@ func splitHead(raw []byte) ([]string, error) {
 	return lines, nil
 }
 
-// parseHead judges the head of a request on a connection to port of name. It accepts only what every server reads alike,
-// and only for that host.
+// parseHead judges the head of a request on a connection to port of name, which is an address where a proxy was asked for one. It
+// accepts only what every server reads alike, and only for that host.
 func parseHead(raw []byte, name string, port uint16) (*head, error) {
 	lines, err := splitHead(raw)
 	if err != nil {
@@ -169,11 +168,11 @@ func checkTarget(method, target, name string, port uint16) error {
 
 // checkAuthority compares HOST or HOST:PORT with what was dialed.
 func checkAuthority(authority, name string, port uint16) error {
-	host, portText, hasPort := strings.Cut(authority, ":")
-	if !means(host, name) {
+	host, asked, err := splitAuthority(authority, port)
+	if err != nil || !means(host, name) && !sameAddr(host, name) {
 		return mismatch("the request is for %s, but the connection was made to %s", quote(authority), name)
 	}
-	if hasPort && portText != strconv.Itoa(int(port)) {
+	if asked != port {
 		return mismatch("the request is for %s, but the connection was made to port %d", quote(authority), port)
 	}
 	return nil
@@ -216,6 +215,36 @@ func tokens(values []string) []string {
 		}
 	}
 	return out
+}
+
+// direct makes of a request in absolute form one for the server itself, in origin form, RFC 9112 section 3.2.1, and the last one of its
+// connection. What was for the proxy alone is taken out, RFC 9110 section 7.6.1.
+func (h *head) direct(authority string) {
+	method, rest, _ := strings.Cut(h.line, " ")
+	rest, version, _ := strings.Cut(rest, " ")
+	_, rest, _ = strings.Cut(rest, "://")
+	path := ""
+	if i := strings.IndexAny(rest, "/?"); i >= 0 {
+		path = rest[i:]
+	}
+	switch {
+	case path == "" && method == http.MethodOptions:
+		path = "*" // section 3.2.4
+	case path == "" || path[0] == '?':
+		path = "/" + path
+	}
+	h.line = method + " " + path + " " + version
+	drop := []string{"host", "connection", "proxy-connection", "keep-alive", "proxy-authorization"}
+	for _, field := range h.fields {
+		if key, value, _ := strings.Cut(field, ":"); strings.EqualFold(key, "connection") {
+			drop = append(drop, tokens([]string{value})...)
+		}
+	}
+	h.fields = slices.DeleteFunc(h.fields, func(field string) bool {
+		key, _, _ := strings.Cut(field, ":")
+		return slices.Contains(drop, strings.ToLower(key))
+	})
+	h.fields = append([]string{"Host: " + authority}, append(h.fields, "Connection: close")...)
 }
 
 // forProxy makes a request one for a proxy, RFC 9112 section 3.2.2, with the caller's credentials instead of the agent's own.

@@ -4,6 +4,7 @@ package egress
 
 import (
 	"math"
+	"net/netip"
 	"strings"
 )
 
@@ -54,6 +55,13 @@ func canonicalName(s string) (string, error) {
 func means(raw, name string) bool {
 	got, err := canonicalName(raw)
 	return err == nil && got == name
+}
+
+// sameAddr tells whether two texts are the same address, without a zone, in its full form.
+func sameAddr(a, b string) bool {
+	x, err1 := netip.ParseAddr(a)
+	y, err2 := netip.ParseAddr(b)
+	return err1 == nil && err2 == nil && x.Zone() == "" && x.Unmap() == y.Unmap()
 }
 
 // badLabel says what is wrong with the length of one label of a name, or "".

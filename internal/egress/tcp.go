@@ -3,6 +3,7 @@
 package egress
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,11 @@ type link struct {
 	release func() bool   // forgets that closing the Gateway closes up
 	pumped  chan struct{} // closed when the direction from up to conn is done; nil until that is started
 	paused  bool          // that direction was stopped, and can go on; read it once pumped is closed
+
+	// Of a request to the explicit proxy.
+	asked    string                              // the host, in canonical form; empty without one
+	absolute bool                                // in holds that request, and it is in absolute form
+	answer   func(status int, why string) []byte // makes the answer that the client waits for; nil once it has one, or needs none
 }
 
 // serveConn judges one connection and carries it to its end.
@@ -48,20 +54,10 @@ func (g *Gateway) serveConn(n Net, conn net.Conn) {
 		return
 	}
 	l.proc = n.Owner("tcp", l.src, l.dst)
-	if l.dst.Port() == dnsPort {
-		g.serveDNS(l)
-		return
-	}
-	name, pooled := g.sinks.name(l.dst.Addr())
-	switch {
-	case name != "":
-		l.name = name
-		l.serveName()
-	case pooled:
-		l.deny(actionConnect, "", "the address is of the gateway's own pool, and no name has it")
-		reset(conn)
-	default:
-		l.serveAddr()
+	if g.cfg.Proxy && l.dst == proxyAddr {
+		l.serveProxy()
+	} else {
+		l.serve()
 	}
 	if l.up != nil {
 		l.release()
@@ -69,11 +65,33 @@ func (g *Gateway) serveConn(n Net, conn net.Conn) {
 	}
 }
 
+// serve judges the connection to dst, however that was asked for.
+func (l *link) serve() {
+	name, pooled := l.g.sinks.name(l.dst.Addr())
+	switch {
+	case l.dst.Port() == dnsPort:
+		l.begin()
+		l.g.serveDNS(l)
+	case name != "":
+		l.name = name
+		l.serveName()
+	case pooled:
+		reason := "the address is of the gateway's own pool, and no name has it"
+		if l.dst == proxyAddr && !l.g.cfg.Proxy {
+			reason = "the address is that of the explicit proxy, which the policy does not ask for; to have it: --proxy"
+		}
+		l.deny(actionConnect, "", reason)
+		l.refuse(403, reason)
+	default:
+		l.serveAddr()
+	}
+}
+
 // emit writes an event about the connection.
 func (l *link) emit(action string, decision audit.Decision, rule, reason, errno string) {
 	l.g.cfg.Sink.Emit(audit.Event{
 		Class: audit.ClassNet, Action: action, Decision: decision,
-		Target: target(l.name, l.dst), Provenance: provenance(l.name),
+		Target: target(l.name, l.dst), Provenance: provenance(cmp.Or(l.name, l.asked)),
 		Rule: rule, Reason: reason, Via: l.via, Errno: errno, Process: l.proc,
 	})
 }
@@ -85,18 +103,28 @@ func (l *link) serveAddr() {
 	port := l.dst.Port()
 	d := Decide(l.g.cfg.Rules, l.g.cfg.Loopback, "", l.dst.Addr(), port)
 	if !d.Allow {
-		l.deny(actionConnect, d.Rule, withFix(l.hint(d.Reason), d.Fix))
-		reset(l.conn)
+		reason := withFix(l.hint(d.Reason), d.Fix)
+		l.deny(actionConnect, d.Rule, reason)
+		l.refuse(403, reason)
 		return
 	}
-	l.allow, l.kind = d, kindOther
+	l.allow = d
+	if l.absolute {
+		l.serveAbsolute()
+		return
+	}
+	l.kind = kindOther
 	if l.connect() {
+		l.begin()
 		l.splice()
 	}
 }
 
-// hint adds that an address is the one of an allowed name, where that is known.
+// hint adds that an address is the one of an allowed name, where that is known. A proxy cannot tell who listens on the run's own loopback.
 func (l *link) hint(reason string) string {
+	if l.asked != "" && l.dst.Addr().IsLoopback() {
+		return fmt.Sprintf("port %d of the host's loopback is not allowed, and the run's own is not reached by the proxy: leave it to NO_PROXY", l.dst.Port())
+	}
 	if name := l.g.dialed.name(l.dst.Addr()); name != "" {
 		return fmt.Sprintf("%s; it belongs to %s, which is allowed by its name: connect to the name", reason, name)
 	}
@@ -114,11 +142,14 @@ func (l *link) serveName() {
 		if strict {
 			wait = l.g.wait.refuse
 		}
-		l.kind = l.in.classify(wait, l.g.wait.refuse)
+		if l.answer == nil {
+			l.kind = l.in.classify(wait, l.g.wait.refuse)
+		}
 		l.refuse(403, withFix(d.Reason, d.Fix))
 		return
 	}
 	l.allow = d
+	l.begin()
 	first := l.g.wait.silence
 	if strict {
 		first = l.g.wait.first
@@ -362,6 +393,10 @@ func (l *link) abort() {
 func (l *link) refuse(status int, why string) {
 	if l.pumped != nil {
 		l.abort() // the server has spoken already: nothing can be put between
+		return
+	}
+	if l.answer != nil {
+		farewell(l.conn, l.answer(status, why))
 		return
 	}
 	switch l.kind {

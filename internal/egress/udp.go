@@ -90,7 +90,7 @@ func (g *Gateway) denyPacket(dst netip.AddrPort, proc audit.Process) {
 func (g *Gateway) serveDNS(l *link) {
 	for messages := 0; ; messages++ {
 		l.conn.SetDeadline(time.Now().Add(g.wait.dns))
-		b, begun, err := readMessage(l.conn)
+		b, begun, err := readMessage(&l.in)
 		if err != nil && !begun && messages > 0 {
 			return
 		}

@@ -188,3 +188,29 @@ func FuzzProxyAnswer(f *testing.F) {
 		}
 	})
 }
+
+// TestUpstreamOfTheExplicitProxy: a request in absolute form goes to the upstream proxy in that form, without what was for the inner one.
+func TestUpstreamOfTheExplicitProxy(t *testing.T) {
+	n := newNetwork(t, nil, "site.test:80")
+	n.behind(plainProxy)
+	p := new(corporate)
+	n.server("10.9.9.9:3128", func(c net.Conn) {
+		if req := p.proxied(c); req != nil && req.Close {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\nok\n")
+		}
+	})
+	for _, request := range []string{
+		"GET http://site.test/a?b HTTP/1.1\r\nHost: site.test\r\nProxy-Authorization: Basic b3du\r\n\r\n",
+		"OPTIONS http://site.test HTTP/1.1\r\nHost: site.test\r\n\r\n",
+	} {
+		c := n.explicit()
+		if status, body := exchange(t, c, bufio.NewReader(c), request); status != 200 || body != "ok\n" {
+			t.Errorf("%q: %d %q", request, status, body)
+		}
+	}
+	p.want(t, "GET http://site.test/a?b site.test "+wantBasic, "OPTIONS http://site.test site.test "+wantBasic)
+	c := n.explicit()
+	if status, body := exchange(t, c, bufio.NewReader(c), "TRACE http://site.test/ HTTP/1.1\r\nHost: site.test\r\n\r\n"); status != 403 || !strings.Contains(body, "TRACE") {
+		t.Errorf("%d %q", status, body)
+	}
+}
