@@ -35,6 +35,8 @@ var names = map[string][]string{
 	"evilallowed.test.": {"5.6.7.9"},
 	"a.wild.test.":      {"5.6.7.10"},
 	"wild.test.":        {"5.6.7.10"},
+	"barred.wild.test.": {"5.6.7.10"},
+	"barred.test.":      {"5.6.7.9"},
 	"loopback.test.":    {"127.0.0.1"},
 	"private.test.":     {"10.11.12.13"},
 	"metadata.test.":    {"169.254.169.254"},

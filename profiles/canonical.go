@@ -94,7 +94,7 @@ func (w *writer) toolchains(names []string) {
 }
 
 func (w *writer) network(p Policy) {
-	if len(p.rules)+len(p.loopback)+len(p.publish)+len(p.sockets) == 0 && p.upstream+p.proxy == "" {
+	if len(p.rules)+len(p.denials)+len(p.loopback)+len(p.publish)+len(p.sockets) == 0 && p.upstream+p.proxy == "" {
 		return
 	}
 	w.line("network:")
@@ -102,18 +102,17 @@ func (w *writer) network(p Policy) {
 		w.line("  allow:")
 	}
 	for _, r := range p.rules {
-		key := "host"
-		if r.Host == "" {
-			key = "cidr"
+		w.line("    - {%s}", destination(r))
+	}
+	if len(p.denials) > 0 {
+		w.line("  deny:")
+	}
+	for _, d := range p.denials {
+		reason := ""
+		if d.Reason != "" {
+			reason = ", reason: " + quote(d.Reason)
 		}
-		ports := make([]string, len(r.Ports))
-		for i, p := range r.Ports {
-			ports[i] = p.String()
-			if p.First != p.Last {
-				ports[i] = strconv.Quote(ports[i])
-			}
-		}
-		w.line("    - {%s: %s, ports: [%s]}", key, strconv.Quote(r.Target()), strings.Join(ports, ", "))
+		w.line("    - {%s%s}", destination(d.Rule), reason)
 	}
 	w.ports("loopback", p.loopback)
 	w.ports("publish", p.publish)
@@ -124,6 +123,22 @@ func (w *writer) network(p Policy) {
 	if p.proxy != "" {
 		w.line("  proxy: %s", p.proxy)
 	}
+}
+
+// destination writes what a rule is about, and its ports.
+func destination(r Rule) string {
+	key := "host"
+	if r.Host == "" {
+		key = "cidr"
+	}
+	ports := make([]string, len(r.Ports))
+	for i, p := range r.Ports {
+		ports[i] = p.String()
+		if p.First != p.Last {
+			ports[i] = strconv.Quote(ports[i])
+		}
+	}
+	return fmt.Sprintf("%s: %s, ports: [%s]", key, strconv.Quote(r.Target()), strings.Join(ports, ", "))
 }
 
 func (w *writer) ports(key string, ports []uint16) {

@@ -195,13 +195,14 @@ func (d *decoder) choice(n ast.Node, key string, values []string) (string, error
 func (d *decoder) network(n ast.Node) error {
 	err := d.mapping(n, "network", []field{
 		{"allow", func(n ast.Node) error { return d.list(n, "allow", d.rule) }},
+		{"deny", func(n ast.Node) error { return d.list(n, "deny", d.denial) }},
 		{"loopback", func(n ast.Node) error { return d.list(n, "loopback", d.port("loopback", &d.layer.loopback)) }},
 		{"publish", func(n ast.Node) error { return d.list(n, "publish", d.port("publish", &d.layer.publish)) }},
 		{"sockets", func(n ast.Node) error { return d.strings(n, "sockets", &d.layer.sockets, checkGrant) }},
 		{"upstream", d.upstream},
 		{"proxy", d.readProxy},
 	})
-	d.layer.rules = mergeRules(d.layer.rules)
+	d.layer.rules, d.layer.denials = mergeRules(d.layer.rules), mergeDenials(d.layer.denials)
 	d.layer.loopback, d.layer.publish = unite(d.layer.loopback, nil), unite(d.layer.publish, nil)
 	d.layer.sockets = unite(d.layer.sockets, nil)
 	return err
@@ -219,6 +220,16 @@ func (d *decoder) upstream(n ast.Node) (err error) {
 
 // rule reads one entry of network.allow.
 func (d *decoder) rule(n ast.Node) error {
+	rule, err := d.destination(n, "allow", PortRange{defaultPort, defaultPort})
+	if err == nil {
+		d.layer.rules = append(d.layer.rules, rule)
+	}
+	return err
+}
+
+// destination reads an entry of a list of network whose ports are fallback where it names none.
+func (d *decoder) destination(n ast.Node, list string, fallback PortRange, more ...field) (Rule, error) {
+	what := "a rule of network." + list
 	var rule Rule
 	var ports []PortRange
 	var named []string // which of host and cidr are there
@@ -235,24 +246,23 @@ func (d *decoder) rule(n ast.Node) error {
 			return nil
 		}}
 	}
-	err := d.mapping(n, "a rule of network.allow", []field{
+	err := d.mapping(n, what, append([]field{
 		target("host", func(s string) (err error) { rule.Host, rule.Suffix, err = parseHost(s); return err }),
 		target("cidr", func(s string) (err error) { rule.Prefix, err = parsePrefix(s); return err }),
 		{"ports", func(n ast.Node) (err error) { ports, err = d.ports(n); return err }},
-	})
+	}, more...))
 	if err != nil {
-		return err
+		return Rule{}, err
 	}
 	if len(named) != 1 {
-		return d.fail(n, errorf("a rule of network.allow needs host or cidr, and not both"))
+		return Rule{}, d.fail(n, errorf("%s needs host or cidr, and not both", what))
 	}
 	rule.Ports = ports
 	if ports == nil {
-		rule.Ports = []PortRange{{defaultPort, defaultPort}}
+		rule.Ports = []PortRange{fallback}
 	}
-	d.layer.rules = append(d.layer.rules, rule)
-	d.note("allow", rule.Target(), n)
-	return nil
+	d.note(list, rule.Target(), n)
+	return rule, nil
 }
 
 // ports reads the ports of a rule. An empty list would make a rule that never
@@ -272,7 +282,7 @@ func (d *decoder) ports(n ast.Node) ([]PortRange, error) {
 		return nil
 	})
 	if err == nil && len(ports) == 0 {
-		err = d.fail(n, errorf("ports is empty and would match nothing: leave it out for 443"))
+		err = d.fail(n, errorf("ports is empty and would match nothing: leave it out"))
 	}
 	return ports, err
 }

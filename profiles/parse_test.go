@@ -148,7 +148,7 @@ var parseErrors = []struct{ name, text, want string }{
 
 	{"unknown key", head + "filesytem: {}\n", `p.yaml:2:1: unknown key "filesytem": a policy has version, extends, filesystem, network, syscalls, environment, limits`},
 	{"unknown nested key", head + "filesystem:\n  reads: [/x]\n", `p.yaml:3:3: unknown key "reads": filesystem has workdir, home, read, write, hide, protect, unprotect, private, noise, with`},
-	{"key of a later version", head + "network: {listen: [80]}\n", `p.yaml:2:11: unknown key "listen": network has allow, loopback, publish, sockets, upstream, proxy`},
+	{"key of a later version", head + "network: {listen: [80]}\n", `p.yaml:2:11: unknown key "listen": network has allow, deny, loopback, publish, sockets, upstream, proxy`},
 	{"key of embedded profiles", head + "description: mine\n", `p.yaml:2:1: unknown key "description": a policy has version, extends, filesystem, network, syscalls, environment, limits`},
 	{"duplicate key", head + "limits: {pids: 1}\nlimits: {pids: 2}\n", `p.yaml:3:1: not valid YAML: mapping key "limits" already defined at [2:1]`},
 	{"duplicate key quoted", head + "limits: {pids: 1, \"pids\": 2}\n", `p.yaml:2:19: not valid YAML: mapping key "pids" already defined at [2:10]`},
@@ -193,7 +193,7 @@ var parseErrors = []struct{ name, text, want string }{
 	{"bad host", head + "network:\n  allow:\n    - host: https://a.example\n", `p.yaml:4:13: host "https://a.example": write the name alone, without a scheme`},
 	{"bad cidr", head + "network: {allow: [{cidr: 10.0.0.1/8}]}\n", "p.yaml:2:26: 10.0.0.1/8 has address bits behind the prefix: write 10.0.0.0/8"},
 	{"ports a number", head + "network: {allow: [{host: a.example, ports: 80}]}\n", "p.yaml:2:44: ports must be a list, not a number"},
-	{"ports empty", head + "network: {allow: [{host: a.example, ports: []}]}\n", "p.yaml:2:44: ports is empty and would match nothing: leave it out for 443"},
+	{"ports empty", head + "network: {allow: [{host: a.example, ports: []}]}\n", "p.yaml:2:44: ports is empty and would match nothing: leave it out"},
 	{"port 0", head + "network: {allow: [{host: a.example, ports: [0]}]}\n", `p.yaml:2:45: "0" is not a port: write a number from 1 to 65535, or a range such as 8000-8100`},
 	{"port octal", head + "network: {allow: [{host: a.example, ports: [0443]}]}\n", `p.yaml:2:45: "0443" is not a port: write a number from 1 to 65535, or a range such as 8000-8100`},
 	{"port hex", head + "network: {allow: [{host: a.example, ports: [0x1bb]}]}\n", `p.yaml:2:45: "0x1bb" is not a port: write a number from 1 to 65535, or a range such as 8000-8100`},

@@ -80,6 +80,7 @@ type Policy struct {
 	name     string
 	files    Files
 	rules    []Rule
+	denials  []Denial
 	loopback []uint16
 	publish  []uint16
 	sockets  []string
@@ -101,6 +102,9 @@ func (p Policy) Files() Files { return p.files.clone() }
 
 // Rules returns the network rules, sorted, one for each target.
 func (p Policy) Rules() []Rule { return mergeRules(p.rules) }
+
+// Denials returns what is denied whatever the rules grant, sorted.
+func (p Policy) Denials() []Denial { return mergeDenials(p.denials) }
 
 // Loopback returns the ports of the machine's own loopback that may be
 // reached, sorted.
@@ -136,6 +140,7 @@ func (p Policy) Sources() []Source { return slices.Clone(p.sources) }
 // With returns the policy with another layer over it:
 //
 //   - lists are united, so the order of layers does not matter for them;
+//   - denials beat rules, whichever layer they are of;
 //   - of the same path hide beats read beats write: the others are dropped;
 //   - what embedded profiles alone grant gives way to what is said of the same
 //     path, and is dropped below a hidden one;
@@ -148,6 +153,7 @@ func (p Policy) With(over Policy) Policy {
 	out := Policy{
 		name:     p.name,
 		rules:    mergeRules(p.rules, over.rules),
+		denials:  mergeDenials(p.denials, over.denials),
 		loopback: unite(p.loopback, over.loopback),
 		publish:  unite(p.publish, over.publish),
 		sockets:  unite(p.sockets, over.sockets),

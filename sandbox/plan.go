@@ -99,6 +99,7 @@ type Plan struct {
 	Withheld   []string          `json:"withheld,omitempty"` // names of variables that did not enter
 	Secrets    []string          `json:"secrets,omitempty"`  // those of them that look like a secret
 	Rules      []profiles.Rule   `json:"rules,omitempty"`
+	Denials    []profiles.Denial `json:"denials,omitempty"` // go before Rules and Loopback
 	Loopback   []uint16          `json:"loopback,omitempty"`
 	Publish    []uint16          `json:"publish,omitempty"`  // ports inside that the host reaches at its own loopback
 	Upstream   string            `json:"upstream,omitempty"` // as the policy says it; see profiles.FindUpstream

@@ -77,6 +77,9 @@ func (p Plan) String() string {
 	for _, r := range p.Rules {
 		fmt.Fprintf(&b, "  allow  %s\n", r)
 	}
+	for _, d := range p.Denials {
+		fmt.Fprintf(&b, "  %s%s\n", d, because(d.Reason))
+	}
 	for _, port := range p.Loopback {
 		fmt.Fprintf(&b, "  allow  port %d of the host's loopback\n", port)
 	}
@@ -107,6 +110,14 @@ func (p Plan) String() string {
 		fmt.Fprintf(&b, "  %s\n", line)
 	}
 	return b.String()
+}
+
+// because adds the reason of a denial, which the policy has made sure to be one line that shows as it is.
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
 }
 
 func (p Plan) renderLinks(b *strings.Builder) {

@@ -253,9 +253,13 @@ func (r *Run) startDetail() map[string]any {
 	for _, rule := range r.plan.Rules {
 		rules = append(rules, rule.String())
 	}
+	denials := make([]string, 0, len(r.plan.Denials))
+	for _, d := range r.plan.Denials {
+		denials = append(denials, d.String()+because(d.Reason))
+	}
 	return map[string]any{
 		"policy": r.plan.Policy, "command": r.plan.Command, "workdir": r.plan.Workdir, "identity": r.plan.Identity,
-		"grants": grants, "network": rules, "loopback": r.plan.Loopback, "publish": r.plan.Publish, "sockets": r.plan.Sockets(),
+		"grants": grants, "network": rules, "denials": denials, "loopback": r.plan.Loopback, "publish": r.plan.Publish, "sockets": r.plan.Sockets(),
 		"upstream": r.plan.Proxies, "proxy": r.plan.Proxy, "syscalls": r.plan.Syscalls,
 		"limits": r.plan.Limits, "withheld": r.plan.Withheld, "coverage": r.plan.Coverage,
 	}

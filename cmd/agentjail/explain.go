@@ -96,17 +96,22 @@ func explainNet(c *cli.Context, plan sandbox.Plan, targets []string, show func(f
 		return err
 	}
 	for _, text := range targets {
-		e := egress.Explain(plan.Rules, plan.Loopback, proxies, text)
+		e := egress.Explain(accessOf(plan), proxies, text)
 		key, entry := "loopback", strings.TrimPrefix(e.Rule, "loopback:")
 		for _, r := range plan.Rules {
 			if r.String() == e.Rule {
 				key, entry = "allow", r.Target()
 			}
 		}
+		for _, d := range plan.Denials {
+			if d.String() == e.Rule {
+				key, entry = "deny", d.Target()
+			}
+		}
 		e.From = plan.From(key, entry)
 		if c.Bool("resolve") {
 			var err error
-			if e, err = egress.Resolve(c.Context, plan.Rules, e); err != nil {
+			if e, err = egress.Resolve(c.Context, accessOf(plan), e); err != nil {
 				return err
 			}
 		}

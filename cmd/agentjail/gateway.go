@@ -19,13 +19,16 @@ func newGateway(plan sandbox.Plan, sink audit.Sink) (sandbox.Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := egress.New(egress.Config{
-		Rules: plan.Rules, Loopback: plan.Loopback, Publish: plan.Publish, Proxy: plan.Proxy, Upstream: upstream, Sink: sink,
-	})
+	g, err := egress.New(egress.Config{Access: accessOf(plan), Publish: plan.Publish, Upstream: upstream, Sink: sink})
 	if err != nil {
 		return nil, err
 	}
 	return gateway{g}, nil
+}
+
+// accessOf is what a plan lets the gateway grant.
+func accessOf(plan sandbox.Plan) egress.Access {
+	return egress.Access{Rules: plan.Rules, Denials: plan.Denials, Loopback: plan.Loopback, Proxy: plan.Proxy}
 }
 
 // upstreamOf finds the proxies of a plan again, with their credentials, which no plan holds.

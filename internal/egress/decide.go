@@ -28,29 +28,32 @@ type Decision struct {
 
 // Decide judges a connection to port of name or, where name is empty, of addr. It is pure.
 // A name is compared in its canonical form; a malformed one is denied. An address is never compared with a name's rule.
-func Decide(rules []profiles.Rule, loopback []uint16, name string, addr netip.Addr, port uint16) Decision {
+func Decide(a Access, name string, addr netip.Addr, port uint16) Decision {
 	switch {
 	case port == 0:
 		return Decision{Reason: "port 0 is not a port"}
 	case name != "":
-		return decideName(rules, loopback, name, port)
+		return decideName(a, name, port)
 	default:
-		return decideAddr(rules, loopback, addr, port)
+		return decideAddr(a, addr, port)
 	}
 }
 
-func decideName(rules []profiles.Rule, loopback []uint16, raw string, port uint16) Decision {
+func decideName(a Access, raw string, port uint16) Decision {
 	name, err := canonicalName(raw)
 	if err != nil {
 		return Decision{Reason: err.Error()}
 	}
 	if isLocal(name) {
-		d := decideLoopback(rules, loopback, port)
+		d := decideLoopback(a, port)
 		d.Name = name
 		return d
 	}
+	if denial, ok := a.deniedName(name, port); ok {
+		return Decision{Name: name, Rule: denial.String(), Reason: denialReason(name, denial)}
+	}
 	near := ""
-	for _, r := range rules {
+	for _, r := range a.Rules {
 		if !matchName(r, name) {
 			continue
 		}
@@ -67,33 +70,34 @@ func decideName(rules []profiles.Rule, loopback []uint16, raw string, port uint1
 	return d
 }
 
-func decideAddr(rules []profiles.Rule, loopback []uint16, addr netip.Addr, port uint16) Decision {
+func decideAddr(a Access, addr netip.Addr, port uint16) Decision {
 	if !addr.IsValid() || addr.Zone() != "" {
 		return Decision{Reason: "an address with a zone, or none, cannot be allowed"}
 	}
 	addr = addr.Unmap()
 	if addr == loopback4 || addr == netip.IPv6Loopback() {
-		d := decideLoopback(rules, loopback, port)
+		d := decideLoopback(a, port)
 		d.Addr = addr
 		return d
 	}
-	g := grantFor(rules, addr, port, false)
-	d := Decision{Allow: g.ok, Addr: addr, Rule: g.rule, Reason: g.reason}
-	if !g.ok {
-		d.Fix = "--allow-net " + netip.AddrPortFrom(addr, port).String()
-	}
-	return d
+	g := grantFor(a, addr, port, false)
+	return Decision{Allow: g.ok, Addr: addr, Rule: g.rule, Reason: g.reason, Fix: g.fix}
 }
 
 // decideLoopback judges a port of the host's own loopback. Which of its two addresses was asked for makes no difference.
-func decideLoopback(rules []profiles.Rule, ports []uint16, port uint16) Decision {
+func decideLoopback(a Access, port uint16) Decision {
+	for _, addr := range []netip.Addr{loopback4, netip.IPv6Loopback()} {
+		if denial, ok := a.deniedAddr(addr, port); ok {
+			return Decision{Rule: denial.String(), Reason: denialReason(fmt.Sprintf("port %d of the host's loopback", port), denial)}
+		}
+	}
 	d := Decision{Allow: true, Loopback: true, Reason: "the port of the host's loopback is on the allow-list"}
-	if slices.Contains(ports, port) {
+	if slices.Contains(a.Loopback, port) {
 		d.Rule = "loopback:" + strconv.Itoa(int(port))
 		return d
 	}
 	for _, addr := range []netip.Addr{loopback4, netip.IPv6Loopback()} {
-		if g := grantFor(rules, addr, port, true); g.ok {
+		if g := grantFor(a, addr, port, true); g.ok {
 			d.Rule = g.rule
 			return d
 		}
@@ -104,20 +108,24 @@ func decideLoopback(rules []profiles.Rule, ports []uint16, port uint16) Decision
 	}
 }
 
-// A grant says whether an address may be dialed on its own account, by a CIDR rule.
+// A grant says whether an address may be dialed on its own account, by a CIDR rule, and not in spite of a denial.
 type grant struct {
 	ok     bool
 	rule   string
 	class  string // of the special range, if any
 	reason string
+	fix    string // the flag that would make it so, if one would
 }
 
 // grantFor judges an address by the CIDR rules alone. A special address needs a rule that is no wider than its special
 // range: 0.0.0.0/0 is the Internet, not the metadata service. own says that the address is one of this host's: that, like
 // loopback, needs a rule for the very address, since a rule for a network is hardly meant to open the host's own services.
-func grantFor(rules []profiles.Rule, addr netip.Addr, port uint16, own bool) grant {
+func grantFor(a Access, addr netip.Addr, port uint16, own bool) grant {
+	if denial, ok := a.deniedAddr(addr, port); ok {
+		return grant{rule: denial.String(), reason: denialReason(addr.String(), denial)}
+	}
 	r, isSpecial := special(addr)
-	g := grant{class: r.class}
+	g := grant{class: r.class, fix: "--allow-net " + netip.AddrPortFrom(addr, port).String()}
 	need := 0
 	if isSpecial {
 		need = r.prefix.Bits()
@@ -128,13 +136,13 @@ func grantFor(rules []profiles.Rule, addr netip.Addr, port uint16, own bool) gra
 	if own || r.exact {
 		need = addr.BitLen()
 	}
-	for _, rule := range rules {
+	for _, rule := range a.Rules {
 		if !rule.Prefix.IsValid() || !rule.Prefix.Contains(addr) || !hasPort(rule, port) {
 			continue
 		}
 		g.rule = rule.String()
 		if rule.Prefix.Bits() >= need {
-			g.ok, g.reason = true, "the address is on the allow-list"
+			g.ok, g.reason, g.fix = true, "the address is on the allow-list", ""
 			return g
 		}
 	}

@@ -79,7 +79,7 @@ func TestDecideName(t *testing.T) {
 		{"１２７.0.0.1", 443, false, ""},
 	}
 	for _, tt := range tests {
-		d := Decide(rs, nil, tt.name, netip.Addr{}, tt.port)
+		d := Decide(Access{Rules: rs}, tt.name, netip.Addr{}, tt.port)
 		if d.Allow != tt.allow || d.Rule != tt.rule || d.Loopback {
 			t.Errorf("Decide(%q, %d) = %+v, want allow %t by %q", tt.name, tt.port, d, tt.allow, tt.rule)
 		}
@@ -143,7 +143,7 @@ func TestDecideAddr(t *testing.T) {
 		{"fe80::1%lo", 80, false, false},
 	}
 	for _, tt := range tests {
-		d := Decide(rs, []uint16{5432}, "", netip.MustParseAddr(tt.addr), tt.port)
+		d := Decide(Access{Rules: rs, Loopback: []uint16{5432}}, "", netip.MustParseAddr(tt.addr), tt.port)
 		if d.Allow != tt.allow || d.Loopback != tt.loopback {
 			t.Errorf("Decide(%s, %d) = %+v, want allow %t loopback %t", tt.addr, tt.port, d, tt.allow, tt.loopback)
 		}
@@ -151,7 +151,7 @@ func TestDecideAddr(t *testing.T) {
 			t.Errorf("Decide(%s, %d): fix %q", tt.addr, tt.port, d.Fix)
 		}
 	}
-	if d := Decide(rs, nil, "", netip.Addr{}, 80); d.Allow {
+	if d := Decide(Access{Rules: rs}, "", netip.Addr{}, 80); d.Allow {
 		t.Error("no address at all is allowed")
 	}
 }
@@ -160,10 +160,10 @@ func TestDecideLocalNames(t *testing.T) {
 	// A rule for such a name, however it came to be, grants nothing.
 	rs := []profiles.Rule{{Host: "localhost", Ports: []profiles.PortRange{{First: 1, Last: 65535}}}}
 	for _, name := range []string{"localhost", "LOCALHOST.", "db.localhost", "ip6-loopback", "localhost.localdomain"} {
-		if d := Decide(rs, []uint16{5432}, name, netip.Addr{}, 5432); !d.Allow || !d.Loopback || d.Rule != "loopback:5432" {
+		if d := Decide(Access{Rules: rs, Loopback: []uint16{5432}}, name, netip.Addr{}, 5432); !d.Allow || !d.Loopback || d.Rule != "loopback:5432" {
 			t.Errorf("%s:5432 = %+v", name, d)
 		}
-		if d := Decide(rs, []uint16{5432}, name, netip.Addr{}, 80); d.Allow || d.Fix != "--allow-net 127.0.0.1:80" {
+		if d := Decide(Access{Rules: rs, Loopback: []uint16{5432}}, name, netip.Addr{}, 80); d.Allow || d.Fix != "--allow-net 127.0.0.1:80" {
 			t.Errorf("%s:80 = %+v", name, d)
 		}
 	}
@@ -190,13 +190,13 @@ func TestDecideFixes(t *testing.T) {
 		if tt.addr != "" {
 			addr = netip.MustParseAddr(tt.addr)
 		}
-		d := Decide(rs, nil, tt.name, addr, tt.port)
+		d := Decide(Access{Rules: rs}, tt.name, addr, tt.port)
 		if d.Fix != tt.fix || d.Reason != tt.reason {
 			t.Errorf("%s%s:%d: %q, %q", tt.name, tt.addr, tt.port, d.Fix, d.Reason)
 		}
 		// The advice must be true.
 		added := append(rules(t, strings.TrimPrefix(d.Fix, "--allow-net ")), rs...)
-		if !Decide(added, nil, tt.name, addr, tt.port).Allow {
+		if !Decide(Access{Rules: added}, tt.name, addr, tt.port).Allow {
 			t.Errorf("%s%s:%d: %q does not help", tt.name, tt.addr, tt.port, d.Fix)
 		}
 	}
@@ -204,12 +204,12 @@ func TestDecideFixes(t *testing.T) {
 
 func TestZeroConfigDenies(t *testing.T) {
 	for _, name := range []string{"allowed.test", "localhost"} {
-		if Decide(nil, nil, name, netip.Addr{}, 443).Allow {
+		if Decide(Access{}, name, netip.Addr{}, 443).Allow {
 			t.Errorf("%s is allowed without rules", name)
 		}
 	}
 	for _, rule := range []profiles.Rule{{}, {Host: "allowed.test"}, {Suffix: true, Ports: []profiles.PortRange{{First: 443, Last: 443}}}} {
-		if Decide([]profiles.Rule{rule}, nil, "allowed.test", netip.Addr{}, 443).Allow {
+		if Decide(Access{Rules: []profiles.Rule{rule}}, "allowed.test", netip.Addr{}, 443).Allow {
 			t.Errorf("rule %+v allows", rule)
 		}
 		if _, ok := ruleForName([]profiles.Rule{rule}, "allowed.test"); ok {
@@ -225,7 +225,7 @@ func FuzzDecide(f *testing.F) {
 	}
 	rs := rules(f, "allowed.test:443", "*.wild.test:443")
 	f.Fuzz(func(t *testing.T, name string, port uint16) {
-		d := Decide(rs, []uint16{443}, name, netip.Addr{}, port)
+		d := Decide(Access{Rules: rs, Loopback: []uint16{443}}, name, netip.Addr{}, port)
 		if !d.Allow {
 			return
 		}

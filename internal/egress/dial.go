@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/agentjail/agentjail/profiles"
 )
 
 // maxAnswers bounds the addresses of a name that are looked at.
@@ -24,8 +22,8 @@ var errSpecial = errors.New("only special addresses")
 type refusal struct{ reason, fix string }
 
 // screen parts addresses into those that may be dialed and those that may not. Addresses behind a name need no rule of
-// their own as long as they are ordinary public ones. It is pure.
-func screen(rules []profiles.Rule, addrs, own []netip.Addr, port uint16, behindName bool) (pass []netip.Addr, refused []refusal) {
+// their own as long as they are ordinary public ones, and not denied. It is pure.
+func screen(a Access, addrs, own []netip.Addr, port uint16, behindName bool) (pass []netip.Addr, refused []refusal) {
 	for _, addr := range addrs[:min(len(addrs), maxAnswers)] {
 		if addr.Zone() != "" {
 			refused = append(refused, refusal{reason: quote(addr.String()) + " has a zone"})
@@ -33,12 +31,14 @@ func screen(rules []profiles.Rule, addrs, own []netip.Addr, port uint16, behindN
 		}
 		addr = addr.Unmap()
 		mine := slices.Contains(own, addr)
-		if _, isSpecial := special(addr); behindName && !isSpecial && !mine {
+		_, isSpecial := special(addr)
+		_, denied := a.deniedAddr(addr, port)
+		if behindName && !isSpecial && !mine && !denied {
 			pass = append(pass, addr)
-		} else if g := grantFor(rules, addr, port, mine); g.ok {
+		} else if g := grantFor(a, addr, port, mine); g.ok {
 			pass = append(pass, addr)
 		} else {
-			refused = append(refused, refusal{g.reason, "--allow-net " + netip.AddrPortFrom(addr, port).String()})
+			refused = append(refused, refusal{g.reason, g.fix})
 		}
 	}
 	return pass, refused

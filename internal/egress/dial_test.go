@@ -164,10 +164,10 @@ func TestScreenIsBounded(t *testing.T) {
 	for i := range many {
 		many[i] = netip.AddrFrom4([4]byte{1, 1, byte(i >> 8), byte(i)})
 	}
-	if pass, refused := screen(nil, many, nil, 443, true); len(pass) != maxAnswers || refused != nil {
+	if pass, refused := screen(Access{}, many, nil, 443, true); len(pass) != maxAnswers || refused != nil {
 		t.Errorf("%d addresses pass, %d do not", len(pass), len(refused))
 	}
-	if pass, refused := screen(nil, many[:1], nil, 443, false); pass != nil || len(refused) != 1 || refused[0].fix != "--allow-net 1.1.0.0:443" {
+	if pass, refused := screen(Access{}, many[:1], nil, 443, false); pass != nil || len(refused) != 1 || refused[0].fix != "--allow-net 1.1.0.0:443" {
 		t.Errorf("a bare address without a rule: %v, %v", pass, refused)
 	}
 }

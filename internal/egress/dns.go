@@ -130,14 +130,17 @@ func (g *Gateway) judgeQuery(opcode int, q dns.Question) dnsVerdict {
 	if isLocal(name) {
 		return localAnswer(q)
 	}
-	if rule, ok := ruleForName(g.cfg.Rules, name); ok {
+	if rule, ok := g.cfg.ruleForQuery(name); ok {
 		wildcard := ""
 		if rule.Suffix {
 			wildcard = rule.Target()
 		}
 		return g.allowedAnswer(q, name, rule.String(), wildcard)
 	}
-	return g.deniedAnswer(q, name)
+	if denial, ok := g.cfg.deniedName(name, 0); ok {
+		return g.deniedAnswer(q, name, denial.String(), denialReason(name, denial))
+	}
+	return g.deniedAnswer(q, name, "", withFix(name+" is not on the allow-list of this run", "--allow-net "+name))
 }
 
 // beyondASCII gives the bytes of a name that are not ASCII, which the library writes as \DDD (RFC 1035 section 5.1), as themselves,
@@ -195,9 +198,8 @@ func (g *Gateway) allowedAnswer(q dns.Question, name, rule, wildcard string) dns
 }
 
 // deniedAnswer gives a denied name an address too, so that the connection that follows can be told why it is refused.
-func (g *Gateway) deniedAnswer(q dns.Question, name string) dnsVerdict {
-	v := dnsVerdict{action: actionQuery, decision: audit.Deny, rcode: dns.RcodeRefused}
-	v.reason = withFix(name+" is not on the allow-list of this run", "--allow-net "+name)
+func (g *Gateway) deniedAnswer(q dns.Question, name, rule, reason string) dnsVerdict {
+	v := dnsVerdict{action: actionQuery, decision: audit.Deny, rcode: dns.RcodeRefused, rule: rule, reason: reason}
 	switch {
 	case carriesData(name):
 		v.reason = "a name that looks like encoded data"

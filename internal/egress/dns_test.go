@@ -454,7 +454,7 @@ func FuzzDNS(f *testing.F) {
 	rs := rules(f, "allowed.test", "*.wild.test")
 	f.Fuzz(func(t *testing.T, b []byte) {
 		sink := new(log)
-		g, err := New(Config{Rules: rs, Sink: sink})
+		g, err := New(Config{Access: Access{Rules: rs}, Sink: sink})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,8 @@
 //
 // # How a connection is judged
 //
+// A denial of the policy goes before every grant, for names as for addresses, and so also for what an allowed name resolves to.
+//
 // Names come first. The gateway answers every DNS query itself, whichever server it was sent to, with an address out of its
 // own pool (198.18.0.0/15 and fd6a:6169:6c00::/48), one for each name and stable for the run. No query leaves the host for a
 // name that is not allowed, and none for an allowed name until something connects to it. A connection to a pool address

@@ -21,12 +21,9 @@ import (
 
 // Config is what a Gateway is made of. Without rules and loopback ports it refuses everything.
 type Config struct {
-	Rules    []profiles.Rule
-	Loopback []uint16   // ports of the host's own loopback that the run may reach
-	Publish  []uint16   // ports of the run's own loopback that the host reaches at its own
-	Sink     audit.Sink // required
-	// Proxy has the gateway answer as an HTTP and SOCKS 5 proxy at profiles.ProxyAddress. It takes no part in the decision.
-	Proxy bool
+	Access
+	Publish []uint16   // ports of the run's own loopback that the host reaches at its own
+	Sink    audit.Sink // required
 	// Upstream says by which proxy what is allowed is reached. It takes no part in the decision.
 	Upstream profiles.Upstream
 
@@ -130,12 +127,11 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Sink == nil {
 		return nil, errors.New("egress: Config.Sink is nil: without a log nothing may be reached")
 	}
-	for _, r := range cfg.Rules {
-		if why := badRule(r); why != "" {
-			return nil, &RuleError{r, why}
-		}
+	if err := cfg.Access.check(); err != nil {
+		return nil, err
 	}
-	cfg.Rules, cfg.Loopback, cfg.Publish = slices.Clone(cfg.Rules), slices.Clone(cfg.Loopback), slices.Clone(cfg.Publish)
+	cfg.Rules, cfg.Denials = slices.Clone(cfg.Rules), slices.Clone(cfg.Denials)
+	cfg.Loopback, cfg.Publish = slices.Clone(cfg.Loopback), slices.Clone(cfg.Publish)
 	if cfg.Dial == nil {
 		cfg.Dial = dialHost
 	}

@@ -43,7 +43,7 @@ const defaultPort = 443
 
 // Explain says what would become of a connection to HOST[:PORT], [IPv6][:PORT] or an IPv6 address. It decides as the gateway does,
 // and is pure: what an allowed name resolves to, only a run or Resolve finds out.
-func Explain(rules []profiles.Rule, loopback []uint16, proxies profiles.Upstream, text string) Explanation {
+func Explain(access Access, proxies profiles.Upstream, text string) Explanation {
 	e := Explanation{Asked: text, upstream: newUpstream(proxies)}
 	host, port, err := splitTarget(text, defaultPort)
 	if err != nil {
@@ -56,30 +56,46 @@ func Explain(rules []profiles.Rule, loopback []uint16, proxies profiles.Upstream
 		e.Reason = (&NameError{host, "is empty"}).Error()
 		return e
 	case err == nil && a.Zone() != "": // a run has no interface but its loopback
-		e.Reason = Decide(rules, loopback, "", a, port).Reason
+		e.Reason = Decide(access, "", a, port).Reason
+		return e
+	case netip.AddrPortFrom(a.Unmap(), port) == proxyAddr:
+		e.proxy(access.Proxy)
 		return e
 	case err == nil:
-		e.decided(Decide(rules, loopback, "", a, port))
+		e.decided(access, Decide(access, "", a, port))
 		return e
 	}
 	if r, err := profiles.ParseRule(host); err == nil && r.Host != "" && !r.Suffix && strings.ContainsFunc(host, beyond) {
 		// Programs ask for an international name in this form alone.
 		host = r.Host
 	}
-	e.decided(Decide(rules, loopback, host, netip.Addr{}, port))
+	e.decided(access, Decide(access, host, netip.Addr{}, port))
 	if e.Canonical == "" && isNumber(host[strings.LastIndex(host, ".")+1:]) {
 		e.Then = append(e.Then, "a program that takes it for an address connects to that: ask about the address in full")
 	}
 	return e
 }
 
+// proxy explains the address of the explicit proxy.
+func (e *Explanation) proxy(on bool) {
+	e.Canonical, e.Allow = proxyAddr.Addr().String(), on
+	if !on {
+		e.Reason, e.Fix, e.Events = "the address of the proxy inside, which the policy does not ask for", "--proxy", []string{actionConnect + " deny"}
+		e.Then = []string{"the connection is reset"}
+		return
+	}
+	e.Reason = "the proxy inside"
+	e.Then = []string{"what is asked of it is judged, and recorded, as a connection to the same destination is: ask about that"}
+}
+
 func beyond(r rune) bool { return r >= 0x80 }
 
 // decided takes over a decision, with what follows from it.
-func (e *Explanation) decided(d Decision) {
+func (e *Explanation) decided(access Access, d Decision) {
 	e.Allow, e.Rule, e.Reason, e.Fix = d.Allow, d.Rule, d.Reason, d.Fix
-	verdict := map[bool]string{true: " allow", false: " deny"}[d.Allow]
-	connect := actionConnect + verdict
+	verdict := map[bool]string{true: " allow", false: " deny"}
+	_, known := access.ruleForQuery(d.Name) // perhaps for another port
+	connect, query := actionConnect+verdict[d.Allow], actionQuery+verdict[known]
 	switch {
 	case d.Addr.IsValid():
 		e.Canonical, e.Events = d.Addr.String(), []string{connect}
@@ -87,7 +103,7 @@ func (e *Explanation) decided(d Decision) {
 			e.Class = r.class
 		}
 	case d.Name == "": // no name, and no address that can be asked for
-		e.Events = []string{actionQuery + verdict}
+		e.Events = []string{query}
 		e.Then = []string{"nothing is looked up, and nothing is dialed"}
 		return
 	case e.Port == dnsPort:
@@ -95,7 +111,7 @@ func (e *Explanation) decided(d Decision) {
 	case d.Loopback || isLocal(d.Name):
 		e.Canonical, e.Events = d.Name, []string{connect}
 	default:
-		e.Canonical, e.Events = d.Name, []string{actionQuery + verdict, connect}
+		e.Canonical, e.Events = d.Name, []string{query, connect}
 	}
 	if d.Allow && !d.Loopback && e.Port != dnsPort {
 		e.Proxy = e.upstream.host(target(d.Name, netip.AddrPortFrom(d.Addr, e.Port)), e.Port == 80)
@@ -136,7 +152,7 @@ func (e *Explanation) first() string {
 
 // Resolve asks this machine's resolver, as the gateway does, for the addresses of an allowed name, and judges them. What is no
 // allowed name stays as it is.
-func Resolve(ctx context.Context, rules []profiles.Rule, e Explanation) (Explanation, error) {
+func Resolve(ctx context.Context, access Access, e Explanation) (Explanation, error) {
 	if len(e.Events) != 2 || !e.Allow {
 		return e, nil
 	}
@@ -147,7 +163,7 @@ func Resolve(ctx context.Context, rules []profiles.Rule, e Explanation) (Explana
 	}
 	for _, addr := range addrs[:min(len(addrs), maxAnswers)] {
 		a := Answer{Addr: addr.Unmap()}
-		if _, refused := screen(rules, []netip.Addr{addr}, own, e.Port, true); len(refused) > 0 {
+		if _, refused := screen(access, []netip.Addr{addr}, own, e.Port, true); len(refused) > 0 {
 			a.Refused = withFix(refused[0].reason, refused[0].fix)
 		}
 		e.Answers = append(e.Answers, a)

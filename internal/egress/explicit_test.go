@@ -357,7 +357,7 @@ func (n *network) asked(request string) (string, Decision) {
 	if pooled && name == "" {
 		return "", Decision{}
 	}
-	return l.asked, Decide(n.g.cfg.Rules, nil, name, l.dst.Addr(), l.dst.Port())
+	return l.asked, Decide(n.g.cfg.Access, name, l.dst.Addr(), l.dst.Port())
 }
 
 // FuzzProxyRequest: what is read of a request is what Go's server reads, and a name that it leads to is canonical.

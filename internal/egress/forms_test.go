@@ -43,7 +43,7 @@ func TestHostForms(t *testing.T) {
 	for form, want := range hostForms {
 		allowed := want == "allowed.test" || strings.HasSuffix(want, ".wild.test")
 		if form != "" {
-			if d := Decide(n.g.cfg.Rules, nil, form, netip.Addr{}, 443); d.Name != want || d.Allow != allowed {
+			if d := Decide(n.g.cfg.Access, form, netip.Addr{}, 443); d.Name != want || d.Allow != allowed {
 				t.Errorf("the decision on %q: %+v, want %q allowed %t", form, d, want, allowed)
 			}
 		}

@@ -35,6 +35,19 @@ func rules(t testing.TB, texts ...string) []profiles.Rule {
 	return out
 }
 
+// denials are of what rules, parsed as --allow-net does, are about; without a port, of all ports.
+func denials(t testing.TB, texts ...string) []profiles.Denial {
+	t.Helper()
+	var out []profiles.Denial
+	for i, r := range rules(t, texts...) {
+		if !strings.Contains(texts[i], ":") {
+			r.Ports = []profiles.PortRange{{First: 1, Last: 65535}}
+		}
+		out = append(out, profiles.Denial{Rule: r, Reason: "because of " + texts[i]})
+	}
+	return out
+}
+
 // log is a Sink that keeps events.
 type log struct {
 	mu     sync.Mutex
@@ -107,7 +120,7 @@ func newNetwork(t *testing.T, loopback []uint16, allow ...string) *network {
 		hosts: make(map[string][]netip.Addr), world: make(map[netip.AddrPort]netip.AddrPort),
 	}
 	n.g, err = New(Config{
-		Rules: rules(t, allow...), Loopback: loopback, Sink: n.log,
+		Access: Access{Rules: rules(t, allow...), Loopback: loopback}, Sink: n.log,
 		Dial: n.dialWorld, Resolve: n.resolve,
 		HostAddrs: func() ([]netip.Addr, error) { return n.own, nil },
 	})

@@ -101,7 +101,7 @@ func (l *link) deny(action, rule, reason string) { l.emit(action, audit.Deny, ru
 // serveAddr handles a connection to an address that stands for no name.
 func (l *link) serveAddr() {
 	port := l.dst.Port()
-	d := Decide(l.g.cfg.Rules, l.g.cfg.Loopback, "", l.dst.Addr(), port)
+	d := Decide(l.g.cfg.Access, "", l.dst.Addr(), port)
 	if !d.Allow {
 		reason := withFix(l.hint(d.Reason), d.Fix)
 		l.deny(actionConnect, d.Rule, reason)
@@ -135,7 +135,7 @@ func (l *link) hint(reason string) string {
 func (l *link) serveName() {
 	port := l.dst.Port()
 	strict := port == 80 || port == 443
-	d := Decide(l.g.cfg.Rules, l.g.cfg.Loopback, l.name, netip.Addr{}, port)
+	d := Decide(l.g.cfg.Access, l.name, netip.Addr{}, port)
 	if !d.Allow {
 		l.deny(actionConnect, d.Rule, withFix(d.Reason, d.Fix))
 		wait := l.g.wait.silence
@@ -310,7 +310,7 @@ func (l *link) addresses() ([]netip.Addr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot list this host's addresses: %w", err)
 	}
-	pass, refused := screen(l.g.cfg.Rules, answers, own, l.dst.Port(), l.name != "")
+	pass, refused := screen(l.g.cfg.Access, answers, own, l.dst.Port(), l.name != "")
 	for _, r := range refused {
 		l.deny(actionSpecial, l.allow.Rule, withFix(leads+r.reason, r.fix))
 	}

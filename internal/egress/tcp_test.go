@@ -315,7 +315,7 @@ func TestNewRefuses(t *testing.T) {
 	zero := rules(t, "allowed.test")[0]
 	zero.Ports[0].First = 0
 	for i, r := range append(rules(t), upper, both, none, ports, zero) {
-		if _, err := New(Config{Sink: new(log), Rules: append(rules(t), r)}); err == nil {
+		if _, err := New(Config{Sink: new(log), Access: Access{Rules: append(rules(t), r)}}); err == nil {
 			t.Errorf("rule %d %+v was accepted", i, r)
 		} else if !errors.As(err, &bad) || bad.Error() == "" {
 			t.Errorf("rule %d: %T", i, err)

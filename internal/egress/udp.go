@@ -71,7 +71,7 @@ func (g *Gateway) receive(n Net, c PacketConn) {
 // denyPacket writes the event of a packet that goes nowhere.
 func (g *Gateway) denyPacket(dst netip.AddrPort, proc audit.Process) {
 	name, _ := g.sinks.name(dst.Addr())
-	d := Decide(g.cfg.Rules, g.cfg.Loopback, name, dst.Addr(), dst.Port())
+	d := Decide(g.cfg.Access, name, dst.Addr(), dst.Port())
 	reason := d.Reason + ", and UDP is not passed on"
 	switch {
 	case d.Allow && dst.Port() == 443:

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package egress
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+
+	"github.com/agentjail/agentjail/profiles"
+)
+
+// Access is what a run may reach. The zero Access is nothing.
+type Access struct {
+	Rules []profiles.Rule
+	// Denials go before Rules and Loopback, however specific those are.
+	Denials  []profiles.Denial
+	Loopback []uint16 // ports of the host's own loopback
+	// Proxy has the gateway answer as an HTTP and SOCKS 5 proxy at profiles.ProxyAddress. It takes no part in the decision.
+	Proxy bool
+}
+
+// check returns a *RuleError for a rule or denial that is not in canonical form.
+func (a Access) check() error {
+	for _, r := range a.Rules {
+		if why := badRule(r); why != "" {
+			return &RuleError{r, why}
+		}
+	}
+	for _, d := range a.Denials {
+		if why := badRule(d.Rule); why != "" {
+			return &RuleError{d.Rule, why}
+		}
+	}
+	return nil
+}
+
+// deniedName returns the denial of a canonical name, the most specific one if there are several. Port 0 stands for all ports: what is
+// denied for some alone is not meant then.
+func (a Access) deniedName(name string, port uint16) (best profiles.Denial, found bool) {
+	for _, d := range a.Denials {
+		if !matchName(d.Rule, name) || !denies(d, port) {
+			continue
+		}
+		if !found || !d.Suffix || best.Suffix && len(d.Host) > len(best.Host) {
+			best, found = d, true
+		}
+	}
+	return best, found
+}
+
+// deniedAddr returns the denial of an address, the most specific one if there are several.
+func (a Access) deniedAddr(addr netip.Addr, port uint16) (best profiles.Denial, found bool) {
+	for _, d := range a.Denials {
+		if !d.Prefix.IsValid() || !d.Prefix.Contains(addr) || !denies(d, port) {
+			continue
+		}
+		if !found || d.Prefix.Bits() > best.Prefix.Bits() {
+			best, found = d, true
+		}
+	}
+	return best, found
+}
+
+// ruleForQuery returns the rule by which a query for a canonical name is answered as one for an allowed name.
+func (a Access) ruleForQuery(name string) (profiles.Rule, bool) {
+	if _, denied := a.deniedName(name, 0); denied {
+		return profiles.Rule{}, false
+	}
+	return ruleForName(a.Rules, name)
+}
+
+func denies(d profiles.Denial, port uint16) bool {
+	if port == 0 {
+		return d.Everything()
+	}
+	return hasPort(d.Rule, port)
+}
+
+// denialReason says for people that a destination is denied. The policy's text is one line that shows as it is.
+func denialReason(what string, d profiles.Denial) string {
+	return fmt.Sprintf("%s is denied by the policy: %s", what, cmp.Or(d.Reason, "no reason is given"))
+}
