@@ -107,6 +107,11 @@ func startServers() (*servers, error) {
 		w.Header().Set("Location", location)
 		w.WriteHeader(max(code, http.StatusMultipleChoices))
 	})
+	s.mux.HandleFunc("/upload", func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		s.note(fmt.Sprintf("upload %s of %d bytes, whole %t", r.UserAgent(), n, err == nil))
+		fmt.Fprintf(w, "%s got %d bytes\n", r.Host, n)
+	})
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "hello from %s\n", r.Host)
 	})

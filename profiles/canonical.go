@@ -94,7 +94,7 @@ func (w *writer) toolchains(names []string) {
 }
 
 func (w *writer) network(p Policy) {
-	if len(p.rules)+len(p.denials)+len(p.loopback)+len(p.publish)+len(p.sockets) == 0 && p.upstream+p.proxy == "" {
+	if len(p.rules)+len(p.denials)+len(p.loopback)+len(p.publish)+len(p.sockets) == 0 && p.upstream+p.proxy == "" && p.quota == (Quota{}) {
 		return
 	}
 	w.line("network:")
@@ -123,6 +123,7 @@ func (w *writer) network(p Policy) {
 	if p.proxy != "" {
 		w.line("  proxy: %s", p.proxy)
 	}
+	w.quota(p.quota)
 }
 
 // destination writes what a rule is about, and its ports.
@@ -172,7 +173,7 @@ func (w *writer) limits(l Limits) {
 	}
 	w.line("limits:")
 	if l.Memory != 0 {
-		w.line("  memory: %s", formatSize(l.Memory))
+		w.line("  memory: %s", FormatSize(l.Memory))
 	}
 	if l.Pids != 0 {
 		w.line("  pids: %d", l.Pids)

@@ -51,6 +51,15 @@ var units = []unit{
 // MiB, GiB, TiB, all of them powers of 1024; without a unit it is bytes. The
 // error is an *Error without a position.
 func ParseSize(s string) (int64, error) {
+	n, err := parseBytes(s)
+	if err != nil {
+		return 0, err
+	}
+	return n, Limits{Memory: n}.check()
+}
+
+// parseBytes reads a number of bytes, with a unit or not.
+func parseBytes(s string) (int64, error) {
 	digits, factor := s, int64(1)
 	for _, u := range units {
 		if n := len(s) - len(u.suffix); n > 0 && strings.EqualFold(s[n:], u.suffix) {
@@ -62,15 +71,14 @@ func ParseSize(s string) (int64, error) {
 	if !ok || n > math.MaxInt64/factor {
 		return 0, errorf("%s is not a size: write a whole number and a unit, as in 512MiB or 4GiB", show(s))
 	}
-	l := Limits{Memory: n * factor}
 	if n == 0 {
-		return 0, errorf("a memory limit of 0 would stop everything: leave it out for no limit")
+		return 0, errorf("a limit of 0 would stop everything: leave it out for no limit")
 	}
-	return l.Memory, l.check()
+	return n * factor, nil
 }
 
-// formatSize writes a size with the largest unit that loses nothing.
-func formatSize(n int64) string {
+// FormatSize writes a size with the largest unit that loses nothing.
+func FormatSize(n int64) string {
 	for _, u := range units {
 		if n%u.factor == 0 {
 			return strconv.FormatInt(n/u.factor, 10) + u.suffix

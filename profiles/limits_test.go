@@ -31,7 +31,7 @@ func TestFormatSize(t *testing.T) {
 	for n, want := range map[int64]string{
 		1 << 20: "1MiB", 1536 << 20: "1536MiB", 4 << 30: "4GiB", 1<<20 + 1024: "1025KiB", 1<<20 + 1: "1048577",
 	} {
-		if got := formatSize(n); got != want {
+		if got := FormatSize(n); got != want {
 			t.Errorf("%d: got %s, want %s", n, got, want)
 		}
 		if back, err := ParseSize(want); err != nil || back != n {

@@ -193,7 +193,7 @@ func (d *decoder) choice(n ast.Node, key string, values []string) (string, error
 }
 
 func (d *decoder) network(n ast.Node) error {
-	err := d.mapping(n, "network", []field{
+	err := d.mapping(n, "network", append([]field{
 		{"allow", func(n ast.Node) error { return d.list(n, "allow", d.rule) }},
 		{"deny", func(n ast.Node) error { return d.list(n, "deny", d.denial) }},
 		{"loopback", func(n ast.Node) error { return d.list(n, "loopback", d.port("loopback", &d.layer.loopback)) }},
@@ -201,7 +201,7 @@ func (d *decoder) network(n ast.Node) error {
 		{"sockets", func(n ast.Node) error { return d.strings(n, "sockets", &d.layer.sockets, checkGrant) }},
 		{"upstream", d.upstream},
 		{"proxy", d.readProxy},
-	})
+	}, d.layer.quota.fields(d)...))
 	d.layer.rules, d.layer.denials = mergeRules(d.layer.rules), mergeDenials(d.layer.denials)
 	d.layer.loopback, d.layer.publish = unite(d.layer.loopback, nil), unite(d.layer.publish, nil)
 	d.layer.sockets = unite(d.layer.sockets, nil)

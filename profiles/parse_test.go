@@ -148,7 +148,7 @@ var parseErrors = []struct{ name, text, want string }{
 
 	{"unknown key", head + "filesytem: {}\n", `p.yaml:2:1: unknown key "filesytem": a policy has version, extends, filesystem, network, syscalls, environment, limits`},
 	{"unknown nested key", head + "filesystem:\n  reads: [/x]\n", `p.yaml:3:3: unknown key "reads": filesystem has workdir, home, read, write, hide, protect, unprotect, private, noise, with`},
-	{"key of a later version", head + "network: {listen: [80]}\n", `p.yaml:2:11: unknown key "listen": network has allow, deny, loopback, publish, sockets, upstream, proxy`},
+	{"key of a later version", head + "network: {listen: [80]}\n", `p.yaml:2:11: unknown key "listen": network has allow, deny, loopback, publish, sockets, upstream, proxy, max_upload, max_upload_per_host, max_connections`},
 	{"key of embedded profiles", head + "description: mine\n", `p.yaml:2:1: unknown key "description": a policy has version, extends, filesystem, network, syscalls, environment, limits`},
 	{"duplicate key", head + "limits: {pids: 1}\nlimits: {pids: 2}\n", `p.yaml:3:1: not valid YAML: mapping key "limits" already defined at [2:1]`},
 	{"duplicate key quoted", head + "limits: {pids: 1, \"pids\": 2}\n", `p.yaml:2:19: not valid YAML: mapping key "pids" already defined at [2:10]`},

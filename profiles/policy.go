@@ -86,6 +86,7 @@ type Policy struct {
 	sockets  []string
 	upstream string
 	proxy    string // proxyOn, proxyOff or ""
+	quota    Quota
 	env      Environment
 	limits   Limits
 	syscalls []string
@@ -123,6 +124,9 @@ func (p Policy) Sockets() []string { return slices.Clone(p.sockets) }
 // says it. See FindUpstream.
 func (p Policy) Upstream() string { return p.upstream }
 
+// Quota returns the bounds on the use of the network.
+func (p Policy) Quota() Quota { return p.quota }
+
 // Environment returns the variables that may enter, with those that the sets of tools pass.
 func (p Policy) Environment() Environment { return p.files.toolVariables().with(p.env) }
 
@@ -144,7 +148,7 @@ func (p Policy) Sources() []Source { return slices.Clone(p.sources) }
 //   - of the same path hide beats read beats write: the others are dropped;
 //   - what embedded profiles alone grant gives way to what is said of the same
 //     path, and is dropped below a hidden one;
-//   - scalars (workdir, home, upstream, proxy, each limit) are the later layer's where it sets them;
+//   - scalars (workdir, home, upstream, proxy, each quota and limit) are the later layer's where it sets them;
 //   - for a single variable the later layer decides between passing the
 //     caller's value and setting one;
 //   - a path is optional only if every layer that names it says so;
@@ -159,6 +163,7 @@ func (p Policy) With(over Policy) Policy {
 		sockets:  unite(p.sockets, over.sockets),
 		upstream: cmp.Or(over.upstream, p.upstream),
 		proxy:    cmp.Or(over.proxy, p.proxy),
+		quota:    p.quota.with(over.quota),
 		env:      p.env.with(over.env),
 		limits:   p.limits.with(over.limits),
 		syscalls: unite(p.syscalls, over.syscalls),

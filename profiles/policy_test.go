@@ -251,6 +251,7 @@ func randomPolicy(rng *rand.Rand) Policy {
 		rules:    rules,
 		upstream: []string{"", "none", "environment", "http://p.test:1"}[rng.IntN(4)],
 		proxy:    []string{"", proxyOn, proxyOff}[rng.IntN(3)],
+		quota:    Quota{Upload: rng.Int64N(3) << 20, HostUpload: rng.Int64N(3), Connections: rng.IntN(3)},
 		limits:   Limits{Pids: rng.Int64N(3), TTL: time.Duration(rng.IntN(2)) * time.Hour},
 		sources:  []Source{{Name: fmt.Sprint(rng.IntN(5))}},
 	}

@@ -105,6 +105,7 @@ type Plan struct {
 	Upstream   string            `json:"upstream,omitempty"` // as the policy says it; see profiles.FindUpstream
 	Proxies    string            `json:"proxies,omitempty"`  // what that found, without credentials; empty for none
 	Proxy      bool              `json:"proxy,omitempty"`    // the run has a proxy inside, at profiles.ProxyAddress
+	Quota      profiles.Quota    `json:"quota"`              // of the network
 	Syscalls   []string          `json:"syscalls,omitempty"` // groups that are allowed beyond the default
 	Filter     []string          `json:"filter"`             // summary of the syscall filter
 	Limits     profiles.Limits   `json:"limits"`

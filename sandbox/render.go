@@ -95,6 +95,7 @@ func (p Plan) String() string {
 	if p.Proxy {
 		fmt.Fprintf(&b, "  a proxy inside, at %s\n", profiles.ProxyAddress)
 	}
+	p.renderQuota(&b)
 	b.WriteString("  all else is refused and recorded\n\nsystem calls\n")
 	for _, line := range p.Filter {
 		fmt.Fprintf(&b, "  %s\n", line)
@@ -110,6 +111,18 @@ func (p Plan) String() string {
 		fmt.Fprintf(&b, "  %s\n", line)
 	}
 	return b.String()
+}
+
+func (p Plan) renderQuota(b *strings.Builder) {
+	if p.Quota.Upload != 0 {
+		fmt.Fprintf(b, "  at most %s sent, to all hosts together\n", profiles.FormatSize(p.Quota.Upload))
+	}
+	if p.Quota.HostUpload != 0 {
+		fmt.Fprintf(b, "  at most %s sent to each host\n", profiles.FormatSize(p.Quota.HostUpload))
+	}
+	if p.Quota.Connections != 0 {
+		fmt.Fprintf(b, "  at most %d connections at once\n", p.Quota.Connections)
+	}
 }
 
 // because adds the reason of a denial, which the policy has made sure to be one line that shows as it is.

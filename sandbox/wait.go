@@ -261,7 +261,7 @@ func (r *Run) startDetail() map[string]any {
 		"policy": r.plan.Policy, "command": r.plan.Command, "workdir": r.plan.Workdir, "identity": r.plan.Identity,
 		"grants": grants, "network": rules, "denials": denials, "loopback": r.plan.Loopback, "publish": r.plan.Publish, "sockets": r.plan.Sockets(),
 		"upstream": r.plan.Proxies, "proxy": r.plan.Proxy, "syscalls": r.plan.Syscalls,
-		"limits": r.plan.Limits, "withheld": r.plan.Withheld, "coverage": r.plan.Coverage,
+		"limits": r.plan.Limits, "quota": r.plan.Quota, "withheld": r.plan.Withheld, "coverage": r.plan.Coverage,
 	}
 }
 

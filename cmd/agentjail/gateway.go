@@ -19,7 +19,7 @@ func newGateway(plan sandbox.Plan, sink audit.Sink) (sandbox.Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := egress.New(egress.Config{Access: accessOf(plan), Publish: plan.Publish, Upstream: upstream, Sink: sink})
+	g, err := egress.New(egress.Config{Access: accessOf(plan), Quota: plan.Quota, Publish: plan.Publish, Upstream: upstream, Sink: sink})
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ type Summary struct {
 	Head      string    `json:"head"` // hash of the last line; what Verify finds must be the same
 }
 
-// Denial is what was denied, each once: credentials first, then what was denied most often.
+// Denial is what was denied, each once: credentials first, then limits, then what was denied most often.
 type Denial struct {
 	Class    Class  `json:"class"`
 	Action   string `json:"action"`
@@ -182,8 +182,11 @@ func (t *tally) top() []Denial {
 }
 
 func (d Denial) rank() int {
-	if d.Severity == SeverityCredential {
+	switch {
+	case d.Severity == SeverityCredential:
 		return 0
+	case d.Class == ClassLimit: // why what came after it was denied
+		return 1
 	}
-	return 1
+	return 2
 }

@@ -34,6 +34,11 @@
 // table of special addresses is compared with addresses that were dialed as such, and with no others. What the proxy is told of
 // its own, its credentials, is in no event and no answer: an answer 407 becomes a 502, and TRACE is refused.
 //
+// # Quotas
+//
+// Where Config has a quota of what may be sent, what a client sends is counted before it is written to the server, and not a byte more
+// than the quota is. It is then copied by this process: without a quota the copy stays in the kernel.
+//
 // # The explicit proxy
 //
 // Where Config has Proxy, connections to profiles.ProxyAddress are requests to a proxy: CONNECT, plain HTTP in absolute form, or SOCKS 5.
@@ -63,6 +68,7 @@
 //	net   http.host_mismatch    deny         HOST:PORT       a request is for another host, or is CONNECT
 //	net   http.malformed        deny         HOST:PORT       a request that two servers could read in two ways
 //	net   proxy.malformed       deny         ADDRESS:PORT    a request to the explicit proxy that leads nowhere that could be judged
+//	net   tcp.upload            deny         HOST:PORT       a quota of what may be sent is used up: the connection is ended, or not made
 //	net   dial.special_address  deny         HOST:PORT       a special address, behind a name or in a wide CIDR rule
 //	net   dial.failed           report       HOST:PORT       allowed, but the host could not be resolved or reached, or a proxy refused
 //	net   udp.send              deny         HOST:PORT       a UDP packet to any port but 53
@@ -71,6 +77,8 @@
 //	dns   dns.malformed         deny         SERVER:PORT     bytes to port 53 that are not a DNS query
 //	dns   dns.exhausted         deny         NAME            the pool is used up
 //	dns   dns.wildcard          report       *.NAME          many distinct names were asked for below a wildcard
+//	limit limit.upload          deny         SIZE [to HOST]  such a quota is used up; once
+//	limit limit.connections     deny         N connections...  the quota of connections was reached; once
 //
 // HOST is the name where the gateway knows it and the address where not. Targets that are addresses are vouched for by the
 // kernel, names behind a pool address by the gateway (resolved). What the agent wrote itself (an SNI, a Host) stands quoted

@@ -24,6 +24,8 @@ type Config struct {
 	Access
 	Publish []uint16   // ports of the run's own loopback that the host reaches at its own
 	Sink    audit.Sink // required
+	// Quota bounds what is done with what Access allows.
+	Quota profiles.Quota
 	// Upstream says by which proxy what is allowed is reached. It takes no part in the decision.
 	Upstream profiles.Upstream
 
@@ -79,6 +81,14 @@ func connsFor(files uint64) int {
 	return int(min(max(files/share/perConn, 1), maxConns))
 }
 
+// slotsFor is how many connections may be open: as many as the quota allows, and as there are files for.
+func slotsFor(files uint64, q profiles.Quota) int {
+	if most := connsFor(files); q.Connections == 0 || q.Connections > most {
+		return most
+	}
+	return q.Connections
+}
+
 // timeouts of a Gateway. Tests shorten them.
 type timeouts struct {
 	silence time.Duration // until a client is taken to wait for the server's first word
@@ -106,12 +116,14 @@ func defaultTimeouts() timeouts {
 
 // A Gateway is the only way out of a run. Its methods may be called from any goroutine.
 type Gateway struct {
-	cfg    Config
-	wait   timeouts
-	sinks  sinks
-	dialed dialed
-	proxy  upstream
-	slots  chan struct{} // one for each connection that is open
+	cfg     Config
+	wait    timeouts
+	sinks   sinks
+	dialed  dialed
+	proxy   upstream
+	uploads *uploads
+	slots   chan struct{} // one for each connection that is open
+	full    sync.Once     // the event that there were too many
 
 	ctx  context.Context
 	stop context.CancelFunc
@@ -146,11 +158,12 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, fmt.Errorf("egress: getrlimit: %w", err)
 	}
 	g := &Gateway{
-		cfg:   cfg,
-		wait:  defaultTimeouts(),
-		proxy: newUpstream(cfg.Upstream),
-		slots: make(chan struct{}, connsFor(files.Cur)),
-		open:  make(map[io.Closer]struct{}),
+		cfg:     cfg,
+		wait:    defaultTimeouts(),
+		proxy:   newUpstream(cfg.Upstream),
+		uploads: newUploads(cfg.Quota),
+		slots:   make(chan struct{}, slotsFor(files.Cur, cfg.Quota)),
+		open:    make(map[io.Closer]struct{}),
 	}
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	return g, nil
@@ -268,11 +281,18 @@ func (g *Gateway) accept(l net.Listener, serve, overload func(net.Conn)) {
 
 // overload reports a connection above the bound. Whose it is stays unknown: finding out costs more than the flood does.
 func (g *Gateway) overload(conn net.Conn) {
+	rule := ""
+	if cap(g.slots) == g.cfg.Quota.Connections {
+		rule = ruleConnections
+		g.full.Do(func() {
+			g.limit(actionConnectionLimit, spent{rule, fmt.Sprintf("%d connections at once", cap(g.slots)), true})
+		})
+	}
 	dst := addrPort(conn.LocalAddr())
 	name, _ := g.sinks.name(dst.Addr())
 	g.cfg.Sink.Emit(audit.Event{
 		Class: audit.ClassNet, Action: actionConnect, Decision: audit.Deny,
-		Target: target(name, dst), Provenance: provenance(name),
+		Target: target(name, dst), Provenance: provenance(name), Rule: rule,
 		Reason: fmt.Sprintf("the run has %d connections open already", cap(g.slots)),
 	})
 }

@@ -19,6 +19,7 @@ const (
 	actionSpecial       = "dial.special_address"
 	actionDialFailed    = audit.ActionDialFailed
 	actionProxy         = "proxy.malformed"
+	actionUpload        = "tcp.upload"
 	actionUDP           = "udp.send"
 	actionPublish       = "tcp.publish"
 	actionGatewayError  = "gateway.error"
@@ -27,6 +28,9 @@ const (
 	actionMalformedDNS = "dns.malformed"
 	actionExhausted    = "dns.exhausted"
 	actionWildcard     = "dns.wildcard"
+
+	actionUploadLimit     = "limit.upload"
+	actionConnectionLimit = "limit.connections"
 )
 
 // maxQuoted bounds what is quoted from the agent in a reason.

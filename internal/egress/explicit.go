@@ -213,7 +213,7 @@ func (l *link) serveAbsolute() {
 		}
 	}
 	l.answerFrom()
-	if err := forward(l.up, h, req, false); err != nil {
+	if err := forward(l.out(), h, req, false); err != nil {
 		l.unsent(err)
 		return
 	}

@@ -20,10 +20,9 @@ import (
 	"github.com/agentjail/agentjail/profiles"
 )
 
-// explicit gives the run a proxy, and connects to it.
+// explicit connects to the proxy.
 func (n *network) explicit() *net.TCPConn {
 	n.t.Helper()
-	n.g.cfg.Proxy = true // read after the connection has arrived
 	return n.dial(profiles.ProxyAddress)
 }
 
@@ -294,14 +293,16 @@ func TestProxyUnreached(t *testing.T) {
 // TestProxyOff: without a policy that asks for it the address is refused like any other, and so is all else about it.
 func TestProxyOff(t *testing.T) {
 	n := newNetwork(t, nil, "allowed.test", "198.18.0.0/15:3128")
-	c := n.dial(profiles.ProxyAddress)
+	n.g.cfg.Proxy = false // read once a connection has arrived
+	c := n.explicit()
 	send(t, c, "CONNECT allowed.test:443 HTTP/1.1\r\n\r\n")
 	wantReset(t, c)
 	n.wantEvents("net tcp.connect deny " + profiles.ProxyAddress)
 	if e := n.log.last(t); !strings.Contains(e.Reason, "--proxy") {
 		t.Errorf("%+v", e)
 	}
-	n.explicit().Close()
+	// With it, nothing else is at the address.
+	n = newNetwork(t, nil, "198.18.0.0/15:80")
 	wantReset(t, n.dial(proxyAddr.Addr().String()+":80"))
 }
 

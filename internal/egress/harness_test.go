@@ -120,7 +120,7 @@ func newNetwork(t *testing.T, loopback []uint16, allow ...string) *network {
 		hosts: make(map[string][]netip.Addr), world: make(map[netip.AddrPort]netip.AddrPort),
 	}
 	n.g, err = New(Config{
-		Access: Access{Rules: rules(t, allow...), Loopback: loopback}, Sink: n.log,
+		Access: Access{Rules: rules(t, allow...), Loopback: loopback, Proxy: true}, Sink: n.log,
 		Dial: n.dialWorld, Resolve: n.resolve,
 		HostAddrs: func() ([]netip.Addr, error) { return n.own, nil },
 	})

@@ -50,7 +50,7 @@ func (l *link) serveHTTP() {
 		} else if !websocket && l.pumped == nil {
 			l.answerFrom()
 		}
-		if err := forward(l.up, h, req, websocket); err != nil {
+		if err := forward(l.out(), h, req, websocket); err != nil {
 			l.unsent(err)
 			return
 		}

@@ -232,6 +232,10 @@ func (l *link) connect() bool { return l.connectFor(false) }
 // connectFor is connect where absolute says that the connection is for HTTP requests alone: such go to a proxy as they are,
 // since proxies seldom allow a tunnel to port 80.
 func (l *link) connectFor(absolute bool) bool {
+	if l.g.uploads.counts() && !l.mayCount(0) {
+		l.refuse(403, target(l.name, l.dst)+" is allowed, but the run may send no more: what its policy lets it send is used up")
+		return false
+	}
 	dial, err := l.way(absolute)
 	if err == nil {
 		l.emit(actionConnect, audit.Allow, l.allow.Rule, l.allow.Reason, "")
@@ -354,10 +358,11 @@ func (l *link) splice() {
 	if l.pumped == nil {
 		l.answerFrom()
 	}
-	_, err := l.up.Write(l.in.data)
+	out := l.out()
+	_, err := out.Write(l.in.data)
 	if err == nil {
 		l.in.data = nil
-		_, err = io.Copy(l.up, l.conn)
+		_, err = io.Copy(out, l.conn)
 	}
 	if err != nil {
 		l.broken()

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiles
+
+import (
+	"cmp"
+	"strconv"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// Quota bounds what a run may do with the network that it is granted. Zero is
+// no bound.
+type Quota struct {
+	Upload      int64 `json:"upload"`      // bytes that the run may send, to all hosts together
+	HostUpload  int64 `json:"host_upload"` // bytes that it may send to one host
+	Connections int   `json:"connections"` // that may be open at once
+}
+
+// maxConnections is more than a run gets without a quota.
+const maxConnections = 1 << 16
+
+// with returns the quota with the bounds that over sets.
+func (q Quota) with(over Quota) Quota {
+	return Quota{
+		Upload:      cmp.Or(over.Upload, q.Upload),
+		HostUpload:  cmp.Or(over.HostUpload, q.HostUpload),
+		Connections: cmp.Or(over.Connections, q.Connections),
+	}
+}
+
+// fields reads the keys of network that are quotas.
+func (q *Quota) fields(d *decoder) []field {
+	bound := func(key string, parse func(string) error) field {
+		return field{key, func(n ast.Node) error {
+			s, err := d.number(n)
+			if err != nil {
+				return err
+			}
+			if err := parse(s); err != nil {
+				return d.fail(n, err)
+			}
+			return nil
+		}}
+	}
+	size := func(out *int64) func(string) error {
+		return func(s string) (err error) { *out, err = parseBytes(s); return err }
+	}
+	return []field{
+		bound("max_upload", size(&q.Upload)),
+		bound("max_upload_per_host", size(&q.HostUpload)),
+		bound("max_connections", func(s string) error {
+			n, ok := parseDigits(s)
+			if !ok || n == 0 || n > maxConnections {
+				return errorf("%s is not a number of connections: write a whole number from 1 to %d", show(s), maxConnections)
+			}
+			q.Connections = int(n)
+			return nil
+		}),
+	}
+}
+
+// quota writes what is bounded.
+func (w *writer) quota(q Quota) {
+	for _, bound := range []struct {
+		key, value string
+		set        bool
+	}{
+		{"max_upload", FormatSize(q.Upload), q.Upload != 0},
+		{"max_upload_per_host", FormatSize(q.HostUpload), q.HostUpload != 0},
+		{"max_connections", strconv.Itoa(q.Connections), q.Connections != 0},
+	} {
+		if bound.set {
+			w.line("  %s: %s", bound.key, bound.value)
+		}
+	}
+}
