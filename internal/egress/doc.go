@@ -69,7 +69,7 @@
 //	net   http.malformed        deny         HOST:PORT       a request that two servers could read in two ways
 //	net   proxy.malformed       deny         ADDRESS:PORT    a request to the explicit proxy that leads nowhere that could be judged
 //	net   tcp.upload            deny         HOST:PORT       a quota of what may be sent is used up: the connection is ended, or not made
-//	net   dial.special_address  deny         HOST:PORT       a special address, behind a name or in a wide CIDR rule
+//	net   dial.special_address  deny         HOST:PORT       a special address, behind a name or in a wide CIDR rule, or a denied one behind a name
 //	net   dial.failed           report       HOST:PORT       allowed, but the host could not be resolved or reached, or a proxy refused
 //	net   udp.send              deny         HOST:PORT       a UDP packet to any port but 53
 //	net   gateway.error         report       tcp, udp        a listener failed for a moment

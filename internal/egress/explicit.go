@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"cmp"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -217,8 +218,12 @@ func (l *link) serveAbsolute() {
 		l.unsent(err)
 		return
 	}
-	if _, err := br.Peek(1); err != nil {
-		closeWrite(l.up) // the client has ended, or is gone
+	switch _, err := br.Peek(1); {
+	case errors.Is(err, io.EOF):
+		closeWrite(l.up)
+	case err != nil:
+		l.abort() // the client is gone
+		return
 	}
 	<-l.pumped
 	drain(l.conn)
