@@ -220,12 +220,12 @@ func TestZeroConfigDenies(t *testing.T) {
 
 // Containment checks: I23.
 func FuzzDecide(f *testing.F) {
-	for _, s := range []string{"allowed.test", "A.Wild.Test.", "127.1", "[::1]", "a@allowed.test", "\x00.wild.test", "localhost"} {
+	for _, s := range []string{"allowed.test", "A.Wild.Test.", "a.BAD.wild.test", "127.1", "[::1]", "a@allowed.test", "\x00.wild.test", "localhost"} {
 		f.Add(s, uint16(443))
 	}
-	rs := rules(f, "allowed.test:443", "*.wild.test:443")
+	a := Access{Rules: rules(f, "allowed.test:443", "*.wild.test:443"), Denials: denials(f, "bad.wild.test", "*.bad.wild.test"), Loopback: []uint16{443}}
 	f.Fuzz(func(t *testing.T, name string, port uint16) {
-		d := Decide(Access{Rules: rs, Loopback: []uint16{443}}, name, netip.Addr{}, port)
+		d := Decide(a, name, netip.Addr{}, port)
 		if !d.Allow {
 			return
 		}
@@ -239,6 +239,8 @@ func FuzzDecide(f *testing.F) {
 			t.Errorf("%q: loopback %t", name, d.Loopback)
 		case !d.Loopback && plain != "allowed.test" && !strings.HasSuffix(plain, ".wild.test"):
 			t.Errorf("%q is allowed", name)
+		case plain == "bad.wild.test" || strings.HasSuffix(plain, ".bad.wild.test"):
+			t.Errorf("%q is allowed, and denied", name)
 		}
 	})
 }
