@@ -87,6 +87,14 @@ func TestDenialIsTold(t *testing.T) {
 			}
 		}
 	}
+	n.g.cfg.Denials[1] = denials(t, "127.0.0.1:5432")[0]
+	for _, host := range []string{"127.0.0.1", "localhost"} {
+		c := n.explicit()
+		send(t, c, "CONNECT "+host+":5432 HTTP/1.1\r\n\r\n")
+		if b, _ := io.ReadAll(c); !strings.HasSuffix(string(b), "denied by the policy: because of 127.0.0.1:5432\n") {
+			t.Errorf("%q", b)
+		}
+	}
 	for name, want := range map[string]audit.Decision{"bad.wild.test": audit.Deny, "ports.wild.test": audit.Allow, "good.wild.test": audit.Allow} {
 		v := n.g.judgeQuery(dns.OpcodeQuery, dns.Question{Name: name + ".", Qtype: dns.TypeA, Qclass: dns.ClassINET})
 		if v.decision != want || len(v.answer) != 1 {

@@ -266,7 +266,7 @@ func TestProxyOtherProtocols(t *testing.T) {
 		t.Fatal(err)
 	}
 	send(t, c, "CONNECT 9.9.9.9:53 HTTP/1.1\r\n\r\n\x00"+string([]byte{byte(len(query))})+string(query))
-	wantRead(t, c, connected)
+	wantRead(t, c, connected+"\x00") // and of the answer the length, which is written after the event
 	if e := n.log.last(t); e.Action != actionQuery || e.Decision != audit.Deny || e.Target != "other.test" {
 		t.Errorf("%+v", e)
 	}

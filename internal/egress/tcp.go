@@ -103,7 +103,7 @@ func (l *link) serveAddr() {
 	port := l.dst.Port()
 	d := Decide(l.g.cfg.Access, "", l.dst.Addr(), port)
 	if !d.Allow {
-		reason := withFix(l.hint(d.Reason), d.Fix)
+		reason := withFix(l.hint(d), d.Fix)
 		l.deny(actionConnect, d.Rule, reason)
 		l.refuse(403, reason)
 		return
@@ -121,14 +121,14 @@ func (l *link) serveAddr() {
 }
 
 // hint adds that an address is the one of an allowed name, where that is known. A proxy cannot tell who listens on the run's own loopback.
-func (l *link) hint(reason string) string {
-	if l.asked != "" && l.dst.Addr().IsLoopback() {
+func (l *link) hint(d Decision) string {
+	if l.asked != "" && d.Rule == "" && l.dst.Addr().IsLoopback() {
 		return fmt.Sprintf("port %d of the host's loopback is not allowed, and the run's own is not reached by the proxy: leave it to NO_PROXY", l.dst.Port())
 	}
 	if name := l.g.dialed.name(l.dst.Addr()); name != "" {
-		return fmt.Sprintf("%s; it belongs to %s, which is allowed by its name: connect to the name", reason, name)
+		return fmt.Sprintf("%s; it belongs to %s, which is allowed by its name: connect to the name", d.Reason, name)
 	}
-	return reason
+	return d.Reason
 }
 
 // serveName handles a connection to a name.
