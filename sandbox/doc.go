@@ -4,7 +4,7 @@
 //
 //	host, err := sandbox.Probe(sandbox.Request{Command: argv})
 //	plan, err := sandbox.Compile(policy, host)   // pure; plan.String() is what --dry-run prints
-//	run, err := sandbox.Start(plan, sandbox.Options{Log: recorder})
+//	run, err := sandbox.Start(plan, sandbox.Options{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr})
 //	status, err := run.Wait()
 //
 // A run is a chain of processes, all of the same binary. The launcher (the caller of Start) keeps the log, the terminal and

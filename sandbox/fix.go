@@ -40,6 +40,10 @@ func fixFor(layer string, err error) string {
 		if errors.As(err, &file) && file.Copy {
 			return "make room, or name another file with --log"
 		}
+		var sink *audit.SinkError
+		if errors.As(err, &sink) {
+			return "see to it that somebody reads there, or leave it out"
+		}
 		return "make room or choose another place with XDG_STATE_HOME"
 	default:
 		return "agentjail doctor says what this host can do"

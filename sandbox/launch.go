@@ -33,7 +33,7 @@ const SupervisorArg = "agentjail-supervisor"
 // Options are what a run needs of its caller.
 type Options struct {
 	Stdin, Stdout, Stderr *os.File
-	Copies                []string // further files that get the log
+	Log                   LogOptions
 	// Cancel ends the start when a signal comes, with a CancelledError. What comes when the command runs is for Run.Signal.
 	Cancel <-chan os.Signal
 	// FilterTerminal keeps from the caller's terminal what the command could make it do beyond showing text, with an event for each
@@ -112,7 +112,7 @@ func Start(plan Plan, options Options) (*Run, error) {
 
 func (r *Run) start() error {
 	trace("launcher: start")
-	if err := checkStdio(r.options); err != nil {
+	if err := errors.Join(checkStdio(r.options), r.options.checkStream()); err != nil {
 		return err
 	}
 	id := ulid.Make().String()
@@ -249,7 +249,7 @@ func (r *Run) openLog(id string) error {
 	}
 	r.dir = dir
 	r.log, err = audit.Open(audit.Options{
-		Path: dir.log(), Copies: r.options.Copies, Run: dir.id, Key: filepath.Join(r.plan.State, KeyFile), Owner: r.plan.Identity.UID,
+		Path: dir.log(), Copies: r.options.Log.copies(), Run: dir.id, Key: filepath.Join(r.plan.State, KeyFile), Owner: r.plan.Identity.UID,
 	})
 	return r.layered("log", err)
 }

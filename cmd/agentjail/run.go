@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,14 +32,13 @@ func runCommand() *cli.Command {
 			"Exit codes: the command's own; 128+N for signal N; 124 when the deadline ended it; 125 when agentjail could not\n" +
 			"or would not start it; 126 and 127 as a shell would.",
 		HideHelpCommand: true, // "help" and "h" may be commands to run
-		Flags: append(policyFlags(byCommand),
-			&cli.StringFlag{Name: "log", Usage: "also write the events to `FILE`"},
+		Flags: slices.Concat(policyFlags(byCommand), logFlags(), []cli.Flag{
 			&cli.BoolFlag{Name: "filter-terminal", Usage: "keep control sequences from the terminal that do more than show text (clipboard, files, printing)"},
 			&cli.BoolFlag{Name: "quiet", Usage: "print no summary at the end"},
 			&cli.BoolFlag{Name: "json", Usage: "print the summary as JSON"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "print the plan and stop"},
 			&cli.BoolFlag{Name: "selftest", Usage: "first try in a jail of the same policy what it must not let happen; a leak ends it"},
-		),
+		}),
 		Action: runAction,
 	}
 }
@@ -91,11 +91,11 @@ func runAction(c *cli.Context) error {
 		_, err := fmt.Fprint(os.Stdout, plan)
 		return err
 	}
-	copies, err := logCopies(c, plan)
+	log, err := logOptions(c, plan)
 	if err != nil {
 		return err
 	}
-	options := sandbox.Options{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Copies: copies, FilterTerminal: c.Bool("filter-terminal")}
+	options := sandbox.Options{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Log: log, FilterTerminal: c.Bool("filter-terminal")}
 	if c.Bool("selftest") {
 		results, err := testPolicy(c, profile)
 		if err != nil {
@@ -265,32 +265,6 @@ func absolute(paths []string) []string {
 		out[i] = p
 	}
 	return out
-}
-
-// logCopies is the --log file, which must lie where the command cannot write.
-func logCopies(c *cli.Context, plan sandbox.Plan) ([]string, error) {
-	file := c.String("log")
-	if file == "" {
-		return nil, nil
-	}
-	full, err := filepath.Abs(file)
-	if err != nil {
-		return nil, err
-	}
-	dir, err := filepath.EvalSymlinks(filepath.Dir(full))
-	if err != nil {
-		return nil, fmt.Errorf("--log: %w", err)
-	}
-	if link := plan.OwnLink(filepath.Dir(full)); link != "" {
-		return nil, fmt.Errorf("--log %s leads through %s, a symbolic link where the command may write; name where it leads", strconv.Quote(file), strconv.Quote(link))
-	}
-	if plan.Shows(dir) {
-		return nil, fmt.Errorf("--log %s lies inside what the command may see; name a file outside of it", strconv.Quote(file))
-	}
-	if plan.Keeps(dir) {
-		return nil, fmt.Errorf("--log %s lies in agentjail's own state, where every run has its log; name a file outside of it", strconv.Quote(file))
-	}
-	return []string{filepath.Join(dir, filepath.Base(full))}, nil
 }
 
 // execute starts a plan, passes signals on and waits for the end. The error of a start that a signal ends is this process's exit code.

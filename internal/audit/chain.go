@@ -17,6 +17,9 @@ const (
 	ActionHead    = "log.head"
 	ActionEnd     = "run.end"
 	ActionDropped = "events.dropped"
+
+	ActionSinkFailed  = "sink.failed"
+	ActionSinkDropped = "sink.dropped"
 )
 
 // chain turns events into the lines of one log.
@@ -103,6 +106,12 @@ func policyDigest(start json.RawMessage) string {
 // droppedDetail is the body of events.dropped: events that are not in the log, by class.
 type droppedDetail struct {
 	Dropped map[Class]uint64 `json:"dropped"`
+}
+
+// sinkDetail is the body of sink.failed and sink.dropped: how many lines a copy of the log does not have.
+type sinkDetail struct {
+	Lines uint64 `json:"lines"` // since it was last said
+	Total uint64 `json:"total"`
 }
 
 func mustDetail(v any) json.RawMessage {

@@ -41,13 +41,16 @@ func (d *badDisk) Sync() error { return errors.Join(d.sync, d.file.Sync()) }
 func onBadDisk(t *testing.T, i int, disk badDisk) (*Recorder, Options) {
 	t.Helper()
 	dir := t.TempDir()
-	o := Options{Path: filepath.Join(dir, "log"), Copies: []string{filepath.Join(dir, "copy")}, Run: testRun}
+	o := Options{Path: filepath.Join(dir, "log"), Copies: []Copy{{File: filepath.Join(dir, "copy")}}, Run: testRun}
 	r, err := Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	disk.file = r.outputs[i].file
-	r.outputs[i].file = &disk
+	out := r.log
+	if i > 0 {
+		out = r.copies[i-1].sink.(*output)
+	}
+	disk.file, out.file = out.file, &disk
 	return r, o
 }
 
@@ -139,17 +142,21 @@ func TestBadCopy(t *testing.T) {
 	}
 	<-r.Failed()
 	var fe *FileError
-	if !errors.As(r.Err(), &fe) || fe.Path != o.Copies[0] {
+	if !errors.As(r.Err(), &fe) || fe.Path != o.Copies[0].File {
 		t.Errorf("the error is %v", r.Err())
 	}
 	s, err := r.Close(End{})
 	if !errors.Is(err, unix.ENOSPC) || s.Dropped != 0 {
 		t.Errorf("Close returned %v, %d dropped", err, s.Dropped)
 	}
-	if events := wholeLog(t, o.Path); len(events) != 12 {
-		t.Errorf("the log has %d lines", len(events))
+	if want := []Trouble{{Copy: o.Copies[0].File, Error: r.Err().Error()}}; !slices.Equal(s.Troubles, want) {
+		t.Errorf("the summary tells of %+v, want %+v", s.Troubles, want)
 	}
-	if report, err := Verify(mustOpen(t, o.Copies[0]), ""); err != nil || report.FirstBad != nil || report.CutOff || report.Complete {
+	events := wholeLog(t, o.Path)
+	if last := events[len(events)-2]; len(events) != 13 || last.Action != ActionSinkFailed || last.Target != o.Copies[0].File {
+		t.Errorf("the log has %d lines, the one before its end is %+v", len(events), last)
+	}
+	if report, err := Verify(mustOpen(t, o.Copies[0].File), ""); err != nil || report.FirstBad != nil || report.CutOff || report.Complete {
 		t.Errorf("the copy is %+v (%v)", report, err)
 	}
 }

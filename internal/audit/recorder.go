@@ -29,11 +29,11 @@ const writeSize = 64 << 10
 
 // Options say where a log goes.
 type Options struct {
-	Path   string   // must not exist; its directory must
-	Copies []string // regular files, made or overwritten
-	Run    string   // id of the run, in every line
-	Key    string   // file of the key that signs the log, made where there is none; empty: the log is not signed
-	Owner  int      // user id that the key's file must have
+	Path   string // must not exist; its directory must
+	Copies []Copy // get the lines as well
+	Run    string // id of the run, in every line
+	Key    string // file of the key that signs the log, made where there is none; empty: the log is not signed
+	Owner  int    // user id that the key's file must have
 }
 
 // End is what the caller knows about the end of a run.
@@ -70,14 +70,18 @@ type Recorder struct {
 	shut       bool  // what comes is counted as dropped
 
 	// Of the writer, and of Start before there is one.
-	outputs []*output // the first is the log itself
-	chain   *chain
-	head    string // hash of the last line that is written
-	lines   uint64
-	synced  uint64 // lines that the disk was asked to keep
-	dead    bool   // the log cannot be written
-	signed  uint64 // lines up to the last log.head
-	signAt  time.Time
+	log    *output
+	copies []*openedCopy
+	chain  *chain
+	head   string // hash of the last line that is written
+	lines  uint64
+	synced uint64 // lines that the disk was asked to keep
+	dead   bool   // the log cannot be written
+	signed uint64 // lines up to the last log.head
+	signAt time.Time
+	// What the copies did, and what of it is to be written yet.
+	troubles []Trouble
+	notes    []Event
 }
 
 // Open makes the log files. Nothing is written before Start.
@@ -91,19 +95,14 @@ func Open(o Options) (*Recorder, error) {
 		wake:    make(chan struct{}, 1), flushes: make(chan chan struct{}), closing: make(chan End),
 		done: make(chan struct{}), failed: make(chan struct{}),
 	}
-	log, err := createLog(o.Path)
-	if err != nil {
+	var err error
+	if r.log, err = createLog(o.Path); err != nil {
 		return nil, err
 	}
-	r.outputs = append(r.outputs, log)
-	for _, path := range o.Copies {
-		out, err := openCopy(path)
-		if err != nil {
-			r.closeOutputs()
-			os.Remove(o.Path) // made here a moment ago, and empty
-			return nil, err
-		}
-		r.outputs = append(r.outputs, out)
+	if err := r.openCopies(); err != nil {
+		r.log.close()
+		os.Remove(o.Path) // made here a moment ago, and empty
+		return nil, err
 	}
 	return r, nil
 }
@@ -263,6 +262,9 @@ func (r *Recorder) writer() {
 
 // drain writes what is queued, and what is counted if flush says so.
 func (r *Recorder) drain(flush bool) {
+	if flush {
+		r.pollCopies(false)
+	}
 	r.mu.Lock()
 	batch := r.take()
 	if flush {
@@ -277,10 +279,15 @@ func (r *Recorder) drain(flush bool) {
 	r.mu.Unlock()
 }
 
-// take empties the queue.
+// take empties the queue, and the notes.
 func (r *Recorder) take() []Event {
 	batch := r.queue
 	r.queue = nil
+	for _, e := range r.notes {
+		r.stamp(&e, time.Now())
+		batch = append(batch, e)
+	}
+	r.notes = nil
 	return batch
 }
 
@@ -314,6 +321,7 @@ func (r *Recorder) signHead(now time.Time) {
 
 // finish writes all that is left and run.end.
 func (r *Recorder) finish(end End) {
+	r.pollCopies(true)
 	r.mu.Lock()
 	batch := append(r.take(), r.counted(true)...)
 	dropped := r.allDropped
@@ -329,14 +337,14 @@ func (r *Recorder) finish(end End) {
 	if time.Since(r.opened) >= flushInterval {
 		r.sync()
 	}
-	err := errors.Join(r.Err(), r.closeOutputs())
+	err := errors.Join(r.Err(), r.closeCopies(), r.log.close())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closeErr = err
 	r.summary = Summary{
 		Run: r.options.Run, Status: end.Status, Reason: end.Reason, Lines: r.lines, Counts: r.chain.counts, Denied: r.tally.denied,
 		Noise: r.tally.noise, Dropped: r.allDropped, Top: r.tally.top(), More: r.tally.more,
-		Unreached: r.tally.failures, Head: r.head,
+		Unreached: r.tally.failures, Head: r.head, Troubles: r.troubles,
 	}
 }
 
@@ -348,13 +356,13 @@ func (r *Recorder) write(events []Event) {
 		for buf = buf[:0]; n < len(events) && len(buf) < writeSize; n++ {
 			buf = r.chain.append(buf, events[n])
 		}
-		if err := r.outputs[0].write(buf); err != nil {
+		if err := r.log.write(buf); err != nil {
 			n = r.salvage(&buf)
 			r.fail(err, true)
 		} else {
 			r.head, r.lines = r.chain.prev, r.chain.seq
 		}
-		r.eachCopy(func(out *output) error { return out.write(buf) })
+		r.eachCopy(func(c *openedCopy) error { return c.sink.write(buf) })
 		events = events[n:]
 	}
 	r.lose(events)
@@ -364,7 +372,7 @@ func (r *Recorder) write(events []Event) {
 func (r *Recorder) salvage(buf *[]byte) (lines int) {
 	size := 0
 	for line := range bytes.Lines(*buf) {
-		if r.outputs[0].write(line) != nil {
+		if r.log.write(line) != nil {
 			break
 		}
 		r.head = hashLine(line[:len(line)-1])
@@ -384,27 +392,13 @@ func (r *Recorder) sync() {
 		return
 	}
 	if r.synced == 0 {
-		syncDir(r.outputs[0].path)
+		syncDir(r.log.path)
 	}
 	r.synced = r.lines
-	if err := r.outputs[0].sync(); err != nil {
+	if err := r.log.sync(); err != nil {
 		r.fail(err, true)
 	}
-	r.eachCopy((*output).sync)
-}
-
-// eachCopy calls f for every copy that still works, and gives up those that fail.
-func (r *Recorder) eachCopy(f func(*output) error) {
-	good := r.outputs[:1]
-	for _, out := range r.outputs[1:] {
-		if err := f(out); err != nil {
-			r.fail(err, false)
-			out.close()
-			continue
-		}
-		good = append(good, out)
-	}
-	r.outputs = good
+	r.eachCopy(func(c *openedCopy) error { return c.sink.sync() })
 }
 
 // fail keeps the first error and makes it known. dead says that nothing more will be written.
@@ -428,12 +422,4 @@ func (r *Recorder) lose(events []Event) {
 			r.drop(e.Class, weight(e))
 		}
 	}
-}
-
-func (r *Recorder) closeOutputs() error {
-	var errs []error
-	for _, out := range r.outputs {
-		errs = append(errs, out.close())
-	}
-	return errors.Join(errs...)
 }

@@ -345,7 +345,7 @@ func TestCopies(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "log")
-	r, err := Open(Options{Path: path, Copies: []string{fresh, old}, Run: testRun})
+	r, err := Open(Options{Path: path, Copies: []Copy{{File: fresh}, {File: old}}, Run: testRun})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -395,13 +395,13 @@ func TestOpenRefuses(t *testing.T) {
 		{"log is a link", Options{Path: at("link")}, os.ErrExist},
 		{"log is a dangling link", Options{Path: at("dangling")}, os.ErrExist},
 		{"no directory", Options{Path: at("no/such")}, os.ErrNotExist},
-		{"copy is a link", Options{Copies: []string{at("link")}}, ErrNotRegular},
-		{"copy is a dangling link", Options{Copies: []string{at("dangling")}}, ErrNotRegular},
-		{"copy has two names", Options{Copies: []string{at("hard")}}, ErrLinked},
-		{"copy is a pipe", Options{Copies: []string{at("fifo")}}, ErrNotRegular},
-		{"copy is a directory", Options{Copies: []string{at("dir")}}, ErrNotRegular},
-		{"copy is a device", Options{Copies: []string{"/dev/null"}}, ErrNotRegular},
-		{"copy is another run's log", Options{Copies: []string{at("busy")}}, ErrInUse},
+		{"copy is a link", Options{Copies: []Copy{{File: at("link")}}}, ErrNotRegular},
+		{"copy is a dangling link", Options{Copies: []Copy{{File: at("dangling")}}}, ErrNotRegular},
+		{"copy has two names", Options{Copies: []Copy{{File: at("hard")}}}, ErrLinked},
+		{"copy is a pipe", Options{Copies: []Copy{{File: at("fifo")}}}, ErrNotRegular},
+		{"copy is a directory", Options{Copies: []Copy{{File: at("dir")}}}, ErrNotRegular},
+		{"copy is a device", Options{Copies: []Copy{{File: "/dev/null"}}}, ErrNotRegular},
+		{"copy is another run's log", Options{Copies: []Copy{{File: at("busy")}}}, ErrInUse},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -177,6 +177,8 @@ func lineOf(t *testing.T, class Class, action string) []byte {
 		e.Sig = testKey(1).sign(nil)
 	case ActionDropped:
 		e.Detail = mustDetail(droppedDetail{map[Class]uint64{}})
+	case ActionSinkFailed, ActionSinkDropped:
+		e.Target, e.Detail = "fd 3", mustDetail(sinkDetail{})
 	case ActionOverflow:
 		e.Count, e.First, e.Last = 1, &epoch, &epoch
 	}

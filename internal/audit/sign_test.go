@@ -196,7 +196,7 @@ func TestSignHead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.closeOutputs()
+	defer r.log.close()
 	r.chain.key = testKey(1)
 	now := epoch
 	for i, step := range []struct {

@@ -45,6 +45,23 @@ type Summary struct {
 	// Unreached are hosts that were allowed and not reached, in the order of the first failure; the first few of them.
 	Unreached []Failure `json:"unreached,omitempty"`
 	Head      string    `json:"head"` // hash of the last line; what Verify finds must be the same
+	// Troubles are the copies of the log that lack lines.
+	Troubles []Trouble `json:"troubles,omitempty"`
+}
+
+// Trouble is a place where the log, or a part of it, could not be written.
+type Trouble struct {
+	Copy  string `json:"copy"`
+	Error string `json:"error,omitempty"` // why it takes no more lines
+	Lines uint64 `json:"lines,omitempty"` // that it does not have
+}
+
+// MarshalJSON writes any bytes as Event does.
+func (t Trouble) MarshalJSON() ([]byte, error) {
+	type plain Trouble
+	t.Copy, t.Error = quote(t.Copy), quote(t.Error)
+	data, err := json.Marshal(plain(t))
+	return asciiJSON(nil, data), err
 }
 
 // Denial is what was denied, each once: credentials first, then limits, then what was denied most often.

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/internal/audit"
+)
+
+// LogOptions say where the lines of a run's log go beside its file in the state directory. What is named here must be out of the
+// command's reach: see Plan.Shows. A place that cannot be written ends the start, or the run.
+type LogOptions struct {
+	Files []string // regular files, made or overwritten
+	// Stream is open for writing, and closed at the end of the run. A reader that is slow or stands still holds nothing up: lines
+	// that it does not take are counted.
+	Stream *os.File
+	Syslog string // the socket of a syslog daemon, such as /dev/log
+}
+
+// copies are the places as package audit knows them.
+func (o LogOptions) copies() []audit.Copy {
+	var copies []audit.Copy
+	for _, path := range o.Files {
+		copies = append(copies, audit.Copy{File: path})
+	}
+	if o.Stream != nil {
+		copies = append(copies, audit.Copy{Stream: o.Stream})
+	}
+	if o.Syslog != "" {
+		copies = append(copies, audit.Copy{Syslog: o.Syslog})
+	}
+	return copies
+}
+
+// checkStream refuses a stream that cannot be written, and one that the command has as a standard file: it could write lines there
+// as well.
+func (o Options) checkStream() error {
+	if o.Log.Stream == nil {
+		return nil
+	}
+	name := audit.Printable(o.Log.Stream.Name())
+	var log unix.Stat_t
+	flags, err := unix.FcntlInt(o.Log.Stream.Fd(), unix.F_GETFL, 0)
+	if err == nil {
+		err = unix.Fstat(int(o.Log.Stream.Fd()), &log)
+	}
+	switch {
+	case err != nil:
+		return requestErrorf("%s, for the log: %v", name, err)
+	case flags&unix.O_ACCMODE == unix.O_RDONLY:
+		return requestErrorf("%s, for the log, is open for reading alone", name)
+	}
+	for _, f := range []*os.File{o.Stdin, o.Stdout, o.Stderr} {
+		var st unix.Stat_t
+		if f != nil && unix.Fstat(int(f.Fd()), &st) == nil && st.Dev == log.Dev && st.Ino == log.Ino {
+			return requestErrorf("%s, for the log, is a standard file of the command as well, which could write lines there; give the log a pipe or a file of its own", name)
+		}
+	}
+	return nil
+}
+
+// troubles is what of the summary is about copies of the log that lack lines.
+func (r Result) troubles() string {
+	var b strings.Builder
+	for _, t := range r.Summary.Troubles {
+		if t.Error != "" {
+			fmt.Fprintf(&b, "agentjail: a copy of the log could not be written: %s\n", audit.Printable(t.Error))
+		}
+		if t.Lines > 0 {
+			fmt.Fprintf(&b, "agentjail: lines of the log that did not get to %s: %d (agentjail log %s)\n", audit.Printable(t.Copy), t.Lines, r.ID)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestCheckStream: the log's stream can be written, and the command has no way to write there.
+func TestCheckStream(t *testing.T) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	closing(t, read)
+	closing(t, write)
+	again, err := unix.Dup(int(write.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := opened(t, "/dev/null")
+	gone.Close()
+	for name, tt := range map[string]struct {
+		o  Options
+		ok bool
+	}{
+		"none":                 {Options{Stdout: write}, true},
+		"a pipe of its own":    {Options{Stdout: file, Log: LogOptions{Stream: write}}, true},
+		"no standard files":    {Options{Log: LogOptions{Stream: closing(t, file)}}, true},
+		"standard output":      {Options{Stdout: write, Log: LogOptions{Stream: write}}, false},
+		"its duplicate":        {Options{Stderr: write, Log: LogOptions{Stream: closing(t, os.NewFile(uintptr(again), "fd"))}}, false},
+		"the other end":        {Options{Stdin: read, Log: LogOptions{Stream: write}}, false},
+		"open for reading":     {Options{Log: LogOptions{Stream: read}}, false},
+		"closed":               {Options{Log: LogOptions{Stream: gone}}, false},
+		"the same file of two": {Options{Stdout: opened(t, file.Name()), Log: LogOptions{Stream: file}}, false},
+	} {
+		err := tt.o.checkStream()
+		var re *RequestError
+		if (err == nil) != tt.ok || err != nil && !errors.As(err, &re) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
