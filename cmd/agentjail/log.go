@@ -32,20 +32,18 @@ func logCommand() *cli.Command {
 		ArgsUsage: "[RUN | FILE]",
 		Description: "Shows the newest run where none is named. RUN may be shortened as long as it is unique.\n" +
 			"What could harm a terminal, or make a line look like another, is escaped.",
-		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "denied", Usage: "only what was denied"},
+		Flags: append(filterFlags(),
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on until the run ends"},
 			&cli.BoolFlag{Name: "json", Usage: "the lines of the log themselves"},
 			&cli.BoolFlag{Name: "list", Usage: "list the runs instead"},
-		},
+		),
 		Action: func(c *cli.Context) error {
 			name, err := oneArgument(c)
-			switch {
-			case err != nil:
-			case c.Bool("list"):
-				err = printRuns(c.App.Writer, c.Bool("json"))
-			default:
-				err = showLog(c, name)
+			if err == nil {
+				err = emptyFlag(c)
+			}
+			if err == nil {
+				err = logAction(c, name)
 			}
 			if err != nil {
 				return cli.Exit(err, exitLog)
@@ -55,13 +53,29 @@ func logCommand() *cli.Command {
 	}
 }
 
-func showLog(c *cli.Context, name string) error {
+// logAction lists the runs, or shows the log of one.
+func logAction(c *cli.Context, name string) error {
+	filter, err := newFilter(c, time.Now())
+	switch {
+	case err != nil:
+		return err
+	case !c.Bool("list"):
+		return showLog(c, name, filter)
+	case name != "":
+		return fmt.Errorf("--list lists all runs, and %q is one: leave one of the two out", name)
+	case c.Bool("follow") || !filter.anything():
+		return errors.New("--list lists runs, and the other flags choose events of one: --json alone goes with it")
+	}
+	return printRuns(c.App.Writer, c.Bool("json"))
+}
+
+func showLog(c *cli.Context, name string, filter eventFilter) error {
 	f, err := openLog(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	view := logView{out: bufio.NewWriter(c.App.Writer), notes: c.App.ErrWriter, denied: c.Bool("denied"), json: c.Bool("json"), follow: c.Bool("follow")}
+	view := logView{out: bufio.NewWriter(c.App.Writer), notes: c.App.ErrWriter, filter: filter, json: c.Bool("json"), follow: c.Bool("follow")}
 	if !view.follow {
 		return view.show(f, func() bool { return audit.Writing(f) })
 	}
@@ -73,14 +87,16 @@ func showLog(c *cli.Context, name string) error {
 
 // logView prints the events of one log.
 type logView struct {
-	out                  *bufio.Writer
-	notes                io.Writer // for what is not an event
-	denied, json, follow bool
+	out          *bufio.Writer
+	notes        io.Writer // for what is not an event
+	filter       eventFilter
+	json, follow bool
 }
 
 // show prints events until run.end or the end of r. goesOn tells whether a log without run.end may get one.
 func (v *logView) show(r io.Reader, goesOn func() bool) error {
 	shown, bad, ended := 0, false, false
+	var start time.Time
 	for e, err := range audit.Scan(r) {
 		var line *audit.LineError
 		switch {
@@ -94,7 +110,10 @@ func (v *logView) show(r io.Reader, goesOn func() bool) error {
 		case err != nil:
 			return errors.Join(err, v.out.Flush())
 		}
-		if !v.denied || e.Decision == audit.Deny {
+		if start.IsZero() {
+			start = e.Time
+		}
+		if v.filter.match(e, start) {
 			v.print(e, shown == 0)
 			shown++
 		}
@@ -102,8 +121,8 @@ func (v *logView) show(r io.Reader, goesOn func() bool) error {
 			break
 		}
 	}
-	if v.denied && shown == 0 && !v.json {
-		fmt.Fprintln(v.out, "no denial is recorded")
+	if shown == 0 && !v.json && !v.filter.anything() {
+		fmt.Fprintln(v.out, v.filter.nothing())
 	}
 	err := v.out.Flush()
 	switch {
@@ -135,7 +154,7 @@ func (v *logView) print(e audit.Event, first bool) {
 // logLine renders an event for people. Everything in it that agentjail did not write itself is made printable.
 func logLine(e audit.Event, zone *time.Location) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %-6s %-23s", e.Time.In(zone).Format("15:04:05.000"), audit.Printable(string(e.Decision)), audit.Printable(logAction(e)))
+	fmt.Fprintf(&b, "%s %-6s %-23s", e.Time.In(zone).Format("15:04:05.000"), audit.Printable(string(e.Decision)), audit.Printable(actionText(e)))
 	for _, part := range []string{e.Target, logProcess(e.Process), logReason(e), logMarks(e)} {
 		if part != "" {
 			b.WriteString("  " + audit.Printable(part))
@@ -144,8 +163,8 @@ func logLine(e audit.Event, zone *time.Location) string {
 	return strings.TrimRight(b.String(), " ")
 }
 
-// logAction is class and action, without the class where the action says it again.
-func logAction(e audit.Event) string {
+// actionText is class and action, without the class where the action says it again.
+func actionText(e audit.Event) string {
 	if strings.HasPrefix(e.Action, string(e.Class)+".") {
 		return e.Action
 	}

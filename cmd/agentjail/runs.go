@@ -183,7 +183,15 @@ func argumentsAround(c *cli.Context) ([]string, error) {
 		rest = set.Args()
 	}
 	var errs []error
-	set.Visit(func(f *flag.Flag) { errs = append(errs, c.Set(f.Name, f.Value.String())) })
+	set.Visit(func(f *flag.Flag) {
+		if list, ok := f.Value.(*cli.StringSlice); ok {
+			for _, value := range list.Value() {
+				errs = append(errs, c.Set(f.Name, value))
+			}
+			return
+		}
+		errs = append(errs, c.Set(f.Name, f.Value.String()))
+	})
 	return args, errors.Join(errs...)
 }
 

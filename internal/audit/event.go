@@ -30,6 +30,15 @@ var classes = []Class{
 	ClassRun, ClassFile, ClassExec, ClassNet, ClassDNS, ClassUnix, ClassSyscall, ClassCredential, ClassLimit, ClassWorkspace, ClassTerminal,
 }
 
+// Classes returns the names of all classes.
+func Classes() []string {
+	names := make([]string, len(classes))
+	for i, c := range classes {
+		names[i] = string(c)
+	}
+	return names
+}
+
 // Decision says what became of the access.
 type Decision string
 
