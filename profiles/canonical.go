@@ -35,6 +35,10 @@ func (p Policy) YAML() []byte {
 	}
 	w.environment(p.env)
 	w.limits(p.limits)
+	if p.logError != "" {
+		w.line("log:")
+		w.line("  on_error: %s", p.logError)
+	}
 	return w.buf.Bytes()
 }
 

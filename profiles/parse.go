@@ -70,6 +70,7 @@ func (d *decoder) document(text []byte) error {
 		{"syscalls", d.syscalls},
 		{"environment", d.environment},
 		{"limits", d.limits},
+		{"log", d.log},
 	}
 	if d.embedded {
 		fields = append(fields, field{"description", d.setDescription}, field{"commands", d.setCommands})
@@ -361,6 +362,13 @@ func (d *decoder) variables(n ast.Node, env *Environment) error {
 		env.set(name, s)
 		return nil
 	})
+}
+
+func (d *decoder) log(n ast.Node) error {
+	return d.mapping(n, "log", []field{{"on_error", func(n ast.Node) (err error) {
+		d.layer.logError, err = d.choice(n, "on_error", []string{LogStop, LogContinue})
+		return err
+	}}})
 }
 
 func (d *decoder) limits(n ast.Node) error {

@@ -146,10 +146,11 @@ var parseErrors = []struct{ name, text, want string }{
 	{"version octal", "version: 01\n", `p.yaml:1:10: version "01" is not known: this program reads version 1`},
 	{"two documents", head + "---\nversion: 1\n", "p.yaml:2:1: a second document: a policy is one"},
 
-	{"unknown key", head + "filesytem: {}\n", `p.yaml:2:1: unknown key "filesytem": a policy has version, extends, filesystem, network, syscalls, environment, limits`},
+	{"unknown key", head + "filesytem: {}\n", `p.yaml:2:1: unknown key "filesytem": a policy has version, extends, filesystem, network, syscalls, environment, limits, log`},
+	{"log", head + "log: {on_error: ignore}\n", `p.yaml:2:17: on_error is "ignore": it must be stop or continue`},
 	{"unknown nested key", head + "filesystem:\n  reads: [/x]\n", `p.yaml:3:3: unknown key "reads": filesystem has workdir, home, read, write, hide, protect, unprotect, private, noise, with`},
 	{"key of a later version", head + "network: {listen: [80]}\n", `p.yaml:2:11: unknown key "listen": network has allow, deny, loopback, publish, sockets, upstream, proxy, max_upload, max_upload_per_host, max_connections`},
-	{"key of embedded profiles", head + "description: mine\n", `p.yaml:2:1: unknown key "description": a policy has version, extends, filesystem, network, syscalls, environment, limits`},
+	{"key of embedded profiles", head + "description: mine\n", `p.yaml:2:1: unknown key "description": a policy has version, extends, filesystem, network, syscalls, environment, limits, log`},
 	{"duplicate key", head + "limits: {pids: 1}\nlimits: {pids: 2}\n", `p.yaml:3:1: not valid YAML: mapping key "limits" already defined at [2:1]`},
 	{"duplicate key quoted", head + "limits: {pids: 1, \"pids\": 2}\n", `p.yaml:2:19: not valid YAML: mapping key "pids" already defined at [2:10]`},
 	{"key is a number", head + "1: 2\n", "p.yaml:2:1: a string is needed here, not a number: quote it if the text is meant"},

@@ -17,6 +17,12 @@ const (
 	HomeEphemeral    = "ephemeral"
 )
 
+// Values of Policy.LogOnError. An empty one is to be taken for LogStop.
+const (
+	LogStop     = "stop"
+	LogContinue = "continue"
+)
+
 // Files is what a run may see of the machine's files. Every list is sorted and
 // free of repetitions. Paths are absolute or start with "~/", which the sandbox
 // resolves to the caller's home; as a "~/" path and an absolute one may be the
@@ -90,6 +96,7 @@ type Policy struct {
 	env      Environment
 	limits   Limits
 	syscalls []string
+	logError string
 	sources  []Source
 	origins  []Origin
 }
@@ -137,6 +144,10 @@ func (p Policy) Limits() Limits { return p.limits }
 // addition to the default, sorted.
 func (p Policy) Syscalls() []string { return slices.Clone(p.syscalls) }
 
+// LogOnError returns what becomes of a run whose log cannot be written:
+// LogStop ends it, LogContinue does not. It is "" where no layer says it.
+func (p Policy) LogOnError() string { return p.logError }
+
 // Sources returns the layers that the policy was made from, in their order.
 // Values set by modifiers other than With have no source.
 func (p Policy) Sources() []Source { return slices.Clone(p.sources) }
@@ -148,7 +159,7 @@ func (p Policy) Sources() []Source { return slices.Clone(p.sources) }
 //   - of the same path hide beats read beats write: the others are dropped;
 //   - what embedded profiles alone grant gives way to what is said of the same
 //     path, and is dropped below a hidden one;
-//   - scalars (workdir, home, upstream, proxy, each quota and limit) are the later layer's where it sets them;
+//   - scalars (workdir, home, upstream, proxy, on_error of the log, each quota and limit) are the later layer's where it sets them;
 //   - for a single variable the later layer decides between passing the
 //     caller's value and setting one;
 //   - a path is optional only if every layer that names it says so;
@@ -167,6 +178,7 @@ func (p Policy) With(over Policy) Policy {
 		env:      p.env.with(over.env),
 		limits:   p.limits.with(over.limits),
 		syscalls: unite(p.syscalls, over.syscalls),
+		logError: cmp.Or(over.logError, p.logError),
 		origins:  p.originsWith(over),
 	}
 	if (p.name == "" || p.name == baseProfile) && over.name != "" {
@@ -339,6 +351,14 @@ func (p Policy) WithEnv(variables ...string) (Policy, error) {
 		p = p.With(Policy{env: layer})
 	}
 	return p, nil
+}
+
+// WithLogOnError returns the policy with LogStop or LogContinue.
+func (p Policy) WithLogOnError(what string) (Policy, error) {
+	if what != LogStop && what != LogContinue {
+		return Policy{}, errorf("%s is not known: when the log cannot be written, a run can %s or %s", show(what), LogStop, LogContinue)
+	}
+	return p.With(Policy{logError: what}), nil
 }
 
 // WithLimits returns the policy with other limits, where they are not zero.

@@ -249,6 +249,7 @@ func randomPolicy(rng *rand.Rand) Policy {
 		files:    f,
 		env:      env,
 		rules:    rules,
+		logError: []string{"", LogStop, LogContinue}[rng.IntN(3)],
 		upstream: []string{"", "none", "environment", "http://p.test:1"}[rng.IntN(4)],
 		proxy:    []string{"", proxyOn, proxyOff}[rng.IntN(3)],
 		quota:    Quota{Upload: rng.Int64N(3) << 20, HostUpload: rng.Int64N(3), Connections: rng.IntN(3)},

@@ -13,7 +13,8 @@ import (
 )
 
 // LogOptions say where the lines of a run's log go beside its file in the state directory. What is named here must be out of the
-// command's reach: see Plan.Shows. A place that cannot be written ends the start, or the run.
+// command's reach: see Plan.Shows. A place that cannot be written ends the start, or the run,
+// unless the policy has profiles.LogContinue.
 type LogOptions struct {
 	Files []string // regular files, made or overwritten
 	// Stream is open for writing, and closed at the end of the run. A reader that is slow or stands still holds nothing up: lines
@@ -64,11 +65,14 @@ func (o Options) checkStream() error {
 	return nil
 }
 
-// troubles is what of the summary is about copies of the log that lack lines.
-func (r Result) troubles() string {
+// Troubles is what of the summary is about lines that the log or a copy of it lacks. It is empty where none does.
+func (r Result) Troubles() string {
 	var b strings.Builder
 	for _, t := range r.Summary.Troubles {
-		if t.Error != "" {
+		switch {
+		case t.Copy == "":
+			fmt.Fprintf(&b, "agentjail: the log is incomplete, %d accesses are not in it: %s\n", r.Summary.Dropped, audit.Printable(t.Error))
+		case t.Error != "":
 			fmt.Fprintf(&b, "agentjail: a copy of the log could not be written: %s\n", audit.Printable(t.Error))
 		}
 		if t.Lines > 0 {

@@ -109,6 +109,7 @@ type Plan struct {
 	Syscalls   []string          `json:"syscalls,omitempty"` // groups that are allowed beyond the default
 	Filter     []string          `json:"filter"`             // summary of the syscall filter
 	Limits     profiles.Limits   `json:"limits"`
+	GoesOn     bool              `json:"goes_on,omitempty"` // also where its log cannot be written
 	Umask      int               `json:"umask"`
 	Policy     PolicyRef         `json:"policy"`
 	State      string            `json:"state"` // agentjail's state directory

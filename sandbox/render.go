@@ -106,6 +106,9 @@ func (p Plan) String() string {
 	}
 	fmt.Fprintf(&b, "  withheld: %s\n", none(quoteAll(p.Withheld)))
 	p.renderLimits(&b)
+	if p.GoesOn {
+		b.WriteString("\nlog\n  where it cannot be written, the command goes on, and what it is denied meanwhile is only counted\n")
+	}
 	b.WriteString("\ncannot be seen\n")
 	for _, line := range p.Coverage {
 		fmt.Fprintf(&b, "  %s\n", line)

@@ -28,7 +28,7 @@ func (r Result) String() string {
 	if r.Left {
 		fmt.Fprintf(&b, "agentjail: %s\n", reasonLeft)
 	}
-	b.WriteString(r.troubles())
+	b.WriteString(r.Troubles())
 	b.WriteString(r.workspace())
 	b.WriteString(r.unreached())
 	if r.Summary.Denied == 0 {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agentjail/agentjail/internal/audit"
+	"github.com/agentjail/agentjail/profiles"
 )
 
 // Exit codes of a run that are not the command's own.
@@ -253,12 +254,17 @@ func (r *Run) startDetail() map[string]any {
 	for _, rule := range r.plan.Rules {
 		rules = append(rules, rule.String())
 	}
+	onError := profiles.LogStop
+	if r.plan.GoesOn {
+		onError = profiles.LogContinue
+	}
 	denials := make([]string, 0, len(r.plan.Denials))
 	for _, d := range r.plan.Denials {
 		denials = append(denials, d.String()+because(d.Reason))
 	}
 	return map[string]any{
-		"policy": r.plan.Policy, "command": r.plan.Command, "workdir": r.plan.Workdir, "identity": r.plan.Identity,
+		"log_on_error": onError,
+		"policy":       r.plan.Policy, "command": r.plan.Command, "workdir": r.plan.Workdir, "identity": r.plan.Identity,
 		"grants": grants, "network": rules, "denials": denials, "loopback": r.plan.Loopback, "publish": r.plan.Publish, "sockets": r.plan.Sockets(),
 		"upstream": r.plan.Proxies, "proxy": r.plan.Proxy, "syscalls": r.plan.Syscalls,
 		"limits": r.plan.Limits, "quota": r.plan.Quota, "withheld": r.plan.Withheld, "coverage": r.plan.Coverage,

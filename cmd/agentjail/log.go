@@ -208,7 +208,7 @@ func logReason(e audit.Event) string {
 	switch e.Action {
 	case audit.ActionStart:
 		return strings.Join(d.Command, " ")
-	case audit.ActionDropped:
+	case audit.ActionDropped, audit.ActionFailed:
 		return e.Reason + " " + string(d.Dropped)
 	case audit.ActionEnd:
 		var denied, allowed uint64

@@ -65,6 +65,7 @@ func policyFlags(otherwise string) []cli.Flag {
 		&cli.Int64Flag{Name: "pids", Usage: "at most `N` processes and threads"},
 		&cli.Float64Flag{Name: "cpus", Usage: "at most `X` processors"},
 		&cli.DurationFlag{Name: "ttl", Usage: "end the run after `DURATION`, such as 30m"},
+		&cli.StringFlag{Name: "log-on-error", Usage: "`WHAT` becomes of a run whose log cannot be written: stop (default) or continue"},
 	}
 }
 
@@ -235,6 +236,16 @@ func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) 
 			}
 			return p.WithUpstream(c.String("upstream"))
 		},
+		func(p profiles.Policy) (profiles.Policy, error) {
+			if !c.IsSet("log-on-error") {
+				return p, nil
+			}
+			p, err := p.WithLogOnError(c.String("log-on-error"))
+			if err != nil {
+				err = fmt.Errorf("--log-on-error: %w", err)
+			}
+			return p, err
+		},
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithLimits(limits) },
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithEnv(c.StringSlice("env")...) },
 	} {
@@ -331,6 +342,9 @@ func (p printer) widened(plan sandbox.Plan) {
 	for _, group := range plan.Syscalls {
 		fmt.Fprintf(os.Stderr, "agentjail: the policy allows the group %s of system calls\n", group)
 	}
+	if plan.GoesOn {
+		fmt.Fprintln(os.Stderr, "agentjail: the policy lets the command go on where its log cannot be written")
+	}
 	for _, path := range plan.Sockets() {
 		fmt.Fprintf(os.Stderr, "agentjail: the policy allows all that %s does for who connects to it\n", audit.Printable(path))
 	}
@@ -351,7 +365,9 @@ func (p printer) print(r sandbox.Result) {
 	case stuck(os.Stderr):
 	case p.json:
 		json.NewEncoder(os.Stderr).Encode(r)
-	case !p.quiet && r.String() != "":
+	case p.quiet: // what is missing is not a summary
+		fmt.Fprint(os.Stderr, r.Troubles())
+	case r.String() != "":
 		fmt.Fprint(os.Stderr, plainly(os.Stderr, os.Getenv("TERM")), r.String())
 	}
 }

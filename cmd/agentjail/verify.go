@@ -29,7 +29,8 @@ func verifyCommand() *cli.Command {
 		ArgsUsage: "[RUN | FILE]",
 		Description: "Checks the newest run where none is named. RUN may be shortened as long as it is unique.\n" +
 			"Exit codes: 0 whole, and signed by your key (agentjail key) or by the one that --key gives; 1 changed, and the first\n" +
-			"bad line is named; 2 not found or not readable; 3 incomplete: good as far as it goes, but without its end;\n" +
+			"bad line is named; 2 not found or not readable; 3 incomplete: good as far as it goes, but without its end,\n" +
+			"or written by a run that went on while it could not be written;\n" +
 			"4 unproven: whole, but not signed, or by another key than yours.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "key", Usage: "the log must be signed by the `PUBKEY` that agentjail key printed where it was written"},
@@ -123,6 +124,9 @@ func verdict(v audit.Verification, a anchor, writing bool) (string, int) {
 		return fmt.Sprintf("changed: %s, head %s, which is not the one asked for", lines, v.Head), exitChanged
 	case v.Events == 0 && !v.CutOff:
 		return "incomplete: the log is empty", exitIncomplete
+	case v.Complete && v.Failed > 0:
+		return fmt.Sprintf("incomplete: %s, status %d, head %s, %s: the log could not be written for a time, and %d accesses are not in it",
+			lines, v.Status, v.Head, signedPart(v, a), v.Dropped), exitIncomplete
 	case !v.Complete:
 		return "incomplete: " + lines + ", " + signedPart(v, a) + ": " + whyIncomplete(v, writing), exitIncomplete
 	}

@@ -159,3 +159,18 @@ func TestVerifySchemaOfAnotherVersion(t *testing.T) {
 		t.Errorf("exit %d: %s", code, errs)
 	}
 }
+
+// TestVerdictOnAGap: a log that tells of a gap is not whole, whoever signed it.
+func TestVerdictOnAGap(t *testing.T) {
+	v := audit.Verification{Run: newRun, Events: 9, Complete: true, Dropped: 4, Signer: goldenKey, Signed: 9}
+	a := anchor{key: goldenKey}
+	if text, code := verdict(v, a, false); code != 0 || !strings.HasPrefix(text, "ok: ") {
+		t.Errorf("of a flood: exit %d, %s", code, text)
+	}
+	v.Failed = 1
+	text, code := verdict(v, a, false)
+	if want := "9 signed and 0 after them: the log could not be written for a time, and 4 accesses are not in it"; code != exitIncomplete ||
+		!strings.HasPrefix(text, "incomplete: ") || !strings.HasSuffix(text, want) {
+		t.Errorf("exit %d, %s", code, text)
+	}
+}

@@ -17,6 +17,7 @@ const (
 	ActionHead    = "log.head"
 	ActionEnd     = "run.end"
 	ActionDropped = "events.dropped"
+	ActionFailed  = "log.failed"
 
 	ActionSinkFailed  = "sink.failed"
 	ActionSinkDropped = "sink.dropped"
@@ -46,6 +47,14 @@ func (c *chain) append(buf []byte, e Event) []byte {
 	c.prev = hashLine(line)
 	c.counts.add(e)
 	return append(append(buf, line...), '\n')
+}
+
+// back takes the last lines back, whose events these are.
+func (c *chain) back(seq uint64, prev string, events []Event) {
+	c.seq, c.prev = seq, prev
+	for _, e := range events {
+		c.counts.remove(e)
+	}
 }
 
 func mustLine(e Event) []byte {
@@ -103,7 +112,7 @@ func policyDigest(start json.RawMessage) string {
 	return d.Policy.Digest
 }
 
-// droppedDetail is the body of events.dropped: events that are not in the log, by class.
+// droppedDetail is the body of events.dropped and log.failed: events that are not in the log, by class.
 type droppedDetail struct {
 	Dropped map[Class]uint64 `json:"dropped"`
 }

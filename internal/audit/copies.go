@@ -18,9 +18,15 @@ type openedCopy struct {
 func (r *Recorder) openCopies() error {
 	for _, c := range r.options.Copies {
 		s, err := c.open()
-		if err != nil {
+		switch {
+		case err == nil:
+		case !r.options.Continue:
 			r.closeCopies()
 			return err
+		default:
+			r.troubles = append(r.troubles, Trouble{Copy: c.String(), Error: err.Error()})
+			r.note(ActionSinkFailed, c.String(), err.Error(), mustDetail(sinkDetail{}))
+			continue
 		}
 		r.copies = append(r.copies, &openedCopy{name: c.String(), sink: s})
 	}

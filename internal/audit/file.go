@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,12 +35,15 @@ var (
 	ErrNotRegular = errors.New("not a regular file")
 	ErrLinked     = errors.New("the file has another name as well (a hard link)")
 	ErrInUse      = errors.New("another run writes its log there")
+	// ErrRemoved is for a log that somebody removed while it was written.
+	ErrRemoved = errors.New("the file was removed")
 )
 
 // file is one log file. It is an interface for the sake of disks that fail.
 type file interface {
 	io.WriteCloser
 	Sync() error
+	Stat() (os.FileInfo, error)
 	Truncate(size int64) error
 }
 
@@ -64,6 +68,18 @@ func (o *output) write(lines []byte) error {
 func (o *output) sync() error {
 	if err := o.file.Sync(); err != nil {
 		return &FileError{o.path, err, o.copy}
+	}
+	return nil
+}
+
+// check finds out whether the file still has a name.
+func (o *output) check() error {
+	info, err := o.file.Stat()
+	if err != nil {
+		return &FileError{o.path, err, o.copy}
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink == 0 {
+		return &FileError{o.path, ErrRemoved, o.copy}
 	}
 	return nil
 }

@@ -34,6 +34,9 @@ type Options struct {
 	Run    string // id of the run, in every line
 	Key    string // file of the key that signs the log, made where there is none; empty: the log is not signed
 	Owner  int    // user id that the key's file must have
+	// Continue: an error of writing does not end the run; that of a copy never, and that of the log itself not after the first Flush.
+	// What is missing is on record as soon as there is room for it, and in the summary.
+	Continue bool
 }
 
 // End is what the caller knows about the end of a run.
@@ -68,6 +71,7 @@ type Recorder struct {
 	allDropped uint64
 	err        error // first write error
 	shut       bool  // what comes is counted as dropped
+	begun      bool  // Flush has returned without an error
 
 	// Of the writer, and of Start before there is one.
 	log    *output
@@ -77,6 +81,7 @@ type Recorder struct {
 	lines  uint64
 	synced uint64 // lines that the disk was asked to keep
 	dead   bool   // the log cannot be written
+	gap    error  // why it cannot for now, where the run goes on
 	signed uint64 // lines up to the last log.head
 	signAt time.Time
 	// What the copies did, and what of it is to be written yet.
@@ -213,10 +218,13 @@ func (r *Recorder) Flush() error {
 	flushed := make(chan struct{})
 	r.flushes <- flushed
 	<-flushed
-	return r.Err()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.begun = r.begun || r.err == nil
+	return r.err
 }
 
-// Failed is closed when the log, or a copy of it, can no longer be written. Err then says why.
+// Failed is closed when the log, or a copy of it, can no longer be written, and that is to end the run. Err then says why.
 func (r *Recorder) Failed() <-chan struct{} { return r.failed }
 
 // Err is the first error of writing. Events that come after one are counted as dropped.
@@ -263,6 +271,7 @@ func (r *Recorder) writer() {
 // drain writes what is queued, and what is counted if flush says so.
 func (r *Recorder) drain(flush bool) {
 	if flush {
+		r.resume()
 		r.pollCopies(false)
 	}
 	r.mu.Lock()
@@ -321,6 +330,8 @@ func (r *Recorder) signHead(now time.Time) {
 
 // finish writes all that is left and run.end.
 func (r *Recorder) finish(end End) {
+	r.check()
+	r.resume()
 	r.pollCopies(true)
 	r.mu.Lock()
 	batch := append(r.take(), r.counted(true)...)
@@ -337,7 +348,7 @@ func (r *Recorder) finish(end End) {
 	if time.Since(r.opened) >= flushInterval {
 		r.sync()
 	}
-	err := errors.Join(r.Err(), r.closeCopies(), r.log.close())
+	err := r.closeOutputs()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closeErr = err
@@ -351,13 +362,15 @@ func (r *Recorder) finish(end End) {
 // write appends events to the log and its copies. Those that the log itself does not take are counted as dropped.
 func (r *Recorder) write(events []Event) {
 	var buf []byte
-	for len(events) > 0 && !r.dead {
+	for len(events) > 0 && !r.dead && r.gap == nil {
 		n := 0
 		for buf = buf[:0]; n < len(events) && len(buf) < writeSize; n++ {
 			buf = r.chain.append(buf, events[n])
 		}
 		if err := r.log.write(buf); err != nil {
-			n = r.salvage(&buf)
+			whole := r.salvage(&buf)
+			r.chain.back(r.lines, r.head, events[whole:n])
+			n = whole
 			r.fail(err, true)
 		} else {
 			r.head, r.lines = r.chain.prev, r.chain.seq
@@ -388,7 +401,8 @@ func (r *Recorder) salvage(buf *[]byte) (lines int) {
 // disks, so that it is done once a second and at the end of what took longer: against the death of every process of a run the
 // kernel keeps what was written, and against a power cut nobody relies on the log of a run that it ended.
 func (r *Recorder) sync() {
-	if r.dead || r.synced == r.lines {
+	r.check()
+	if r.dead || r.gap != nil || r.synced == r.lines {
 		return
 	}
 	if r.synced == 0 {
@@ -399,19 +413,6 @@ func (r *Recorder) sync() {
 		r.fail(err, true)
 	}
 	r.eachCopy(func(c *openedCopy) error { return c.sink.sync() })
-}
-
-// fail keeps the first error and makes it known. dead says that nothing more will be written.
-func (r *Recorder) fail(err error, dead bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.err == nil {
-		r.err = err
-		close(r.failed)
-	}
-	if dead {
-		r.dead, r.shut = true, true
-	}
 }
 
 func (r *Recorder) lose(events []Event) {

@@ -175,7 +175,7 @@ func lineOf(t *testing.T, class Class, action string) []byte {
 	case ActionHead:
 		e.Detail = mustDetail(headDetail{Counts{}, "", testKey(1).Public()})
 		e.Sig = testKey(1).sign(nil)
-	case ActionDropped:
+	case ActionDropped, ActionFailed:
 		e.Detail = mustDetail(droppedDetail{map[Class]uint64{}})
 	case ActionSinkFailed, ActionSinkDropped:
 		e.Target, e.Detail = "fd 3", mustDetail(sinkDetail{})

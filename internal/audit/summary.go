@@ -30,6 +30,16 @@ func (c Counts) add(e Event) {
 	c[e.Class][e.Decision] += weight(e)
 }
 
+// remove takes an event back that add has counted.
+func (c Counts) remove(e Event) {
+	if c[e.Class][e.Decision] -= weight(e); c[e.Class][e.Decision] == 0 {
+		delete(c[e.Class], e.Decision)
+	}
+	if len(c[e.Class]) == 0 {
+		delete(c, e.Class)
+	}
+}
+
 // Summary is what a run's log holds, for the person who ran it.
 type Summary struct {
 	Run     string   `json:"run"`
@@ -45,15 +55,15 @@ type Summary struct {
 	// Unreached are hosts that were allowed and not reached, in the order of the first failure; the first few of them.
 	Unreached []Failure `json:"unreached,omitempty"`
 	Head      string    `json:"head"` // hash of the last line; what Verify finds must be the same
-	// Troubles are the copies of the log that lack lines.
+	// Troubles are the copies of the log that lack lines, and the log itself where it does although the run went on.
 	Troubles []Trouble `json:"troubles,omitempty"`
 }
 
 // Trouble is a place where the log, or a part of it, could not be written.
 type Trouble struct {
-	Copy  string `json:"copy"`
+	Copy  string `json:"copy,omitempty"`  // empty: the log itself
 	Error string `json:"error,omitempty"` // why it takes no more lines
-	Lines uint64 `json:"lines,omitempty"` // that it does not have
+	Lines uint64 `json:"lines,omitempty"` // that a copy does not have; of the log itself, Summary.Dropped says it
 }
 
 // MarshalJSON writes any bytes as Event does.

@@ -18,6 +18,7 @@ type Verification struct {
 	Complete bool   // run.end is there, and nothing after it
 	Status   int    // exit code that run.end tells
 	Dropped  uint64 // events that run.end says are not in the log
+	Failed   int    // how often the log could not be written for a time; what it lacks is in Dropped
 	CutOff   bool   // the last line has no end; it is not complete then
 
 	Signer PublicKey // key that the signatures name; empty where there are none
@@ -173,10 +174,13 @@ func (v *verifier) content(e Event) error {
 			return &SchemaError{d.Schema}
 		}
 		v.policy = policyDigest(e.Detail)
-	case ActionDropped:
+	case ActionDropped, ActionFailed:
 		var d droppedDetail
 		if err := json.Unmarshal(e.Detail, &d); err != nil {
-			return errors.New("events.dropped has no counts")
+			return fmt.Errorf("%s has no counts", e.Action)
+		}
+		if e.Action == ActionFailed {
+			v.report.Failed++
 		}
 		for _, n := range d.Dropped {
 			v.dropped += n
