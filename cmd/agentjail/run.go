@@ -34,8 +34,8 @@ func runCommand() *cli.Command {
 		HideHelpCommand: true, // "help" and "h" may be commands to run
 		Flags: slices.Concat(policyFlags(byCommand), logFlags(), []cli.Flag{
 			&cli.BoolFlag{Name: "filter-terminal", Usage: "keep control sequences from the terminal that do more than show text (clipboard, files, printing)"},
-			&cli.BoolFlag{Name: "quiet", Usage: "print no summary at the end"},
-			&cli.BoolFlag{Name: "json", Usage: "print the summary as JSON"},
+			&cli.BoolFlag{Name: "quiet", Usage: "print neither what the policy widens nor the summary; errors are printed"},
+			&cli.BoolFlag{Name: "json", Usage: "print the summary as one line of JSON, on standard error"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "print the plan and stop"},
 			&cli.BoolFlag{Name: "selftest", Usage: "first try in a jail of the same policy what it must not let happen; a leak ends it"},
 		}),
