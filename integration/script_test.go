@@ -66,6 +66,9 @@ func condition(name string) (bool, error) {
 	case "limits":
 		// As root every machine has a cgroup; an ordinary user needs a systemd session to ask for one.
 		return os.Getuid() == 0, nil
+	case "collector":
+		_, err := os.Stat(suite.cache + "/collector")
+		ok = err == nil
 	case "testnet":
 		ok = suite.net != nil
 	case "fuse":

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Installs what the tests need and is missing, and makes the ordinary user they run as. Safe to call again and in parallel.
-#   setup.sh [agents] [peers]     also the agents from npm, also the jails that make bench compares with
+#   setup.sh [agents] [peers] [collector]   also the agents from npm, the jails that make bench compares with, an OpenTelemetry collector
 #   setup.sh tools                the tools alone
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -46,6 +46,22 @@ npm_install() { # DIRECTORY of the cache, package.json
   as_user tee "$dir/stamp" <"$2" >/dev/null
 }
 
+# build_collector makes the collector of integration/collector, which takes minutes the first time. Without one its tests say so.
+build_collector() {
+  local from=$TOP/integration/collector
+  if cat "$from/main.go" "$from/go.sum" | cmp -s - "$CACHE/collector.stamp" 2>/dev/null; then return 0; fi
+  say "building an OpenTelemetry collector"
+  local made
+  made=$(mktemp -d)
+  if (cd "$from" && go build -o "$made/collector" .); then
+    cat "$from/main.go" "$from/go.sum" >"$made/collector.stamp"
+    as_root mkdir -p "$CACHE"
+    as_root install -m 0755 "$made/collector" "$CACHE/collector"
+    as_root install -m 0644 "$made/collector.stamp" "$CACHE/collector.stamp"
+  fi
+  rm -rf "$made"
+}
+
 main() {
   find_go
   local tools
@@ -55,7 +71,12 @@ main() {
   if [ "$*" = tools ]; then return; fi
   make_user
   local what
-  for what in "$@"; do npm_install "$what" "$TOP/integration/npm/$what.json"; done
+  for what in "$@"; do
+    case $what in
+      collector) build_collector ;;
+      *) npm_install "$what" "$TOP/integration/npm/$what.json" ;;
+    esac
+  done
 }
 
 # One at a time: two runs would both find the user missing.

@@ -51,7 +51,7 @@ unit() {
 }
 
 integration() { # [REGEXP]
-  bash integration/setup.sh agents
+  bash integration/setup.sh agents collector
   make --no-print-directory build
   stage
   local tmp

@@ -4,6 +4,8 @@ package sandbox
 
 import (
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"strings"
 
@@ -21,6 +23,10 @@ type LogOptions struct {
 	// that it does not take are counted.
 	Stream *os.File
 	Syslog string // the socket of a syslog daemon, such as /dev/log
+	// OTLP is where an OpenTelemetry collector takes logs over HTTP, such as http://localhost:4318/v1/logs, and Header what the requests
+	// have, such as an Authorization.
+	OTLP   *url.URL
+	Header http.Header
 }
 
 // copies are the places as package audit knows them.
@@ -34,6 +40,9 @@ func (o LogOptions) copies() []audit.Copy {
 	}
 	if o.Syslog != "" {
 		copies = append(copies, audit.Copy{Syslog: o.Syslog})
+	}
+	if o.OTLP != nil {
+		copies = append(copies, audit.Copy{OTLP: &audit.Collector{URL: o.OTLP, Header: o.Header}})
 	}
 	return copies
 }

@@ -179,7 +179,9 @@ type pathPattern struct {
 }
 
 // literal makes a path a pattern of itself.
-var literal = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
+func literal(path string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(path)
+}
 
 func parsePath(text string) (pathPattern, error) {
 	p := pathPattern{pattern: text, name: !strings.Contains(text, "/") && text != "." && text != ".."}
@@ -192,7 +194,7 @@ func parsePath(text string) (pathPattern, error) {
 			if err != nil {
 				return p, fmt.Errorf("--path: %w", err)
 			}
-			text = literal.Replace(dir) + "/" + text
+			text = literal(dir) + "/" + text
 		}
 		p.pattern = path.Clean(text)
 	}

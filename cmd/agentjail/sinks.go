@@ -23,6 +23,7 @@ func logFlags() []cli.Flag {
 		&cli.StringFlag{Name: "log", Usage: "also write the events to `FILE`"},
 		&cli.IntFlag{Name: "log-fd", Usage: "also write the events to the open file `N` (3 or more)"},
 		&cli.StringFlag{Name: "log-syslog", Usage: "also send the events to the syslog daemon at `SOCKET`, such as /dev/log"},
+		&cli.StringFlag{Name: "log-otlp", Usage: "also send the events to the OpenTelemetry collector at `URL`, such as http://localhost:4318"},
 	}
 }
 
@@ -45,7 +46,13 @@ func logOptions(c *cli.Context, plan sandbox.Plan) (o sandbox.LogOptions, err er
 			return o, err
 		}
 	}
-	return o, nil
+	if text := c.String("log-otlp"); text != "" {
+		if o.OTLP, err = collectorURL(text, plan.Publish); err != nil {
+			return o, err
+		}
+		o.Header, err = collectorHeader(os.LookupEnv)
+	}
+	return o, err
 }
 
 // outside is the path that a flag names, which must lie where the command cannot write.

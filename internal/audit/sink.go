@@ -17,6 +17,7 @@ type Copy struct {
 	File   string   // a regular file, made or overwritten
 	Stream *os.File // open for writing; the Recorder closes it
 	Syslog string   // the socket of a syslog daemon, such as /dev/log
+	OTLP   *Collector
 }
 
 // String names the copy, as errors and events do.
@@ -26,6 +27,8 @@ func (c Copy) String() string {
 		return c.Stream.Name()
 	case c.Syslog != "":
 		return "syslog " + c.Syslog
+	case c.OTLP != nil:
+		return c.OTLP.String()
 	}
 	return c.File
 }
@@ -37,6 +40,8 @@ func (c Copy) open() (sink, error) {
 		return newStream(c.Stream), nil
 	case c.Syslog != "":
 		return openSyslog(c.Syslog)
+	case c.OTLP != nil:
+		return openCollector(*c.OTLP)
 	}
 	return openCopy(c.File)
 }
