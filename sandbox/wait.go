@@ -258,13 +258,17 @@ func (r *Run) startDetail() map[string]any {
 	if r.plan.GoesOn {
 		onError = profiles.LogContinue
 	}
+	copies := []string{}
+	for _, c := range r.options.Log.copies() {
+		copies = append(copies, c.String())
+	}
 	denials := make([]string, 0, len(r.plan.Denials))
 	for _, d := range r.plan.Denials {
 		denials = append(denials, d.String()+because(d.Reason))
 	}
 	return map[string]any{
-		"log_on_error": onError,
-		"policy":       r.plan.Policy, "command": r.plan.Command, "workdir": r.plan.Workdir, "identity": r.plan.Identity,
+		"copies": copies, "log_on_error": onError,
+		"policy": r.plan.Policy, "command": r.plan.Command, "workdir": r.plan.Workdir, "identity": r.plan.Identity,
 		"grants": grants, "network": rules, "denials": denials, "loopback": r.plan.Loopback, "publish": r.plan.Publish, "sockets": r.plan.Sockets(),
 		"upstream": r.plan.Proxies, "proxy": r.plan.Proxy, "syscalls": r.plan.Syscalls,
 		"limits": r.plan.Limits, "quota": r.plan.Quota, "withheld": r.plan.Withheld, "coverage": r.plan.Coverage,
