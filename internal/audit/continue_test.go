@@ -97,6 +97,9 @@ func TestContinueToTheEnd(t *testing.T) {
 	r, path := goingOn(t, 2, 1<<30)
 	for i := range 10 {
 		r.Emit(denied(ClassFile, fmt.Sprint("/", i)))
+		if err := r.Flush(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s, err := r.Close(End{})
 	if err != nil || len(s.Troubles) != 1 || s.Dropped == 0 {
