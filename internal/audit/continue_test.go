@@ -174,3 +174,20 @@ func TestLogRemoved(t *testing.T) {
 		t.Errorf("Close returned %v, troubles %+v", err, s.Troubles)
 	}
 }
+
+// TestNamesAreNotCounted: a file system that counts no names tells nothing.
+func TestNamesAreNotCounted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	r, err := Open(Options{Path: path, Run: testRun})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.log.named = false
+	os.Remove(path)
+	if err := r.Start(nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Close(End{}); err != nil {
+		t.Errorf("Close returned %v", err)
+	}
+}

@@ -53,6 +53,8 @@ type output struct {
 	file file
 	size int64
 	copy bool
+	// named: its file system counts names. Some in user space say 0 of every file.
+	named bool
 }
 
 // write appends whole lines. Where the disk takes only a part, the file keeps none of them.
@@ -74,14 +76,27 @@ func (o *output) sync() error {
 
 // check finds out whether the file still has a name.
 func (o *output) check() error {
-	info, err := o.file.Stat()
-	if err != nil {
+	names, err := namesOf(o.file)
+	switch {
+	case err != nil:
 		return &FileError{o.path, err, o.copy}
-	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink == 0 {
+	case names == 0 && o.named:
 		return &FileError{o.path, ErrRemoved, o.copy}
 	}
 	return nil
+}
+
+// namesOf is how many names (hard links) a file has.
+func namesOf(f file) (uint64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, nil
+	}
+	return uint64(st.Nlink), nil
 }
 
 // missed: a file takes every line, or fails.
@@ -104,7 +119,12 @@ func createLog(path string) (*output, error) {
 		f.Close()
 		return nil, &FileError{Path: path, Err: err}
 	}
-	return &output{path: path, file: f}, nil
+	names, err := namesOf(f)
+	if err != nil {
+		f.Close()
+		return nil, &FileError{Path: path, Err: err}
+	}
+	return &output{path: path, file: f, named: names > 0}, nil
 }
 
 // openCopy makes or empties a file that somebody named. It waits for nothing (a pipe nobody reads), and empties only what
