@@ -69,6 +69,9 @@ func (c *compiler) toolPlace(dir string, place profiles.ToolPlace, found *Tools)
 		if err != nil || c.covering(target) == nil || c.names(target) || within(target, c.dir) {
 			continue
 		}
+		if err := c.oneName("hide", path, target, info); err != nil {
+			return err
+		}
 		if err := c.add(Mount{Kind: Hidden, Target: target, Dir: info.IsDir(), Origin: originTools + found.Name}); err != nil {
 			return err
 		}

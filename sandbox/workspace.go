@@ -164,8 +164,8 @@ func (c *compiler) pins() error {
 
 // protectsAlone refuses a file that is to be read-only in a writable place, and has a second name.
 func (c *compiler) protectsAlone(m Mount) error {
-	above := c.covering(filepath.Dir(m.Target))
-	if m.Origin != originPolicy || m.Kind != Bind || above == nil || !above.Writable {
+	above := c.shows(filepath.Dir(m.Target))
+	if m.Origin != originPolicy || m.Kind != Bind || above == nil || above.Kind == Bind && !above.Writable {
 		return nil
 	}
 	info, err := c.host.Files.Lstat(m.Source)

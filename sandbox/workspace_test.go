@@ -126,6 +126,10 @@ func TestOneName(t *testing.T) {
 		{"read in what may be written", data + "/x", func(t *testing.T) profiles.Policy {
 			return with(t, writing(t, data), func(p profiles.Policy) (profiles.Policy, error) { return p.WithRead(data + "/x") })
 		}, true},
+		{"read in what is hidden there", app + "/keys/x", func(t *testing.T) profiles.Policy { return hiding(t, reading(t, app+"/keys/x"), app+"/keys") }, true},
+		{"read in what is hidden elsewhere", data + "/sub/x", func(t *testing.T) profiles.Policy { return hiding(t, reading(t, data+"/sub/x"), data) }, false},
+		{"beside tools that may be written", "/home/ann/.nvm/versions/node/v1/etc/npmrc", func(t *testing.T) profiles.Policy { return withTools(t, writing(t, "/home/ann/.nvm"), "node") }, true},
+		{"beside tools", "/home/ann/.nvm/versions/node/v1/etc/npmrc", func(t *testing.T) profiles.Policy { return withTools(t, base(t), "node") }, false},
 		{"policy", app + "/jail.yaml", func(t *testing.T) profiles.Policy { return over(t, app+"/jail.yaml") }, true},
 		{"policy elsewhere", data + "/jail.yaml", func(t *testing.T) profiles.Policy { return over(t, data+"/jail.yaml") }, false},
 		{"agentjail, which runs", app + "/agentjail", base, false},
