@@ -4,6 +4,7 @@ package sandbox
 
 import (
 	"cmp"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -264,7 +265,16 @@ func (c *compiler) hides() error {
 			return err
 		}
 	}
+	maps.DeleteFunc(c.symlinks, func(at, _ string) bool { return c.hidesPath(at) && c.leadsNowhere(at) })
 	return nil
+}
+
+// leadsNowhere tells whether a link of the host leads to nothing that the run shows.
+func (c *compiler) leadsNowhere(link string) bool {
+	target, _, err := c.canonical(link)
+	return err != nil || !slices.ContainsFunc(c.mounts, func(m Mount) bool {
+		return m.Kind != Hidden && (within(m.Target, target) || within(target, m.Target))
+	})
 }
 
 // hideBelow takes away what of the host is mounted at a hidden path and below it. What the run is about cannot be, unless the policy

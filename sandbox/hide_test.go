@@ -64,6 +64,8 @@ func TestHideGivesNoWay(t *testing.T) {
 	host := toolHost()
 	host.Files.(fakeFiles)["/home/ann/.local/share/claude/x"] = "data"
 	host.Files.(fakeFiles)["/home/ann/alias"] = "-> .local"
+	host.Files.(fakeFiles)["/home/ann/.local/bin/claude"] = "-> ../share/claude/x"
+	host.Environ = append([]string{"PATH=/home/ann/.local/bin:/usr/bin"}, host.Environ...)
 	for _, hide := range []string{"~/.local", "/home/ann/.local", "/home/ann/alias"} {
 		policy, err := profiles.Named("claude-code")
 		if err != nil {
@@ -76,6 +78,11 @@ func TestHideGivesNoWay(t *testing.T) {
 		for _, m := range plan.Mounts {
 			if within("/home/ann/.local", m.Target) && m.Origin != originHome {
 				t.Errorf("hide %s: %+v", hide, m)
+			}
+		}
+		for at := range plan.Symlinks {
+			if within("/home/ann/.local", at) {
+				t.Errorf("hide %s: the link %s is shown", hide, at)
 			}
 		}
 	}
