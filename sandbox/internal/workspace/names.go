@@ -48,6 +48,7 @@ var rules = []rule{
 		".tool-versions", ".autoenv", ".claude", ".codex", ".cursor", ".gemini", ".agents", ".kiro", ".continue", ".windsurf", ".mcp.json",
 		"opencode.json", "opencode.jsonc", ".opencode", ".agentjail.yaml", ".github/hooks", ".exrc", ".nvim.lua", ".dir-locals.el", ".gdbinit",
 		".lldbinit", ".irbrc", ".pylintrc", ".gitmodules", ".gitattributes",
+		".lfsconfig",
 	}},
 	{Build, "a package manager runs what it names", []string{
 		"package.json", ".npmrc", ".yarnrc", ".yarnrc.yml", ".yarn", ".pnpmfile.cjs", ".pnp.cjs", "bunfig.toml", "gemfile", "*.gemspec", ".bundle/config",
@@ -188,6 +189,8 @@ func judgeGit(names []string) verdict {
 		return verdict{kind: Git, reason: "git follows it to another directory"}
 	case "attributes":
 		return verdict{kind: Git, reason: "git takes from it which filters it runs"}
+	case "exclude":
+		return verdict{kind: Git, reason: "git does not show what it names"}
 	}
 	return verdict{}
 }

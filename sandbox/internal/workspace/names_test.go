@@ -26,7 +26,7 @@ func TestNames(t *testing.T) {
 
 func TestNamesOfGit(t *testing.T) {
 	for name, want := range map[string]Kind{
-		"hooks/pre-commit": Git, "hooks/pre-commit.sample": "", "config": Git, "config.worktree": Git, "info/attributes": Git,
+		"hooks/pre-commit": Git, "hooks/pre-commit.sample": "", "config": Git, "config.worktree": Git, "info/attributes": Git, "info/exclude": Git,
 		"objects/info/alternates": Git, "modules/sub/hooks/x": Git, "modules/a/config": Git, "worktrees/w/gitdir": Git, "commondir": Git,
 		"index": "", "head": "", "refs/heads/hooks/x": "", "refs/heads/config": "", "logs/refs/heads/config": "", "objects/ab/cdef": "",
 		"modules/a/refs/heads/config": "", "hooks": "",
