@@ -4,6 +4,8 @@ package sandbox
 
 import (
 	"cmp"
+	"errors"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -238,7 +240,7 @@ func (c *compiler) written(writable bool, path string) string {
 func (c *compiler) hides() error {
 	for _, path := range c.policy.Files().Hide {
 		target, info, err := c.resolve(c.expand(path))
-		if isAbsent(err) {
+		if errors.Is(err, fs.ErrNotExist) {
 			return requestErrorf("hide %q: it does not exist, so the command could create it; leave it out or make it first", path)
 		}
 		if err != nil {
