@@ -65,7 +65,7 @@ var rules = []rule{
 		"build.rs", ".cargo/config", ".cargo/config.toml", "cargo.toml", "rust-toolchain", "rust-toolchain.toml", "go.work", "go.mod",
 	}},
 	{Build, "Python runs it, or what it names", []string{
-		"setup.py", "setup.cfg", "pyproject.toml", "conftest.py", "tox.ini", "noxfile.py", "pytest.ini", "pyvenv.cfg",
+		"setup.py", "setup.cfg", "pyproject.toml", "conftest.py", "tox.ini", "noxfile.py", "pytest.ini", "pyvenv.cfg", "pip.conf",
 	}},
 	{Build, "a tool of the project runs it as its settings", []string{
 		".eslintrc.*js", "eslint.config.*", "jest.config.*", "vite.config.*", "vitest.config.*", "webpack.config.*", "rollup.config.*", "babel.config.*",

@@ -12,7 +12,7 @@ func TestNames(t *testing.T) {
 	ps := newPatterns([]string{".git", ".zed", "Mine.*", "conf/autostart"})
 	for name, want := range map[string]Kind{
 		"package.json": Build, "a/b/makefile": Build, "x.mk": Build, "build.rs": Build, ".cargo/config.toml": Build,
-		"cargo/config.toml": "", "config.toml": "", "setup.py": Build, "src/main.rs": "", "main.go": "", "readme.md": "", "makefile.txt": "",
+		"cargo/config.toml": "", "config.toml": "", "setup.py": Build, ".pip/pip.conf": Build, "src/main.rs": "", "main.go": "", "readme.md": "", "makefile.txt": "",
 		".github/workflows": CI, "workflows": "", "x.github/workflows": "", ".gitlab-ci.yml": CI, "agents.md": Instructions,
 		".vscode": Settings, "a/.envrc": Settings, "x.code-workspace": Settings, "mine.toml": Settings, "conf/autostart": Settings,
 		"autostart": "", ".git": "",
