@@ -134,7 +134,7 @@ func TestProtectionPaths(t *testing.T) {
 	}
 }
 
-// TestFold: what some file system takes for one name is one.
+// TestFold: what some file system takes for one name is one (B27).
 func TestFold(t *testing.T) {
 	for _, same := range [][]string{
 		{"/w/.git/hooks", "/w/.GIT/Hooks", "/w/.git./hooks", "/w/.git. ./hooks ", "/w/.g\u200cit/hooks", "/w/.git\ufeff/hoo\u212as", "/w/.git/hooks\ufe0f"},
