@@ -159,8 +159,8 @@ func running(t *testing.T, p place, args ...string) (pid int, d postureDetail, e
 	return posture.PID, d, events
 }
 
-// TestA01Posture (A01, E07, G18, N04, N05, N07): what the kernel holds every thread of a command to is exactly what it holds the same command to outside,
-// but for what the jail takes away.
+// TestA01Posture: what the kernel holds every thread of a command to is exactly what it holds the same command to outside,
+// but for what the jail takes away (A01 A02 A03 A04 A24 A27 E07 G18 N04 N05 N07).
 func TestA01Posture(t *testing.T) {
 	t.Parallel()
 	for name, command := range map[string][]string{

@@ -12,7 +12,7 @@ import (
 // TestA21Race: while runs start, another process of the user puts symbolic links in the place of every directory that is granted,
 // protected or holds what is hidden, and takes them away again. A start fails or works; nothing is ever mounted, read or written where the
 // links lead, and what is read-only or hidden in a run that works stays so. What is protected and not there at the start is so by its name
-// alone, and so not against this (docs/policy.md).
+// alone, and so not against this (docs/policy.md). A21 B08.
 func TestA21Race(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
