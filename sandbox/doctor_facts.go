@@ -142,6 +142,8 @@ func tryState(dir string, id Identity) trial {
 			continue
 		case err == nil && !info.IsDir():
 			err = fmt.Errorf("%s: %w", path, unix.ENOTDIR)
+		case err == nil && path == dir && checkOwner(dir, info, id.UID) != nil:
+			err = checkOwner(dir, info, id.UID)
 		case err == nil && id.UID == os.Getuid():
 			if err = unix.Access(path, unix.W_OK|unix.X_OK); err != nil {
 				err = fmt.Errorf("%s: %w", path, err)

@@ -42,7 +42,7 @@ func setMark(t *testing.T, dir *runDir, content string) {
 
 // Containment checks: P04.
 func TestFindLauncher(t *testing.T) {
-	state := t.TempDir()
+	state := filepath.Join(t.TempDir(), "state")
 	dir, log := liveRunDir(t, state)
 	l, err := FindLauncher(state, "RUN")
 	if err != nil || l.PID != os.Getpid() || l.Wait(0) {
@@ -72,7 +72,7 @@ func TestFindLauncher(t *testing.T) {
 // TestForgedMarks: who can write the state directory must not have root, who looks there under sudo, signal another process.
 // Containment checks: P04.
 func TestForgedMarks(t *testing.T) {
-	state := t.TempDir()
+	state := filepath.Join(t.TempDir(), "state")
 	dir, _ := liveRunDir(t, state)
 	me, err := self()
 	if err != nil {
@@ -119,7 +119,7 @@ func TestForgedMarks(t *testing.T) {
 
 // TestMarksThatAreNoFiles: nothing is waited for, and nothing is followed.
 func TestMarksThatAreNoFiles(t *testing.T) {
-	state := t.TempDir()
+	state := filepath.Join(t.TempDir(), "state")
 	dir, _ := liveRunDir(t, state)
 	aside := filepath.Join(state, "aside")
 	if err := os.Rename(dir.live, aside); err != nil {
@@ -143,7 +143,7 @@ func TestMarksThatAreNoFiles(t *testing.T) {
 }
 
 func TestLauncherEnds(t *testing.T) {
-	state := t.TempDir()
+	state := filepath.Join(t.TempDir(), "state")
 	dir, _ := liveRunDir(t, state)
 	cmd := exec.Command("sleep", "1000")
 	if err := cmd.Start(); err != nil {

@@ -4,12 +4,16 @@ package sandbox
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/internal/audit"
 )
 
 // runDir is a run's directory below the state directory, and the mark that says that the run is alive.
@@ -20,8 +24,50 @@ type runDir struct {
 	live string
 }
 
+// stateError says why a directory is not taken for agentjail's own. Logs, the key that signs them and the private homes lie there.
+type stateError struct{ path, problem, fix string }
+
+func (e *stateError) Error() string {
+	return fmt.Sprintf("state directory %s: %s; somebody else could read or change the logs and the private homes", audit.Printable(e.path), e.problem)
+}
+
+// Fix says what the user can do.
+func (e *stateError) Fix() string { return e.fix }
+
+// checkOwner refuses a state directory that another user made, or can make things in, as where XDG_STATE_HOME names a place that all can
+// write to.
+func checkOwner(path string, info fs.FileInfo, uid int) error {
+	const elsewhere = "choose another place with XDG_STATE_HOME"
+	st, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !ok || !info.IsDir():
+		return nil // which other steps say
+	case int(st.Uid) != uid:
+		return &stateError{path, fmt.Sprintf("it belongs to uid %d, not to %d", st.Uid, uid), elsewhere}
+	case info.Mode().Perm()&0o022 != 0:
+		return &stateError{path, fmt.Sprintf("its mode is %#o", info.Mode().Perm()),
+			"if nobody has used that, chmod go-w " + audit.Printable(path) + "; or " + elsewhere}
+	}
+	return nil
+}
+
+// ownState makes the state directory, 0700, or takes one that is the caller's alone.
+func ownState(state string) error {
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Lstat(state)
+	if err != nil {
+		return err
+	}
+	return checkOwner(state, info, os.Getuid())
+}
+
 // newRunDir makes the directory of a new run: 0700, outside every grant.
 func newRunDir(state, id string) (*runDir, error) {
+	if err := ownState(state); err != nil {
+		return nil, err
+	}
 	d := &runDir{id: id, path: filepath.Join(state, "runs", id), live: filepath.Join(state, "live", id)}
 	if err := os.MkdirAll(filepath.Dir(d.live), 0o700); err != nil {
 		return nil, err
@@ -78,7 +124,7 @@ type crashedRun struct {
 // than maxCrashed is left to the next run.
 func crashedRuns(state string) []crashedRun {
 	entries, err := os.ReadDir(filepath.Join(state, "live"))
-	if err != nil {
+	if err != nil || ownState(state) != nil {
 		return nil
 	}
 	var runs []crashedRun

@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,7 +12,7 @@ import (
 )
 
 func TestCrashedRuns(t *testing.T) {
-	state := t.TempDir()
+	state := filepath.Join(t.TempDir(), "state")
 	alive, err := newRunDir(state, "ALIVE")
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +88,7 @@ func ids(runs []crashedRun) (ids []string) {
 // TestClaimSettled: a launcher that opened a mark before another one settled the run, and locks it after, has no claim.
 // TestManyCrashedRuns: more dead runs than a process has descriptors keep no run from starting, and each is found once.
 func TestManyCrashedRuns(t *testing.T) {
-	state := t.TempDir()
+	state := filepath.Join(t.TempDir(), "state")
 	const dead = maxCrashed + 10
 	for i := range dead {
 		d, err := newRunDir(state, fmt.Sprint("DEAD", i))
@@ -185,6 +186,31 @@ func TestStateDirLinked(t *testing.T) {
 		t.Setenv("XDG_STATE_HOME", "")
 		if got, want := StateDir(link), filepath.Join(real, ".local/state/agentjail"); got != want {
 			t.Errorf("made %v: %q, want %q", made, got, want)
+		}
+	}
+}
+
+// TestCheckOwner: what somebody else made, or can make things in, is nobody's to keep logs and homes in.
+func TestCheckOwner(t *testing.T) {
+	dir := t.TempDir()
+	for mode, mine := range map[os.FileMode]bool{0o700: true, 0o755: true, 0o775: false, 0o757: false, 0o777: false} {
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := checkOwner(dir, info, os.Getuid()); (err == nil) != mine {
+			t.Errorf("mode %#o: %v", mode, err)
+		}
+		if err := checkOwner(dir, info, os.Getuid()+1); err == nil {
+			t.Errorf("mode %#o: another's is accepted", mode)
+		}
+		_, err = newRunDir(dir, fmt.Sprintf("RUN%o", mode))
+		var refused *stateError
+		if mine == errors.As(err, &refused) {
+			t.Errorf("mode %#o: a run gets %v", mode, err)
 		}
 	}
 }
