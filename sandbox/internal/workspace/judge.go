@@ -153,8 +153,10 @@ func (k *walker) verdict(f file) verdict {
 	lower := strings.ToLower(f.name)
 	if f.in.git > 0 {
 		below := strings.Split((f.in.lower + "/" + lower)[f.in.git:], "/")
-		if f.in.fresh && !slices.Contains(below, "hooks") {
-			return verdict{} // of a repository that is reported as a whole
+		// A worktree or a submodule that the run made is reported by the .git that leads to it.
+		whole := f.in.whole || f.in.fresh && (below[0] == "modules" || below[0] == "worktrees")
+		if whole && !slices.Contains(below, "hooks") {
+			return verdict{}
 		}
 		return judgeGit(below)
 	}

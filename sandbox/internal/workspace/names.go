@@ -67,6 +67,11 @@ var rules = []rule{
 	{Build, "Python runs it, or what it names", []string{
 		"setup.py", "setup.cfg", "pyproject.toml", "conftest.py", "tox.ini", "noxfile.py", "pytest.ini", "pyvenv.cfg", "pip.conf",
 	}},
+	{Build, "the build of its language runs it, or what it names", []string{
+		"build.sbt", "build.sc", "build.zig", "*.cabal", "*.cmake", "*.csproj", "deno.json", "deno.jsonc", "directory.build.props",
+		"directory.build.targets", "dune", "*.fsproj", "mix.exs", "nuget.config", "package.swift", "podfile", "project.clj", "pubspec.yaml",
+		"rebar.config", "sconstruct", "setup.hs", "stack.yaml", "*.vbproj", "wscript",
+	}},
 	{Build, "a tool of the project runs it as its settings", []string{
 		".eslintrc.*js", "eslint.config.*", "jest.config.*", "vite.config.*", "vitest.config.*", "webpack.config.*", "rollup.config.*", "babel.config.*",
 		".babelrc.*js", "prettier.config.*", ".prettierrc.*js", "next.config.*", "postcss.config.*", "tailwind.config.*", ".ripgreprc",
@@ -179,6 +184,9 @@ func judgeGit(names []string) verdict {
 	if slices.Contains(names[:last], "refs") || names[0] == "logs" {
 		return verdict{}
 	}
+	if last == 1 && (names[0] == "remotes" || names[0] == "branches") {
+		return verdict{kind: Git, reason: "git takes from it where it fetches from"}
+	}
 	if slices.Contains(names[:last], "hooks") && !strings.HasSuffix(names[last], sample) {
 		return verdict{kind: Git, reason: "git runs it as a hook"}
 	}
@@ -189,6 +197,8 @@ func judgeGit(names []string) verdict {
 		return verdict{kind: Git, reason: "git follows it to another directory"}
 	case "attributes":
 		return verdict{kind: Git, reason: "git takes from it which filters it runs"}
+	case "git-rebase-todo":
+		return verdict{kind: Git, reason: "git runs its exec lines when the rebase goes on"}
 	case "exclude":
 		return verdict{kind: Git, reason: "git does not show what it names"}
 	}

@@ -12,7 +12,7 @@ func TestNames(t *testing.T) {
 	ps := newPatterns([]string{".git", ".zed", "Mine.*", "conf/autostart"})
 	for name, want := range map[string]Kind{
 		"package.json": Build, "a/b/makefile": Build, "x.mk": Build, "build.rs": Build, ".cargo/config.toml": Build,
-		"cargo/config.toml": "", "config.toml": "", "setup.py": Build, ".pip/pip.conf": Build, "src/main.rs": "", "main.go": "", "readme.md": "", "makefile.txt": "",
+		"cargo/config.toml": "", "config.toml": "", "setup.py": Build, ".pip/pip.conf": Build, "a/b.csproj": Build, "package.swift": Build, "deno.json": Build, "src/main.rs": "", "main.go": "", "readme.md": "", "makefile.txt": "",
 		".github/workflows": CI, "workflows": "", "x.github/workflows": "", ".gitlab-ci.yml": CI, "agents.md": Instructions,
 		".vscode": Settings, "a/.envrc": Settings, "x.code-workspace": Settings, "mine.toml": Settings, "conf/autostart": Settings,
 		"autostart": "", ".git": "",
@@ -27,6 +27,7 @@ func TestNames(t *testing.T) {
 func TestNamesOfGit(t *testing.T) {
 	for name, want := range map[string]Kind{
 		"hooks/pre-commit": Git, "hooks/pre-commit.sample": "", "config": Git, "config.worktree": Git, "info/attributes": Git, "info/exclude": Git,
+		"rebase-merge/git-rebase-todo": Git, "rebase-merge/done": "", "remotes/origin": Git, "branches/origin": Git, "refs/remotes/origin/main": "",
 		"objects/info/alternates": Git, "modules/sub/hooks/x": Git, "modules/a/config": Git, "worktrees/w/gitdir": Git, "commondir": Git,
 		"index": "", "head": "", "refs/heads/hooks/x": "", "refs/heads/config": "", "logs/refs/heads/config": "", "objects/ab/cdef": "",
 		"modules/a/refs/heads/config": "", "hooks": "",

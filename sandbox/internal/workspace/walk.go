@@ -32,6 +32,7 @@ type dir struct {
 	lower   string  // the path in lower case, after the name of the place
 	verdict verdict // of all in it
 	git     int     // where lower goes on after a git directory, or has ended; 0 outside of one
+	whole   bool    // that git directory is reported as a whole: the run made it, or moved it here
 }
 
 func (p *place) dir() dir { return dir{place: p}.named(strings.ToLower(filepath.Base(p.path))) }
@@ -40,7 +41,7 @@ func (p *place) dir() dir { return dir{place: p}.named(strings.ToLower(filepath.
 func (d dir) named(lower string) dir {
 	d.lower = lower
 	if d.git == 0 && filepath.Base(lower) == ".git" {
-		d.git = len(lower) + 1
+		d.git, d.whole = len(lower)+1, d.fresh
 	}
 	return d
 }
@@ -131,7 +132,7 @@ func (k *walker) list(d dir) {
 		k.unread(d.full(), err)
 	}
 	if d.git == 0 && isBare(names) {
-		d.git = len(d.lower) + 1
+		d.git, d.whole = len(d.lower)+1, d.fresh
 		k.bare(d, fd)
 	}
 	for _, name := range names {
@@ -199,7 +200,7 @@ func (k *walker) enter(f file) {
 		return
 	}
 	lower := strings.ToLower(f.name)
-	d := dir{place: f.in.place, path: path, depth: f.in.depth + 1, git: f.in.git, verdict: f.in.verdict}
+	d := dir{place: f.in.place, path: path, depth: f.in.depth + 1, git: f.in.git, whole: f.in.whole, verdict: f.in.verdict}
 	d.fresh = f.in.fresh || k.isNew(f) || k.isMoved(f)
 	switch {
 	case d.git > 0 || d.verdict.kind != "":
