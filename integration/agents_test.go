@@ -13,6 +13,7 @@ import (
 var version = regexp.MustCompile(`\d+\.\d+\.\d+`)
 
 // TestAgents: the real agents start inside, say the same version as outside, and are refused no system call.
+// Containment check: R03.
 func TestAgents(t *testing.T) {
 	needSuite(t)
 	for _, agent := range []struct{ name, profile string }{

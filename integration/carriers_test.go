@@ -119,7 +119,7 @@ func listenHere(p place, name string) error {
 
 // TestQ02Carriers: whatever a name holds, it is data of one event. The log has its exact bytes, what is shown has no byte of
 // them that a terminal acts on, and no line that agentjail did not write. The attempts themselves are the twin: each is on record.
-// Containment check: P01.
+// Containment checks: M05, P01, Q03, Q04.
 func TestQ02Carriers(t *testing.T) {
 	needTool(t, "python3")
 	for _, c := range carriers {

@@ -78,6 +78,7 @@ func TestM06Summary(t *testing.T) {
 
 // TestM04Killed: a run that is ended gives the terminal's settings and its foreground back, whatever the command has made of them. What
 // it has switched on by escape sequences stays, as without agentjail: they are passed on, and agentjail adds none.
+// Containment check: M05.
 func TestM04Killed(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

@@ -40,6 +40,7 @@ func TestR08Suspend(t *testing.T) {
 }
 
 // TestR08SuspendEarly: Ctrl-Z stops a run at every moment of its start, and fg goes on with it.
+// Containment check: M07.
 func TestR08SuspendEarly(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -402,6 +403,7 @@ func TestR08NobodyToStop(t *testing.T) {
 
 // TestR08ShellGone: a run in the background that wants keys after its shell has ended gets none, and ends as by a terminal that was
 // closed.
+// Containment check: O07.
 func TestR08ShellGone(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -420,6 +422,7 @@ func TestR08ShellGone(t *testing.T) {
 }
 
 // TestR08HangUp: what the end of a terminal tells the run ends a command that is stopped, too.
+// Containment check: O07.
 func TestR08HangUp(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

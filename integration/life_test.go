@@ -38,6 +38,7 @@ func exists(path string) bool {
 }
 
 // TestPipes: what goes through the standard files is passed on byte for byte, and ends where it ended.
+// Containment check: M07.
 func TestPipes(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -196,6 +197,7 @@ for later in lambda: open("/etc/crontab", "a"), lambda: os.makedirs(os.path.expa
 
 // TestO06Killed (O06, Q06): SIGKILL of the launcher or of the supervisor at any moment leaves no process and no mount, and the next run
 // works and reports it.
+// Containment checks: G07, Q10.
 func TestO06Killed(t *testing.T) {
 	p := newPlace(t)
 	before := mounts(t)

@@ -47,6 +47,7 @@ func serve(s *servers, p place, kind string, answers map[string][]byte) string {
 }
 
 // TestR02Go: a module of Go comes from a proxy, which is reached where the policy lets it. TestR01Workload builds and tests.
+// Containment check: R11.
 func TestR02Go(t *testing.T) {
 	t.Parallel()
 	s := needNet(t)

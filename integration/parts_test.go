@@ -97,6 +97,7 @@ func TestA07Before(t *testing.T) {
 
 // TestA07After: a gateway that dies while the command talks ends the run. Nothing arrives afterwards, and nothing is left
 // that could send it.
+// Containment checks: G07, O06, Q10.
 func TestA07After(t *testing.T) {
 	t.Parallel()
 	s := needNet(t)

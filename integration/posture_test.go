@@ -161,6 +161,7 @@ func running(t *testing.T, p place, args ...string) (pid int, d postureDetail, e
 
 // TestA01Posture: what the kernel holds every thread of a command to is exactly what it holds the same command to outside,
 // but for what the jail takes away (A01 A02 A03 A04 A24 A27 E07 G18 N04 N05 N07).
+// Containment checks: E04, G06.
 func TestA01Posture(t *testing.T) {
 	t.Parallel()
 	for name, command := range map[string][]string{

@@ -19,6 +19,7 @@ func stress() int {
 }
 
 // TestStressStarts: starts and stops leave nothing behind, and each works.
+// Containment check: O05.
 func TestStressStarts(t *testing.T) {
 	p := newPlace(t)
 	before := mounts(t)

@@ -24,6 +24,7 @@ const (
 
 // TestF02EveryDenied: each call of the deny table is refused, and is one event for each attempt, no less and no more. The twin is
 // the same run: the calls that print this are allowed, and leave no event.
+// Containment checks: E03, F03, G05, Q09.
 func TestF02EveryDenied(t *testing.T) {
 	t.Parallel()
 	denied := strings.Fields(deniedCalls)
@@ -75,6 +76,7 @@ const (
 
 // TestF01Matrix: of all numbers of system calls exactly those of the table are refused, each with its errno, those that no kernel
 // has yet are absent, and every refusal is one event. What the kernel answers to all others is the twin: it is asked.
+// Containment check: F03.
 func TestF01Matrix(t *testing.T) {
 	t.Parallel()
 	if runtime.GOARCH != "amd64" {

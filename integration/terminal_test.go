@@ -134,6 +134,7 @@ func (t *terminal) untouched() {
 }
 
 // TestM01Terminal: the command has a terminal of its own, and the caller's is left as it was.
+// Containment check: M04.
 func TestM01Terminal(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -210,6 +211,7 @@ func TestR08Resize(t *testing.T) {
 }
 
 // TestR08Interrupt: Ctrl-C is the command's.
+// Containment check: O08.
 func TestR08Interrupt(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -232,6 +234,7 @@ func TestR08Interrupt(t *testing.T) {
 }
 
 // TestR08Raw: bytes of a program in raw mode pass through as they are, both ways.
+// Containment check: M05.
 func TestR08Raw(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -256,6 +259,7 @@ os.write(1, b"[" + got.hex().encode() + b"]\x1b[?1049h\x1b[2Jscreen\x1b[?1049l")
 }
 
 // TestTerminalEarly: a signal at any moment of the start gives the terminal back, and leaves no log without an end.
+// Containment checks: M04, O06, O07.
 func TestTerminalEarly(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

@@ -74,6 +74,7 @@ func values(r rule, arg int) []uint64 {
 }
 
 // TestFilterAgreesWithTable (F01, G01, G04, G05, G20): the filter and the table agree on every number, architecture and boundary of an argument, with every choice of groups.
+// Containment checks: G02, G03, G06.
 func TestFilterAgreesWithTable(t *testing.T) {
 	for choice := range 1 << len(groups) {
 		var names []string
@@ -156,6 +157,7 @@ func TestCompileFor(t *testing.T) {
 	}
 }
 
+// Containment check: G04.
 func TestDisassemblyGolden(t *testing.T) {
 	instructions, err := defaultPolicy(t).assemble(ArchAMD64)
 	if err != nil {
@@ -181,6 +183,7 @@ func TestDisassemblyGolden(t *testing.T) {
 }
 
 // Each known call is on exactly one list: one that a newer kernel brings must be decided about.
+// Containment check: F01.
 func TestEveryCallIsOnOneList(t *testing.T) {
 	seen := map[string]int{}
 	for _, list := range []string{allowList, denyList, absentList, writeList, connectList, listenList} {
@@ -225,6 +228,7 @@ func nr(t *testing.T, name string) uint32 {
 }
 
 // TestVerdicts (F12, F14, F15, F16, F17, G20): what must be refused, each with a twin that must not be.
+// Containment checks: E01, F08, G01, G13.
 func TestVerdicts(t *testing.T) {
 	p := defaultPolicy(t)
 	const high = 1 << 32
@@ -305,6 +309,7 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// Containment check: G06.
 func TestZeroPolicyDenies(t *testing.T) {
 	for _, n := range tables[NativeArch()] {
 		if got := (Policy{}).Verdict(NativeArch(), n.Nr, [6]uint64{}); got.Kind != Deny {

@@ -42,6 +42,7 @@ func full(t *testing.T, path string) {
 }
 
 // TestConnectEndsWithItsCaller: it goes on while its caller waits, whatever signal comes, and ends when the caller is gone.
+// Containment check: G10.
 func TestConnectEndsWithItsCaller(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "full")
 	full(t, path)

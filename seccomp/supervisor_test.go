@@ -235,6 +235,7 @@ func (j *jail) expect(s step, errno string, events ...string) {
 	}
 }
 
+// Containment check: G08.
 func TestWritesToReadOnlyPlaces(t *testing.T) {
 	inNamespaces(t, func(t *testing.T) {
 		j := newJail(t)
@@ -290,6 +291,7 @@ func TestWritesToReadOnlyPlaces(t *testing.T) {
 }
 
 // The twins of the above, and the errors that are the kernel's own to give: no event.
+// Containment check: G09.
 func TestWritesThatAreTheKernels(t *testing.T) {
 	inNamespaces(t, func(t *testing.T) {
 		j := newJail(t)
@@ -337,6 +339,7 @@ func TestWritesThatAreTheKernels(t *testing.T) {
 	})
 }
 
+// Containment check: G05.
 func TestDeniedCalls(t *testing.T) {
 	inNamespaces(t, func(t *testing.T) {
 		j := newJail(t)
@@ -348,6 +351,7 @@ func TestDeniedCalls(t *testing.T) {
 	})
 }
 
+// Containment checks: G08, G15.
 func TestConnect(t *testing.T) {
 	inNamespaces(t, func(t *testing.T) {
 		j := newJail(t)

@@ -209,6 +209,7 @@ func TestLogJSON(t *testing.T) {
 }
 
 // TestLogHarmless is Q04: whatever a name holds, the terminal gets text.
+// Containment check: M05.
 func TestLogHarmless(t *testing.T) {
 	state := logState(t)
 	for i, s := range []string{

@@ -117,7 +117,7 @@ func testTexts(t *testing.T) func(test, id string) (exists, named bool) {
 		name := strings.TrimSuffix(filepath.Base(path), ".txtar")
 		texts[name] = name + "\n" + string(text)
 	}
-	function := regexp.MustCompile(`(?m)^((?://.*\n)*)func (Test\w+)\(`)
+	function := regexp.MustCompile(`(?m)^((?://.*\n)*)func ((?:Test|Fuzz)\w+)\(`)
 	sources(t, func(path string, text []byte) {
 		if !strings.HasSuffix(path, "_test.go") {
 			return

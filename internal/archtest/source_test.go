@@ -121,6 +121,7 @@ var forbidden = []struct {
 	{regexp.MustCompile(`\bmath/rand"`), false, "identifiers must not be guessable; crypto/rand is as easy"},
 }
 
+// Containment checks: G15, N03.
 func TestForbiddenTexts(t *testing.T) {
 	sources(t, func(path string, text []byte) {
 		isTest := strings.HasSuffix(path, "_test.go") || within("integration", path)

@@ -172,6 +172,7 @@ func TestCappedDetail(t *testing.T) {
 }
 
 // TestLongestLine fills every field with what takes most room when it is escaped.
+// Containment check: Q03.
 func TestLongestLine(t *testing.T) {
 	worst := strings.Repeat("\x01", MaxDetail)
 	e := fullEvent()

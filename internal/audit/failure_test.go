@@ -54,6 +54,7 @@ func onBadDisk(t *testing.T, i int, disk badDisk) (*Recorder, Options) {
 	return r, o
 }
 
+// Containment check: Q08.
 func TestDiskFull(t *testing.T) {
 	r, o := onBadDisk(t, 0, badDisk{left: 2000, err: unix.ENOSPC})
 	if err := r.Start(nil); err != nil {
@@ -120,6 +121,7 @@ func TestFlush(t *testing.T) {
 }
 
 // TestSyncFails: the disk's word counts, once the run is long enough to ask for it.
+// Containment check: Q08.
 func TestSyncFails(t *testing.T) {
 	r, _ := onBadDisk(t, 0, badDisk{left: 1 << 20, sync: unix.EIO})
 	if err := r.Start(nil); err != nil {
@@ -188,6 +190,7 @@ func limitedLog(path string) {
 	os.Exit(0)
 }
 
+// Containment check: O03.
 func TestRealDiskFull(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	cmd := exec.Command(os.Args[0])

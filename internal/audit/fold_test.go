@@ -152,6 +152,7 @@ func TestFoldFloodOfDifferentEvents(t *testing.T) {
 }
 
 // TestFoldFloodLeavesOthersAlone is what the shares are for.
+// Containment check: Q07.
 func TestFoldFloodLeavesOthersAlone(t *testing.T) {
 	f := newFolder()
 	flood(f, ClassFile, epoch, 200_000)

@@ -198,6 +198,7 @@ func TestEmitFromManyGoroutines(t *testing.T) {
 }
 
 // TestFlood is Q07: counts stay exact, and what is rare is there by name.
+// Containment check: G16.
 func TestFlood(t *testing.T) {
 	r, path := started(t)
 	const noisy = 200_000

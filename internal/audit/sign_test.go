@@ -120,6 +120,7 @@ func rewritten(log [][]byte, change func(e *Event)) [][]byte {
 }
 
 // TestVerifyResigned has logs whose chain and counts fit, made by somebody who lacks the key.
+// Containment check: Q12.
 func TestVerifyResigned(t *testing.T) {
 	honest := signedLog(testKey(1), nil)
 	sigOf := func(n int) string {

@@ -47,6 +47,7 @@ var hostile = map[string]string{
 	"accents":        "/home/jos\u00e9/\u6587\u4ef6/\U0001f600",
 }
 
+// Containment check: Q03.
 func TestQuoteRoundTrip(t *testing.T) {
 	for name, s := range hostile {
 		t.Run(name, func(t *testing.T) {
@@ -80,6 +81,7 @@ func TestQuoteForm(t *testing.T) {
 	}
 }
 
+// Containment check: Q03.
 func TestQuoteIsInjective(t *testing.T) {
 	// Every text of up to five of these pieces: those among which escapes could be confused.
 	pieces := []string{`\`, "\xff", `x`, `f`, "\u00e9"}

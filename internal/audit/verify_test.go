@@ -61,6 +61,7 @@ func edited(lines [][]byte, n int, old, new string) [][]byte {
 	return lines
 }
 
+// Containment check: Q05.
 func TestVerifyTampered(t *testing.T) {
 	log := sampleLog(testRun)
 	other := sampleLog("01BX5ZZKBKACTAV9WEVGEMMVRZ")
@@ -113,6 +114,7 @@ func TestVerifyTampered(t *testing.T) {
 }
 
 // TestVerifyForged has chains whose hashes agree, but that no recorder writes.
+// Containment check: Q05.
 func TestVerifyForged(t *testing.T) {
 	body, _ := startBody(nil)
 	start := Event{Class: ClassRun, Action: ActionStart, Decision: Report, Detail: body}
@@ -152,6 +154,7 @@ func TestVerifyDroppedIsCompared(t *testing.T) {
 }
 
 // TestVerifyIncomplete cuts a good log at every line and at many places between: the result is incomplete, never tampered with and never good.
+// Containment check: Q06.
 func TestVerifyIncomplete(t *testing.T) {
 	log := join(sampleLog(testRun))
 	for n := range log {

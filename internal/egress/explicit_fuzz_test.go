@@ -59,6 +59,7 @@ func FuzzProxyRequest(f *testing.F) {
 }
 
 // FuzzSOCKS: no more is taken than there is, and a short request is never taken for a whole one.
+// Containment check: I14.
 func FuzzSOCKS(f *testing.F) {
 	f.Add([]byte(socksTo("allowed.test", 443)))
 	f.Add([]byte(socksToAddr(netip.MustParseAddr("5.6.7.8"), 443)))

@@ -37,7 +37,7 @@ var hostForms = map[string]string{
 
 // TestHostForms: the decision, the DNS answer, the Host field, the absolute form, the TLS hello and the requests to the explicit proxy
 // have one form of a name.
-// Containment checks: I01, I02, I03, I04, I07, I09.
+// Containment checks: I01, I02, I03, I04, I07, I09, I14.
 func TestHostForms(t *testing.T) {
 	n := newNetwork(t, nil, "allowed.test", "*.wild.test")
 	for form, want := range hostForms {

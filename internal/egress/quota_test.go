@@ -22,6 +22,7 @@ func (n *network) keep(q profiles.Quota) {
 	n.g.cfg.Quota, n.g.uploads, n.g.slots = q, newUploads(q), make(chan struct{}, slotsFor(1<<20, q))
 }
 
+// Containment check: K08.
 func TestUploads(t *testing.T) {
 	type step struct {
 		host  string
@@ -164,6 +165,7 @@ func TestUploadQuota(t *testing.T) {
 }
 
 // TestUploadQuotaOfRequests: a body counts whichever way it is sent, and what fits passes.
+// Containment check: K08.
 func TestUploadQuotaOfRequests(t *testing.T) {
 	body := strings.Repeat("x", 5000)
 	for what, request := range map[string]string{

@@ -38,6 +38,7 @@ func TestOtherProtocolIsPassedOn(t *testing.T) {
 	}
 }
 
+// Containment check: R07.
 func TestServerThatSpeaksFirst(t *testing.T) {
 	n := newNetwork(t, nil, "mail.test:25")
 	n.host("mail.test", "93.184.216.34")

@@ -74,6 +74,7 @@ func has(hits []Hit, limit string) bool {
 	return slices.ContainsFunc(hits, func(h Hit) bool { return h.Limit == limit && h.Count > 0 && h.Reason != "" })
 }
 
+// Containment check: O01.
 func TestPidsHold(t *testing.T) {
 	g := realGroup(t, Spec{Pids: 8})
 	cmd := startIn(t, g, "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 30 & done; wait")
@@ -96,6 +97,7 @@ func TestPidsHold(t *testing.T) {
 	}
 }
 
+// Containment check: O02.
 func TestMemoryHolds(t *testing.T) {
 	g := realGroup(t, Spec{Memory: 24 << 20})
 	// tail keeps what it reads, as it waits for the end of the line.

@@ -113,6 +113,7 @@ func leaveOpen(t testing.TB) func(*exec.Cmd) {
 	}
 }
 
+// Containment check: N04.
 func TestOnlyStandardFiles(t *testing.T) {
 	j := start(t, leaveOpen(t))
 	j.ready(t, shellSpec("for f in /proc/self/fd/*; do echo ${f##*/}; done; exit 0"))
@@ -235,6 +236,7 @@ func TestLandlock(t *testing.T) {
 	}
 }
 
+// Containment check: N07.
 func TestLimits(t *testing.T) {
 	s := shellSpec("ulimit -Sn; ulimit -Hn; ulimit -Ss; ulimit -Sc; ulimit -Hc")
 	s.Rlimits = []Rlimit{

@@ -32,6 +32,7 @@ func TestOrphansReaped(t *testing.T) {
 }
 
 // TestThreadsAreThereWhenAwake: a stage never makes another thread, for which there may be no room when the command runs.
+// Containment check: G18.
 func TestThreadsAreThereWhenAwake(t *testing.T) {
 	output, expect := lines(t)
 	j := start(t, func(cmd *exec.Cmd) {
@@ -69,6 +70,7 @@ func taskIDs(t *testing.T, pid int) []os.DirEntry {
 
 // TestSurvivorsKilled: what the command leaves behind ends with it. The test's copy of the output would never reach its
 // end otherwise.
+// Containment check: O05.
 func TestSurvivorsKilled(t *testing.T) {
 	st, out := runSpec(t, shellSpec(`trap '' HUP TERM INT; for i in 1 2 3; do (setsid sleep 1000 &) ; sleep 1000 & done; echo left; exit 2`))
 	if st.Code != 2 || out != "left\n" {
@@ -106,6 +108,7 @@ func TestSupervisorGone(t *testing.T) {
 }
 
 // TestStageKilled: SIGKILL of the stage from outside is seen as an error, not as a status.
+// Containment check: G14.
 func TestStageKilled(t *testing.T) {
 	j := start(t, nil)
 	r := j.ready(t, spec("/bin/sleep", "1000"))

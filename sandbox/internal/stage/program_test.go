@@ -90,6 +90,7 @@ func TestFilesPlaced(t *testing.T) {
 	}
 }
 
+// Containment check: N07.
 func TestLimitList(t *testing.T) {
 	now := unix.Rlimit{Cur: 4095, Max: 4096}
 	core := Rlimit{Resource: unix.RLIMIT_CORE}
@@ -239,6 +240,7 @@ func TestErrorText(t *testing.T) {
 }
 
 // TestSelfFilter runs the stage's own filter in a VM.
+// Containment check: G18.
 func TestSelfFilter(t *testing.T) {
 	const arch = unix.AUDIT_ARCH_X86_64
 	var program []bpf.Instruction

@@ -145,6 +145,7 @@ func expectAnswer(t testing.TB, what string, err error) {
 	}
 }
 
+// Containment check: G14.
 func TestParentAgainstNonsense(t *testing.T) {
 	started := message{kind: kindStarted, pid: 2, abi: 1}.encode()
 	listenerReport := make([]byte, reportSize)

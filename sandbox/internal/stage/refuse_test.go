@@ -142,6 +142,7 @@ func TestCapabilities(t *testing.T) {
 	refused(t, capped(1<<unix.CAP_SETUID|1<<unix.CAP_SETGID), shellSpec("echo ran"), StepMaps, unix.EPERM)
 }
 
+// Containment check: N08.
 func TestMainRefuses(t *testing.T) {
 	requireNamespaces(t)
 	run := func(change func(*exec.Cmd)) (int, string) {

@@ -167,6 +167,7 @@ func TestStageIsDeaf(t *testing.T) {
 }
 
 // TestManySignals keeps the stage busy under its own filter: goroutines, garbage, timers.
+// Containment check: G11.
 func TestManySignals(t *testing.T) {
 	j := start(t, nil)
 	j.ready(t, shellSpec("trap 'exit 6' TERM; while :; do sleep 1000 & wait; done"))

@@ -40,6 +40,7 @@ func TestPasses(t *testing.T) {
 	}
 }
 
+// Containment check: M05.
 func TestDropped(t *testing.T) {
 	for text, kind := range map[string]string{
 		"\x1b]52;c;cm0gLXJmIC8=\a": "OSC 52", "\x1b]52;c;?\x1b\\": "OSC 52", "\x1b]052;c;?\x1b\\": "OSC 52", "\x1b]50;?\a": "OSC 50", "\x1b]3;X=y\a": "OSC 3",
@@ -76,6 +77,7 @@ func harms(text string) bool {
 }
 
 // TestStringsDoNotHide: what ends a string early is no way to have its rest taken for text, or the next sequence for its rest.
+// Containment check: M05.
 func TestStringsDoNotHide(t *testing.T) {
 	for text, want := range map[string]string{
 		"\x1b]52;c;x\x1b[31mred":              "\x1b[31mred",
@@ -103,6 +105,7 @@ func TestStringsDoNotHide(t *testing.T) {
 }
 
 // FuzzFilter: what passes passes again, whole; it does not depend on the pieces; and it cannot harm.
+// Containment check: M05.
 func FuzzFilter(f *testing.F) {
 	for _, seed := range []string{"\x1b]0;a\x07\x1b[31mx", "\x1bPq~\x1b\\\x1b_G\x1b\\", "\xe2\x9b\x9b\x1b]52;c;?\x07", "\x1bPtmux;\x1b\x1b]0;\x07\x1b\\"} {
 		f.Add(seed, 3)
