@@ -92,7 +92,7 @@ func identityFiles(host Host) map[string]string {
 // there, and lets programs of the host's be mounted into it: people keep some in ~/go/bin and ~/.bun/bin.
 var busyDirs = []string{
 	".cache", ".npm", ".gradle", ".bun/install", ".yarn/berry", ".pnpm-store", ".local/share/pnpm/store", "go/pkg", ".config/go/telemetry",
-	".cargo/registry", ".cargo/git", ".m2/repository",
+	".cargo/registry", ".cargo/git", ".m2/repository", ".nuget/packages", ".ccache",
 }
 
 // privateHome decides where HOME is kept.
