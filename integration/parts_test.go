@@ -182,14 +182,14 @@ func TestQ10Order(t *testing.T) {
 	for i := range 6 {
 		who := []string{"itself", "the supervisor"}[i%2]
 		mark := fmt.Sprintf("order-%d-%s", i, filepath.Base(p.root))
-		c, out := start(t, p, "agentjail", "run", "--quiet", "--allow-net", "allowed.test:7", "--", "python3", "order.py", mark, who)
+		c, out := start(t, p, "agentjail", "run", "--quiet", "--ttl", "2m", "--allow-net", "allowed.test:7", "--", "python3", "order.py", mark, who)
 		if who != "itself" {
-			eventually(t, "there is a supervisor", func() bool { return len(children(c.Process.Pid)) > 0 })
-			supervisor := children(c.Process.Pid)[0]
 			if _, err := tell.Read(make([]byte, 1)); err != nil {
 				t.Fatal(err, out.String())
 			}
-			syscall.Kill(supervisor, syscall.SIGKILL)
+			for _, pid := range children(c.Process.Pid) {
+				syscall.Kill(pid, syscall.SIGKILL)
+			}
 		}
 		c.Wait()
 		events := p.ended(t)
