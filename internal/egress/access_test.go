@@ -114,15 +114,13 @@ func TestDeniedAddressBehindAName(t *testing.T) {
 	n.host("both.test", "9.9.9.9", "93.184.216.34")
 	n.server("93.184.216.34:7", echo)
 	n.server("9.9.9.9:7", echo)
-	c := n.dialName("allowed.test", 7)
-	send(t, c, "hello\n")
-	wantReset(t, c)
+	wantReset(t, n.dialName("allowed.test", 7))
 	n.wantEvents("net dial.special_address deny allowed.test:7")
 	if e := n.log.last(t); !strings.Contains(e.Reason, "9.9.9.9 is denied by the policy: because of 9.9.9.0/24") || strings.Contains(e.Reason, "--allow-net") {
 		t.Errorf("%+v", e)
 	}
 	wantReset(t, n.dial("9.9.9.9:7"))
-	c = n.dialName("both.test", 7)
+	c := n.dialName("both.test", 7)
 	send(t, c, "hello\n")
 	wantRead(t, c, "echo: hello\n")
 	if n.dialed() != "93.184.216.34:7" {

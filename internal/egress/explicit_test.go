@@ -325,9 +325,7 @@ func TestProxyUnreached(t *testing.T) {
 func TestProxyOff(t *testing.T) {
 	n := newNetwork(t, nil, "allowed.test", "198.18.0.0/15:3128")
 	n.g.cfg.Proxy = false // read once a connection has arrived
-	c := n.explicit()
-	send(t, c, "CONNECT allowed.test:443 HTTP/1.1\r\n\r\n")
-	wantReset(t, c)
+	wantReset(t, n.explicit())
 	n.wantEvents("net tcp.connect deny " + profiles.ProxyAddress)
 	if e := n.log.last(t); !strings.Contains(e.Reason, "--proxy") {
 		t.Errorf("%+v", e)
