@@ -16,6 +16,7 @@ import (
 )
 
 // TestDenialsWin: a denial beats every rule, also one that is more specific, and of several the most specific one gives the reason.
+// Containment check: I13.
 func TestDenialsWin(t *testing.T) {
 	a := Access{
 		Rules: rules(t, "*.wild.test", "good.wild.test", "x.bad.wild.test", "ports.test:1-100", "10.1.2.3/32", "10.1.0.0/16", "0.0.0.0/0:80", "127.0.0.1:6", "[::1]:6"),
@@ -107,6 +108,7 @@ func TestDenialIsTold(t *testing.T) {
 }
 
 // TestDeniedAddressBehindAName: an address that is denied is not reached by a name either, also where a rule grants it.
+// Containment check: I13.
 func TestDeniedAddressBehindAName(t *testing.T) {
 	n := newNetwork(t, nil, "allowed.test:7", "both.test:7", "9.9.9.9:7")
 	n.g.cfg.Denials = denials(t, "9.9.9.0/24")
