@@ -95,13 +95,16 @@ func TestOTLP(t *testing.T) {
 	c, to := startCollector(t)
 	c.next(nil, status(http.StatusServiceUnavailable), status(http.StatusTooManyRequests))
 	r, path := copied(t, to)
-	for i := range 1000 {
+	for i := range 700 { // more than a request holds
 		r.Emit(denied(ClassFile, fmt.Sprint("/\u202e", strings.Repeat("x", 1000), i)))
 	}
+	caughtUp(t, r)
 	s, _ := closed(t, r, path)
 	if want := wholeFile(t, path); !bytes.Equal(c.bodies(), want) || len(s.Troubles) > 0 {
 		t.Errorf("the collector has %d bytes, the log %d; troubles %+v", len(c.bodies()), len(want), s.Troubles)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.header.Get("Authorization") != "Bearer secret" {
 		t.Errorf("the headers are %v", c.header)
 	}

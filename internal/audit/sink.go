@@ -69,7 +69,7 @@ func (e *SinkError) Unwrap() error { return e.Err }
 // Bounds of a queue: how many bytes of lines wait for the reader, and how long the end of a run does.
 const (
 	maxPending = 4 << 20
-	closeWait  = 3 * time.Second
+	closeWait  = 5 * time.Second
 )
 
 // carrier brings lines to a reader that may be slow, or stand still.

@@ -34,6 +34,23 @@ func copied(t *testing.T, c Copy) (r *Recorder, path string) {
 	return r, path
 }
 
+// caughtUp waits until the reader of a Recorder's one copy has what there is: the end of a run gives it a few seconds, which a loaded
+// machine may need for more.
+func caughtUp(t *testing.T, r *Recorder) {
+	t.Helper()
+	if err := r.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for q := r.copies[0].sink.(*queue); ; time.Sleep(time.Millisecond) {
+		q.mu.Lock()
+		done := len(q.pending) == 0 && q.sending == 0
+		q.mu.Unlock()
+		if done {
+			return
+		}
+	}
+}
+
 func pipe(t *testing.T) (read, write *os.File) {
 	t.Helper()
 	read, write, err := os.Pipe()
@@ -56,6 +73,7 @@ func TestStream(t *testing.T) {
 	for i := range 100 {
 		r.Emit(denied(ClassFile, fmt.Sprint("/", i)))
 	}
+	caughtUp(t, r)
 	s, _ := closed(t, r, path)
 	want, _ := os.ReadFile(path)
 	if data := <-got; !bytes.Equal(data, want) || len(s.Troubles) > 0 {
@@ -115,14 +133,7 @@ func TestStreamThatStandsStill(t *testing.T) {
 		gone, dropped := missing(t, read)
 		done <- result{gone, dropped}
 	}()
-	for q := r.copies[0].sink.(*queue); ; time.Sleep(time.Millisecond) { // until the reader has caught up
-		q.mu.Lock()
-		empty := len(q.pending) == 0
-		q.mu.Unlock()
-		if empty {
-			break
-		}
-	}
+	caughtUp(t, r)
 	s, _ := closed(t, r, path)
 	got := <-done
 	if len(got.dropped) == 0 || got.gone == 0 {
