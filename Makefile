@@ -20,8 +20,9 @@ test: ## everything: lint, unit tests, black-box tests as an ordinary user and a
 guest: ## limits on cgroup v2 with systemd, and an older kernel, in a virtual machine; minutes, 1 GB
 	bash integration/guest.sh
 
-stress: ## the races of the black-box tests, at full length
-	AGENTJAIL_STRESS=1000 bash integration/test.sh integration 'TestStress'
+stress: ## the races of the black-box tests at full length, and a real OpenTelemetry collector
+	bash integration/setup.sh collector
+	AGENTJAIL_STRESS=1000 bash integration/test.sh integration 'TestStress|Scripts/log-otlp'
 
 bench: ## ratios against the bare command and against other jails
 	bash integration/bench.sh

@@ -51,7 +51,7 @@ unit() {
 }
 
 integration() { # [REGEXP]
-  bash integration/setup.sh agents collector
+  bash integration/setup.sh agents
   make --no-print-directory build
   stage
   local tmp
