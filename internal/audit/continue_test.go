@@ -50,6 +50,7 @@ func goingOn(t *testing.T, good, bad int, copies ...Copy) (*Recorder, string) {
 
 // TestContinue: what a disk that was full did not take is counted, and the log goes on where it ended.
 func TestContinue(t *testing.T) {
+	t.Parallel() // it waits, more than it works
 	read, write := pipe(t)
 	lines := make(chan uint64)
 	go func() {

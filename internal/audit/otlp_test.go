@@ -121,6 +121,7 @@ func wholeFile(t *testing.T, path string) []byte {
 
 // TestOTLPRefuses: a collector that will never take the log is a failure.
 func TestOTLPRefuses(t *testing.T) {
+	t.Parallel() // it waits, more than it works
 	for _, code := range []int{http.StatusUnauthorized, http.StatusNotFound, http.StatusFound} {
 		c, to := startCollector(t)
 		c.next(nil, nil, status(code))
@@ -163,6 +164,7 @@ func TestOTLPRejects(t *testing.T) {
 
 // TestOTLPGone: a collector that is gone at the end does not keep the run from it.
 func TestOTLPGone(t *testing.T) {
+	t.Parallel() // it waits, more than it works
 	c, to := startCollector(t)
 	r, path := copied(t, to)
 	c.Close()

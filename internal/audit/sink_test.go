@@ -110,6 +110,7 @@ func missing(t *testing.T, lines io.Reader) (gone uint64, dropped []sinkDetail) 
 
 // TestStreamThatStandsStill: a reader that reads nothing holds nothing up, and learns what it missed.
 func TestStreamThatStandsStill(t *testing.T) {
+	t.Parallel() // it waits, more than it works
 	read, write := pipe(t)
 	r, path := copied(t, Copy{Stream: write})
 	long := strings.Repeat("x", MaxTarget-10)
@@ -149,6 +150,7 @@ func TestStreamThatStandsStill(t *testing.T) {
 
 // TestStreamThatNobodyEverReads: the end of the run waits for a while, and then does without.
 func TestStreamThatNobodyEverReads(t *testing.T) {
+	t.Parallel() // it waits, more than it works
 	_, write := pipe(t)
 	r, path := copied(t, Copy{Stream: write})
 	for i := range 100 {
