@@ -171,7 +171,7 @@ func (v *viewer) judge(e *Explanation) {
 		e.Links, e.Access, e.Reason = e.Links[:1], AccessAbsent, errLoop.Error()
 	case within("/proc", e.Path):
 		v.kernel(e)
-	case m == nil:
+	case m == nil, v.plan.plain() && v.inHome(e.Path) && m.isPrivate() && !v.plan.isBusy(e.Path):
 		v.rooted(e)
 	case m.Kind == Hidden:
 		v.hidden(e, m)

@@ -40,7 +40,7 @@ func (c *compiler) repository() error {
 // around is the repository that the working directory lies in, where no grant shows it: git finds none there.
 func (c *compiler) around() string {
 	dirs := c.repositoriesAround(c.dir)
-	if len(dirs) == 0 || !c.isProject(dirs[0]) || c.covering(filepath.Join(dirs[0], ".git")) != nil {
+	if len(dirs) == 0 || !c.isProject(dirs[0]) || c.granted(filepath.Join(dirs[0], ".git")) != nil {
 		return ""
 	}
 	return dirs[0]

@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/sandbox/internal/rootfs"
 )
 
 // Files is what Compile asks of the host's file system. Tests give it a fake one.
@@ -36,6 +38,8 @@ type Host struct {
 	State    string   // agentjail's state directory
 	Umask    int
 	Files    Files
+	// WithoutFUSE says why FUSE cannot be used here; empty where it can.
+	WithoutFUSE string
 }
 
 // Request is what the caller wants to run.
@@ -61,8 +65,15 @@ func Probe(r Request) (Host, error) {
 	unix.Umask(umask)
 	return Host{
 		Identity: id, Environ: os.Environ(), Workdir: workdir, Current: current, Homes: homes, Program: program, State: StateDir(id.Home),
-		Umask: umask, Files: hostFiles{},
+		Umask: umask, Files: hostFiles{}, WithoutFUSE: withoutFUSE(),
 	}, nil
+}
+
+func withoutFUSE() string {
+	if err := rootfs.CheckFUSE(); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // KeyFile is the file in the state directory that holds the key by which logs are signed.

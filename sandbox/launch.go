@@ -87,6 +87,7 @@ type Run struct {
 	left      bool          // see Result
 	broken    *SetupError   // a layer that failed while the command ran
 	crashed   []crashedRun  // earlier runs that this one reports
+	before    []string      // see Plan.kept
 	told      chan struct{} // closed when a signal came that is to end the run
 	once      sync.Once
 	tell      sync.Once
@@ -212,7 +213,7 @@ func (r *Run) begin(limited error) error {
 	if limited != nil {
 		return limited
 	}
-	if r.invoker.closed != nil {
+	if r.invoker.closed != nil && !r.plan.plain() {
 		return r.layered("file system root", r.invoker.closed)
 	}
 	if err := checkReach(r.plan); err != nil {
@@ -236,6 +237,10 @@ func (r *Run) open(id string) error {
 	r.plan = r.plan.withoutDirs(obstructed)
 	if err := r.watchPlaces(); err != nil {
 		return err
+	}
+	if r.plan.plain() {
+		r.before = r.plan.kept()
+		return nil
 	}
 	files, err := denyfs.New(denyfsConfig(r.plan, r.log, r.isOurs))
 	r.files = files

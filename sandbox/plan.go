@@ -86,34 +86,36 @@ type Plan struct {
 	Workdir string   `json:"workdir"`
 	Around  string   `json:"around,omitempty"` // the Git repository around the working directory, where no grant shows it
 	// OwnProgram says that the command, or that of an earlier run, can have written the program that will be executed.
-	OwnProgram bool              `json:"own_program,omitempty"`
-	Places     []string          `json:"places"` // where it can have written anything
-	Identity   Identity          `json:"identity"`
-	Home       Home              `json:"home"`
-	Mounts     []Mount           `json:"mounts"` // in the order in which they are made
-	Symlinks   map[string]string `json:"symlinks,omitempty"`
-	Noise      []string          `json:"noise,omitempty"`
-	Protected  Protected         `json:"protected"`
-	Tools      []Tools           `json:"tools,omitempty"`
-	Env        []string          `json:"env"`
-	Withheld   []string          `json:"withheld,omitempty"` // names of variables that did not enter
-	Secrets    []string          `json:"secrets,omitempty"`  // those of them that look like a secret
-	Rules      []profiles.Rule   `json:"rules,omitempty"`
-	Denials    []profiles.Denial `json:"denials,omitempty"` // go before Rules and Loopback
-	Loopback   []uint16          `json:"loopback,omitempty"`
-	Publish    []uint16          `json:"publish,omitempty"`  // ports inside that the host reaches at its own loopback
-	Upstream   string            `json:"upstream,omitempty"` // as the policy says it; see profiles.FindUpstream
-	Proxies    string            `json:"proxies,omitempty"`  // what that found, without credentials; empty for none
-	Proxy      bool              `json:"proxy,omitempty"`    // the run has a proxy inside, at profiles.ProxyAddress
-	Quota      profiles.Quota    `json:"quota"`              // of the network
-	Syscalls   []string          `json:"syscalls,omitempty"` // groups that are allowed beyond the default
-	Filter     []string          `json:"filter"`             // summary of the syscall filter
-	Limits     profiles.Limits   `json:"limits"`
-	GoesOn     bool              `json:"goes_on,omitempty"` // also where its log cannot be written
-	Umask      int               `json:"umask"`
-	Policy     PolicyRef         `json:"policy"`
-	State      string            `json:"state"` // agentjail's state directory
-	Coverage   []string          `json:"coverage"`
+	OwnProgram bool     `json:"own_program,omitempty"`
+	Places     []string `json:"places"` // where it can have written anything
+	Identity   Identity `json:"identity"`
+	Home       Home     `json:"home"`
+	// WithoutFUSE says why the run's root is a tmpfs: the FUSE device of this host cannot be opened. Empty where it can.
+	WithoutFUSE string            `json:"without_fuse,omitempty"`
+	Mounts      []Mount           `json:"mounts"` // in the order in which they are made
+	Symlinks    map[string]string `json:"symlinks,omitempty"`
+	Noise       []string          `json:"noise,omitempty"`
+	Protected   Protected         `json:"protected"`
+	Tools       []Tools           `json:"tools,omitempty"`
+	Env         []string          `json:"env"`
+	Withheld    []string          `json:"withheld,omitempty"` // names of variables that did not enter
+	Secrets     []string          `json:"secrets,omitempty"`  // those of them that look like a secret
+	Rules       []profiles.Rule   `json:"rules,omitempty"`
+	Denials     []profiles.Denial `json:"denials,omitempty"` // go before Rules and Loopback
+	Loopback    []uint16          `json:"loopback,omitempty"`
+	Publish     []uint16          `json:"publish,omitempty"`  // ports inside that the host reaches at its own loopback
+	Upstream    string            `json:"upstream,omitempty"` // as the policy says it; see profiles.FindUpstream
+	Proxies     string            `json:"proxies,omitempty"`  // what that found, without credentials; empty for none
+	Proxy       bool              `json:"proxy,omitempty"`    // the run has a proxy inside, at profiles.ProxyAddress
+	Quota       profiles.Quota    `json:"quota"`              // of the network
+	Syscalls    []string          `json:"syscalls,omitempty"` // groups that are allowed beyond the default
+	Filter      []string          `json:"filter"`             // summary of the syscall filter
+	Limits      profiles.Limits   `json:"limits"`
+	GoesOn      bool              `json:"goes_on,omitempty"` // also where its log cannot be written
+	Umask       int               `json:"umask"`
+	Policy      PolicyRef         `json:"policy"`
+	State       string            `json:"state"` // agentjail's state directory
+	Coverage    []string          `json:"coverage"`
 
 	policy  profiles.Policy // for Explain: where its entries were written
 	entries []entry         // and what they resolved to

@@ -15,7 +15,7 @@ import (
 
 // describe fills in what the plan says about itself: the summary of its filter, and what the run cannot see.
 func (p *Plan) describe() error {
-	policy, err := seccomp.Default(seccomp.Options{Allow: p.Syscalls})
+	policy, err := seccomp.Default(seccomp.Options{Allow: p.Syscalls, Looks: p.plain()})
 	if err != nil {
 		return err
 	}
@@ -24,18 +24,14 @@ func (p *Plan) describe() error {
 	if p.Home.Mounted {
 		below = "the home, which lies in a directory that is the run's own,"
 	}
-	p.Coverage = []string{
-		"files: every lookup outside the grants is reported; a look below " + below + " is not",
-		"files: that a directory of a guessed name exists can be told from inside",
-		"files: looks for paths that exist neither here nor on the host are not reported, and for a second after such a look those for the same path are not, whatever the host makes there",
+	p.Coverage = append(p.lookCoverage(below),
 		"files: a write whose path another thread changes while it is decided is refused by the mounts or by Landlock, and not reported",
 		"files: a rename or a link from one mount to another is refused (EXDEV), after which callers copy, and not reported",
 		"files: an ioctl that only one file system knows, on a file of a read-only place, is refused by the mounts, and not reported",
-		"files: of a process that may not be read by its owner, such as a program with mode 0111, the operation is not known: the action is other",
 		"files: of such a process whose program belongs to another user or group, every write is refused, and what it aimed at is not known",
 		"syscalls: clone3 is answered ENOSYS, after which callers use clone; one that asks for no namespace is not reported",
 		"syscalls: a call of a foreign architecture kills the process and is not reported",
-	}
+	)
 	if p.Protected.refuses() != nil {
 		p.Coverage = append(p.Coverage,
 			"files: what is protected, and lies deeper than the top of a place that may be written or is not there yet, is refused by its name: a write whose path another thread changes while it is decided gets by")
@@ -45,6 +41,26 @@ func (p *Plan) describe() error {
 			"files: a hidden file that the host replaces with a new one, as editors do, is not hidden any more")
 	}
 	return nil
+}
+
+// lookCoverage is what cannot be seen of looks at files, apart from those below a place.
+func (p *Plan) lookCoverage(below string) []string {
+	if !p.plain() {
+		return []string{
+			"files: every lookup outside the grants is reported; a look below " + below + " is not",
+			"files: that a directory of a guessed name exists can be told from inside",
+			"files: looks for paths that exist neither here nor on the host are not reported, and for a second after such a look those for the same path are not, whatever the host makes there",
+			"files: of a process that may not be read by its owner, such as a program with mode 0111, the operation is not known: the action is other",
+		}
+	}
+	return []string{
+		"files: without FUSE (" + p.WithoutFUSE + ") the root is a tmpfs, and looks outside the grants are reported as the call names them; a look below " + below + " is not",
+		"files: a look whose path another thread changes while it is read is reported as another one, or not at all",
+		"files: what the kernel looks up by itself, such as the interpreter of a script, is not reported where it is not granted",
+		"files: looks for paths that exist neither here nor on the host are not reported",
+		"files: what a process looks at whose program belongs to another user or group, and may not be read by its owner, is not reported",
+		"files: a name that may not be made in the home, since the host's home has it or programs run or trust it, is refused by its name: a write whose path another thread changes while it is decided gets by, and what it made that programs run or trust is removed at the end",
+	}
 }
 
 // String is the plan as --dry-run prints it.

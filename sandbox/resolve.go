@@ -70,7 +70,7 @@ func (c *compiler) canonical(path string) (string, fs.FileInfo, error) {
 
 // link makes a symbolic link of the host part of the run's tree.
 func (c *compiler) link(at, to string) {
-	if c.covering(at) == nil && !isKernelPath(at) {
+	if c.granted(at) == nil && !isKernelPath(at) {
 		c.symlinks[at] = to
 	}
 }

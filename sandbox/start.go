@@ -19,6 +19,18 @@ import (
 	"github.com/agentjail/agentjail/sandbox/internal/stage"
 )
 
+// hiddenNode is the name of what is mounted over a hidden path.
+func hiddenNode(plan Plan, m Mount, number int) string {
+	switch {
+	case !plan.plain():
+		return fmt.Sprint(number)
+	case m.Dir:
+		return rootfs.HiddenDir
+	default:
+		return rootfs.HiddenFile
+	}
+}
+
 // treeEntries turns the mounts of a plan into those of package rootfs. Hidden nodes are numbered in the order of the plan,
 // as denyfsConfig numbers them.
 func treeEntries(plan Plan, hidden string) []rootfs.Entry {
@@ -36,10 +48,17 @@ func treeEntries(plan Plan, hidden string) []rootfs.Entry {
 			e.Links = devLinks
 		}
 		if m.Kind == Hidden {
-			e.Source = filepath.Join(hidden, fmt.Sprint(nodes))
+			e.Source = filepath.Join(hidden, hiddenNode(plan, m, nodes))
 			nodes++
 		}
+		switch m.Kind {
+		case Bind, Socket, File:
+			e.Make = plan.isMade(m.Target)
+		}
 		entries = append(entries, e)
+	}
+	if plan.plain() {
+		entries = inOrder(append(entries, plainEntries(plan)...))
 	}
 	return entries
 }

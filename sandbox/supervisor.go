@@ -150,8 +150,11 @@ func (s *supervisor) mountRoot() error {
 	if err := rootfs.Private(); err != nil {
 		return setupError("mounts", err)
 	}
-	if err := rootfs.Scratch(mnt, "fuse", "files", "state"); err != nil {
+	if err := rootfs.Scratch(mnt, "fuse", "root", "hidden", "files", "state"); err != nil {
 		return setupError("mounts", err)
+	}
+	if s.order.Plan.plain() {
+		return s.mountPlainRoot(mnt)
 	}
 	dev, err := rootfs.MountFUSE(filepath.Join(mnt, "fuse"), s.fuse)
 	if s.fuse != nil {
@@ -195,7 +198,7 @@ func (s *supervisor) countLost() {
 }
 
 func (s *supervisor) compileFilter() (err error) {
-	if s.filter, err = seccomp.Default(seccomp.Options{Allow: s.order.Plan.Syscalls}); err == nil {
+	if s.filter, err = seccomp.Default(seccomp.Options{Allow: s.order.Plan.Syscalls, Looks: s.order.Plan.plain()}); err == nil {
 		s.program, err = s.filter.Compile()
 	}
 	if err == nil {
@@ -206,8 +209,12 @@ func (s *supervisor) compileFilter() (err error) {
 
 func (s *supervisor) buildTree() error {
 	mnt := filepath.Join(s.order.Dir, "mnt")
-	builder := rootfs.Builder{Root: s.root, Scratch: filepath.Join(mnt, "files")}
-	if err := builder.Build(treeEntries(s.order.Plan, filepath.Join(mnt, "fuse", "hidden"))); err != nil {
+	builder := rootfs.Builder{Root: s.root, Scratch: filepath.Join(mnt, "files"), Plain: s.order.Plan.plain()}
+	hidden := filepath.Join(mnt, "fuse", "hidden")
+	if builder.Plain {
+		hidden = filepath.Join(mnt, "hidden")
+	}
+	if err := builder.Build(treeEntries(s.order.Plan, hidden)); err != nil {
 		return setupError("mounts", err)
 	}
 	// libcontainer always makes a cgroup manager of its own; it can do nothing with a read-only hierarchy, and package
@@ -267,8 +274,12 @@ func (s *supervisor) startCommand() error {
 	if len(report.Differences) > 0 {
 		return setupError("posture", fmt.Errorf("the command would not run as planned: %v", report.Differences))
 	}
+	tree, err := s.order.Plan.tree()
+	if err != nil {
+		return setupError("filters", err)
+	}
 	s.guard, err = seccomp.NewSupervisor(seccomp.Config{
-		Policy: s.filter, Listener: ready.Listener, Init: ready.HostPID, ReadOnly: s.readOnly(),
+		Policy: s.filter, Listener: ready.Listener, Init: ready.HostPID, ReadOnly: s.readOnly(), Tree: tree,
 		Sockets: s.order.Plan.Sockets(), Protect: s.order.Plan.Protected.refuses(), Began: s.began, Sink: s.sink, Caller: caller.Of,
 	})
 	if err != nil {

@@ -131,12 +131,12 @@ func projectKey(dir string) string {
 }
 
 // mountHome mounts what of the private home the run's root does not serve: its busy directories, or all of it where the home lies
-// in a directory that is the run's own, and the root serves nothing.
+// in a directory that is the run's own, or the root serves nothing.
 func (c *compiler) mountHome() error {
 	home := c.host.Identity.Home
 	busy := c.busy()
-	if slices.ContainsFunc(c.mounts, func(m Mount) bool { return m.Kind == Tmpfs && within(m.Target, home) }) {
-		c.home.Mounted = true
+	c.home.Mounted = slices.ContainsFunc(c.mounts, func(m Mount) bool { return m.Kind == Tmpfs && within(m.Target, home) })
+	if c.home.Mounted || c.host.WithoutFUSE != "" {
 		if err := c.add(Mount{Kind: Bind, Target: home, Source: c.home.Private, Dir: true, Writable: true, Origin: originHome}); err != nil {
 			return err
 		}

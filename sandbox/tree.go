@@ -60,6 +60,9 @@ func denyfsConfig(plan Plan, sink audit.Sink, ignore func(tid int) bool) denyfs.
 			c.Hidden = append(c.Hidden, denyfs.Hide{Path: m.Target, Dir: m.Dir, Shown: plan.shownBelow(m.Target)})
 			continue
 		}
+		if plan.plain() && !plan.Home.Mounted && m.isPrivate() && within(plan.Identity.Home, m.Target) {
+			continue // the names of the home are decided one by one
+		}
 		c.Grants = append(c.Grants, denyfs.Grant{Path: m.Target, Dir: m.Dir})
 	}
 	return c

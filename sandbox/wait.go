@@ -59,6 +59,7 @@ func (r *Run) Wait() (Result, error) {
 	if r.left {
 		r.log.Emit(audit.Event{Class: audit.ClassRun, Action: "run.left", Decision: audit.Report, Reason: reasonLeft})
 	}
+	r.sweep()
 	result.Workspace = r.reportWorkspace()
 	for _, c := range r.crashed {
 		result.Crashed = append(result.Crashed, c.id)

@@ -19,14 +19,17 @@ const (
 // kernel has; they are the same in every instance of procfs.
 func wantedMounts(plan Plan, lstat func(string) (fs.FileInfo, error)) []posture.WantMount {
 	want := []posture.WantMount{{Point: "/", Type: "fuse", Flags: mountFlags}}
+	if plan.plain() {
+		want[0].Type, want[0].Flags = "tmpfs", mountFlags|posture.ReadOnly
+	}
 	for _, m := range plan.Mounts {
-		want = append(want, wantedMount(m))
+		want = append(want, wantedMount(m, plan.plain()))
 	}
 	want = append(want, posture.WantMount{Point: "/proc", Type: "proc", Flags: procFlags})
 	// libcontainer binds the finished /dev over itself; see jailConfig.
 	for _, m := range plan.Mounts {
 		if within("/dev", m.Target) {
-			want = append(want, wantedMount(m))
+			want = append(want, wantedMount(m, plan.plain()))
 		}
 	}
 	for _, path := range readonlyProc {
@@ -47,7 +50,7 @@ func wantedMounts(plan Plan, lstat func(string) (fs.FileInfo, error)) []posture.
 	return posture.Stack(want)
 }
 
-func wantedMount(m Mount) posture.WantMount {
+func wantedMount(m Mount, plain bool) posture.WantMount {
 	w := posture.WantMount{Point: m.Target, Flags: mountFlags}
 	if !m.Writable {
 		w.Flags |= posture.ReadOnly
@@ -62,7 +65,10 @@ func wantedMount(m Mount) posture.WantMount {
 	case Pts:
 		w.Type, w.Flags = "devpts", deviceFlags
 	case Hidden:
-		w.Type, w.Flags = "fuse", mountFlags
+		w.Type = "tmpfs" // read-only
+		if !plain {
+			w.Type, w.Flags = "fuse", mountFlags
+		}
 	}
 	return w
 }

@@ -116,7 +116,7 @@ func (c *compiler) ownFiles() error {
 		if err := c.oneName("policy", path, target, info); err != nil && path != c.host.Program { // nobody writes a program that runs
 			return err
 		}
-		if above := c.covering(target); above == nil || !above.Writable {
+		if above := c.granted(target); above == nil || !above.Writable {
 			continue
 		}
 		if err := c.add(Mount{Kind: Bind, Target: target, Source: target, Origin: "agentjail"}); err != nil {
@@ -139,7 +139,7 @@ func (c *compiler) absolute(path string) string {
 func (c *compiler) pins() error {
 	c.mounts = c.ordered()
 	for _, m := range slices.Clone(c.mounts) {
-		if m.Kind != Hidden && (m.Kind != Bind || m.Writable && m.Target != c.dir) {
+		if !c.staysWhere(m) {
 			continue
 		}
 		if err := c.protectsAlone(m); err != nil {
@@ -162,9 +162,22 @@ func (c *compiler) pins() error {
 	return nil
 }
 
+// staysWhere tells whether the path of a mount must stay its own: of all that is mounted into a private home, whose directories are
+// the command's to move.
+func (c *compiler) staysWhere(m Mount) bool {
+	above := c.covering(filepath.Dir(m.Target))
+	switch {
+	case m.Kind == Hidden:
+		return true
+	case m.Kind == Bind && (!m.Writable || m.Target == c.dir):
+		return true
+	}
+	return above != nil && above.isPrivate()
+}
+
 // protectsAlone refuses a file that is to be read-only in a writable place, and has a second name.
 func (c *compiler) protectsAlone(m Mount) error {
-	above := c.shows(filepath.Dir(m.Target))
+	above := c.ofHost(c.shows(filepath.Dir(m.Target)))
 	if m.Origin != originPolicy || m.Kind != Bind || above == nil || above.Kind == Bind && !above.Writable {
 		return nil
 	}

@@ -121,7 +121,7 @@ func (w *worker) judge(n *notification, path string) (int, error) {
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(file, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
-		if isStandIn(file) {
+		if w.isStandIn(file) {
 			w.refuse(n, w.describeFile(file), "ECONNREFUSED", "hidden by the policy")
 		}
 		unix.Close(file)
@@ -145,7 +145,11 @@ func (w *worker) judge(n *notification, path string) (int, error) {
 }
 
 // isStandIn tells whether a file is what the run sees of a hidden one, whatever that is: a mount of the file system of its root.
-func isStandIn(file int) bool {
+func (w *worker) isStandIn(file int) bool {
+	if w.tree != nil {
+		here, err := mountedAt(file)
+		return err == nil && w.tree.hides(here)
+	}
 	var st unix.Statfs_t
 	return unix.Fstatfs(file, &st) == nil && st.Type == fuseMagic && isMountPoint(file)
 }

@@ -21,6 +21,7 @@ const (
 	Write               // a write to a path: the Supervisor decides
 	Connect             // connect(2): the Supervisor carries it out
 	Listen              // listen(2): the Supervisor looks at the socket, and the kernel carries it out
+	Look                // a look at a path: the Supervisor records it where it is denied, and the kernel carries it out
 	Kill                // the whole process
 )
 
@@ -62,12 +63,15 @@ type rule struct {
 // Options widen the default policy.
 type Options struct {
 	Allow []string // groups of calls
+	// Looks asks about the calls that look at a path and change nothing, too. For a run whose root does not report for itself: see Tree.
+	Looks bool
 }
 
 // Policy says what becomes of each call. The zero Policy denies all.
 type Policy struct {
 	rules  map[string]rule
 	groups []group
+	looks  bool // see Options.Looks
 }
 
 // Default is the policy of every run.
@@ -89,6 +93,9 @@ func Default(o Options) (Policy, error) {
 		if err := p.widen(name); err != nil {
 			return Policy{}, err
 		}
+	}
+	if o.Looks {
+		p.asksAboutLooks()
 	}
 	return p, nil
 }
@@ -184,6 +191,9 @@ func (p Policy) Summary() []string {
 		"connect: carried out by the supervisor, to whom listen shows the run's own unix sockets; a host's is refused and recorded",
 		fmt.Sprintf("refused and recorded: %d calls, and all that are newer than this table", count[Deny]),
 		"killed: calls of other architectures and of x32",
+	}
+	if p.looks {
+		lines = append(lines, fmt.Sprintf("looks at a path: %d calls, recorded where it is not granted", count[Look]))
 	}
 	for _, g := range p.groups {
 		lines = append(lines, "the group "+g.Name+" is allowed: "+g.What)

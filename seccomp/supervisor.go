@@ -22,6 +22,7 @@ type Config struct {
 	Init     int        // a process of the run, by its number here: its root and its network namespace are the run's
 	ReadOnly []*os.File // what the command was given open for reading, and may not write by /proc/self/fd either
 	Sockets  []string   // paths of the run at which sockets of the host are mounted that it may connect to
+	Tree     *Tree      // the run's root, where that does not report for itself; the Policy asks about looks then
 	// Protect says whether an action on a path is refused although it lies where the command may write: it is if one of the files
 	// returned is older than the run. What the run has made itself is its own.
 	Protect func(action, path string) []string
@@ -37,6 +38,7 @@ type Supervisor struct {
 	usher    *usher
 	sockets  *sockets
 	granted  []mountedFile // of Config.Sockets
+	tree     *tree         // nil without Config.Tree
 	duty     *duty
 	stop     *os.File // readable when Close was called
 	stopper  *os.File
@@ -56,6 +58,7 @@ func NewSupervisor(c Config) (*Supervisor, error) {
 		func() (e error) { s.usher, e = newUsher(c.Init); return e },
 		func() (e error) { s.sockets, e = newSockets(c.Init); return e },
 		func() (e error) { s.granted, e = s.usher.mounted(c.Sockets); return e },
+		func() (e error) { s.tree, e = newTree(s.usher, c.Tree); return e },
 		func() (e error) { s.duty, e = newDuty(); return e },
 		func() (e error) {
 			s.connects, e = newPending(func(id uint64) bool { return valid(s.fd, id) })
@@ -208,6 +211,8 @@ func (w *worker) decide(n *notification) {
 		w.connect(n)
 	case Listen:
 		w.listen(n)
+	case Look:
+		w.look(n)
 	case Allow:
 		// The filter never asks about it.
 		answer(w.fd, n.ID, unix.EPERM)

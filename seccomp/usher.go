@@ -35,18 +35,22 @@ func newUsher(pid int) (*usher, error) {
 
 // onHost tells whether the host has something at an absolute path (openat2(2), Linux 5.6).
 func (u *usher) onHost(path string) bool {
+	fd, err := u.openOnHost(path)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err == nil || err == unix.EAGAIN // as often as that only somebody does it who hides something
+}
+
+// openOnHost returns an O_PATH file of the host. EAGAIN is that something was renamed during each try, a walk over "..".
+func (u *usher) openOnHost(path string) (fd int, err error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	for range onHostTries {
-		fd, err := unix.Openat2(int(u.host.Fd()), path, &how)
-		if err == unix.EAGAIN {
-			continue // something was renamed during a walk over ".."
+		if fd, err = unix.Openat2(int(u.host.Fd()), path, &how); err != unix.EAGAIN {
+			break
 		}
-		if err == nil {
-			unix.Close(fd)
-		}
-		return err == nil
 	}
-	return true // as often as that only somebody does it who hides something
+	return fd, err
 }
 
 const onHostTries = 64

@@ -53,19 +53,38 @@ func (w *worker) write(n *notification) {
 	}
 	for _, in := range intents {
 		no := w.refuses(n.PID, &in)
+		if no.missing {
+			w.report(n, in)
+		}
 		if no.errno == 0 || in.renamed && no.late && !w.exists(n.PID, intents[0]) { // ENOENT comes first
 			continue
 		}
 		if no.target != "" {
-			w.emit(n, audit.Event{
-				Class: audit.ClassFile, Action: in.action, Decision: audit.Deny, Target: no.target, Errno: unix.ErrnoName(no.errno),
-				Reason: no.reason, Provenance: audit.FromClaimed, Process: w.describeCaller(n.PID),
-			})
+			w.emit(n, w.refused(n, in, no))
 		}
 		answer(w.fd, n.ID, no.errno)
 		return
 	}
+	for _, in := range intents {
+		if errno := w.report(n, in); errno != 0 {
+			answer(w.fd, n.ID, errno)
+			return
+		}
+	}
 	carryOn(w.fd, n.ID)
+}
+
+// refused is the event of a refusal.
+func (w *worker) refused(n *notification, in intent, no refusal) audit.Event {
+	e := audit.Event{
+		Class: audit.ClassFile, Action: in.action, Decision: audit.Deny, Target: no.target, Errno: unix.ErrnoName(no.errno),
+		Rule: no.rule, Reason: no.reason, Provenance: audit.FromClaimed, Process: w.describeCaller(n.PID),
+	}
+	if no.rule != "" {
+		e.Class = classOf(in.action)
+		w.tree.Judge(&e, false)
+	}
+	return e
 }
 
 // unreadable refuses and records a call whose path or address is in memory that may not be read: the caller runs a program that its owner
@@ -120,26 +139,34 @@ type refusal struct {
 	target string
 	errno  unix.Errno
 	reason string
-	late   bool // the kernel looks first whether what is renamed is there
+	late   bool   // the kernel looks first whether what is renamed is there
+	rule   string // of a Tree
+	// missing says that nothing is there: that is on record if the host has it.
+	missing bool
 }
 
-func readOnly(target string) refusal {
-	return refusal{target, unix.EROFS, "read-only for this run: --rw lets it be written", false}
+// readOnly is the refusal of a change to a file, or in a directory, that lies on a read-only mount.
+func (w *worker) readOnly(file int, target string) refusal {
+	if no := w.notHere(file, target); no.errno != 0 {
+		return no
+	}
+	return refusal{target: target, errno: unix.EROFS, reason: "read-only for this run: --rw lets it be written"}
 }
 
 func protected(target string) refusal {
-	return refusal{target, unix.EROFS, "protected, since programs outside trust what is called so: --rw PATH or --unprotect NAME lets it be written", true}
+	const reason = "protected, since programs outside trust what is called so: --rw PATH or --unprotect NAME lets it be written"
+	return refusal{target: target, errno: unix.EROFS, reason: reason, late: true}
 }
 
 func mounted(target string) refusal {
-	return refusal{target, unix.EBUSY, "it is a mount of this run, which can neither be moved nor removed", true}
+	return refusal{target: target, errno: unix.EBUSY, reason: "it is a mount of this run, which can neither be moved nor removed", late: true}
 }
 
 // refuses decides an intent.
 func (w *worker) refuses(tid uint32, in *intent) (none refusal) {
 	at, rest, err := w.usher.place(tid, in.dirfd, in.path, in.follow)
 	if err == unix.EMFILE || err == unix.ENFILE || err == unix.ENOMEM {
-		return refusal{in.path, unix.EIO, "it could not be looked at: " + err.Error(), false}
+		return refusal{target: in.path, errno: unix.EIO, reason: "it could not be looked at: " + err.Error()}
 	}
 	if err != nil {
 		return none
@@ -166,13 +193,13 @@ func (w *worker) refusesObject(in *intent, object int) (none refusal) {
 	switch {
 	case in.opens && !in.writes(object):
 	case !in.source && onReadOnly(object):
-		return readOnly(target())
+		return w.readOnly(object, target())
 	case in.content && w.given(object):
-		return refusal{target(), unix.EACCES, "the command has this file as its input, to read", false}
+		return refusal{target: target(), errno: unix.EACCES, reason: "the command has this file as its input, to read"}
 	case w.protects(in.action, target, object):
 		return protected(target())
 	}
-	return none
+	return w.keeps(in, object, target, true)
 }
 
 // refusesEntry decides what is done to a name in a directory, which can be missing.
@@ -184,6 +211,11 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 	defer unix.Close(parent)
 	target := func() string { return path.Join(w.describeFile(parent), name) }
 	inReadOnly := onReadOnly(parent)
+	if !inReadOnly {
+		if no := w.keepsEntry(in, parent, at, rest, target); no.errno != 0 {
+			return no
+		}
+	}
 	guarded := !inReadOnly && w.protects(in.action, target, parent)
 	if !inReadOnly && !guarded && (in.absent || in.opens) {
 		return none // whatever the name stands for
@@ -205,7 +237,11 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 	case guarded:
 		return protected(target())
 	}
-	return readOnly(target())
+	no := w.readOnly(parent, target())
+	if no.rule != "" && !exists && !in.makes() {
+		return refusal{errno: unix.ENOENT, missing: true}
+	}
+	return no
 }
 
 // protects tells whether Config.Protect keeps a path as it is. A path can be longer than the kernel can say (PATH_MAX), where a

@@ -330,6 +330,10 @@ func (p printer) widened(plan sandbox.Plan) {
 	if p.quiet || p.json {
 		return
 	}
+	if plan.WithoutFUSE != "" {
+		fmt.Fprintf(os.Stderr, "agentjail: no FUSE here (%s): what is not granted is absent all the same, but looks at files are slower and recorded by what the calls say\n",
+			audit.Printable(plan.WithoutFUSE))
+	}
 	if plan.Around != "" {
 		fmt.Fprintf(os.Stderr, "agentjail: git sees no repository in there: %s is around the working directory; --workdir shows it\n",
 			audit.Printable(plan.Around))

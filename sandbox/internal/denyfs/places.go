@@ -109,6 +109,9 @@ func protected() []string {
 	}
 }
 
+// ProtectedNames are the places, relative to the home, that Protected is true of with all that lies below them.
+func ProtectedNames() []string { return protected() }
+
 // Protected reports whether a name of the home, relative to it, is never made or changed from inside: start-up files
 // of shells and sessions, keys that let others in, units that run by themselves.
 func Protected(rel string) bool {

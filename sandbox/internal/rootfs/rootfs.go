@@ -2,7 +2,8 @@
 
 // Package rootfs carries out the mount plan of a run, in the mount namespace of its supervisor.
 //
-// The root is a FUSE file system that another process serves (package denyfs). Build makes each mount of the plan over it:
+// The root is a FUSE file system that another process serves (package denyfs), or a tmpfs that Build makes read-only when all is in
+// it (PlainRoot). Build makes each mount of the plan over it:
 // binds of the host with mount_setattr(2) (Linux 5.12), private tmpfs and devpts instances, device nodes, and the few files
 // that agentjail writes itself. All of them are nosuid; all but device nodes and devpts are nodev; what is read-only is so
 // recursively. What it refuses: a source or a target that is not what the plan saw (a link, or a file where a directory was), since
@@ -12,6 +13,7 @@ package rootfs
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -30,7 +32,9 @@ const (
 	File
 	Tmpfs
 	Pts
-	Node // a node of the root's own file system, over a path inside a bind
+	Node  // a node of the root's own file system, over a path inside a bind
+	Point // a mount point alone, for what is mounted later
+	Link  // a symbolic link to Source
 )
 
 // Entry is one mount. Target is relative to the run's root, Source is a path of the host.
@@ -43,6 +47,7 @@ type Entry struct {
 	Content  string
 	Mode     uint32
 	Links    map[string]string // symbolic links to make in a tmpfs
+	Make     bool              // there is no mount point yet: one is made, in a tmpfs of the run or in its private home
 }
 
 // Error names the mount that failed.
@@ -80,6 +85,7 @@ func Scratch(dir string, names ...string) error {
 type Builder struct {
 	Root    string // where the run's root is mounted
 	Scratch string // directory of a tmpfs for the files that agentjail writes
+	Plain   bool   // the root is one of PlainRoot
 	files   int
 }
 
@@ -91,7 +97,13 @@ func (b *Builder) Build(entries []Entry) error {
 			return err
 		}
 	}
-	return b.sealDev(entries)
+	if err := b.sealDev(entries); err != nil {
+		return err
+	}
+	if b.Plain {
+		return seal(b.Root, "/")
+	}
+	return nil
 }
 
 // manyTargets is from how many mount points in one directory on a listing is cheaper than looking each of them up.
@@ -113,7 +125,14 @@ func (b *Builder) learn(entries []Entry) {
 
 func (b *Builder) mount(e Entry) error {
 	target := filepath.Join(b.Root, e.Target)
+	if e.Make {
+		if err := b.mountPoint(e); err != nil {
+			return err
+		}
+	}
 	switch e.Kind {
+	case Point, Link:
+		return nil
 	case Tmpfs:
 		return b.tmpfs(e, target)
 	case Pts:
@@ -172,9 +191,6 @@ func (b *Builder) file(e Entry, target string) error {
 }
 
 func (b *Builder) bind(e Entry, target string) error {
-	if err := b.mountPoint(e); err != nil {
-		return err
-	}
 	attr := uint64(unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV)
 	if !e.Writable {
 		attr |= unix.MOUNT_ATTR_RDONLY
@@ -186,11 +202,8 @@ func (b *Builder) bind(e Entry, target string) error {
 	return bind(e.Source, target, attr, flag)
 }
 
-// mountPoint makes the target where it lies in a tmpfs of the run; everywhere else the root's own file system shows it.
+// mountPoint makes the target, or the link.
 func (b *Builder) mountPoint(e Entry) error {
-	if !strings.HasPrefix(e.Target, "/tmp/") && !strings.HasPrefix(e.Target, "/var/tmp/") && !strings.HasPrefix(e.Target, "/dev/shm/") {
-		return nil
-	}
 	// A home that is kept may hold links of an earlier run's command: none may lead out of the tree.
 	root, err := os.OpenRoot(b.Root)
 	if err != nil {
@@ -198,15 +211,36 @@ func (b *Builder) mountPoint(e Entry) error {
 	}
 	defer root.Close()
 	name := strings.TrimPrefix(e.Target, "/")
-	if e.Dir {
-		err = root.MkdirAll(name, 0o755)
-	} else if err = root.MkdirAll(filepath.Dir(name), 0o755); err == nil {
+	above := name
+	if !e.Dir {
+		above = filepath.Dir(name)
+	}
+	err = root.MkdirAll(above, 0o755)
+	switch {
+	case err != nil:
+	case e.Kind == Link:
+		err = linkIn(root, name, e.Source)
+	case !e.Dir:
 		err = touchIn(root, name)
 	}
 	if err != nil {
-		return &Error{"make the mount point", e.Target, fmt.Errorf("%w: is a symbolic link of the command's in the way, in its private home?", err)}
+		return &Error{"make the mount point", e.Target, fmt.Errorf("%w: is something of the command's in the way, in its private home?", err)}
 	}
 	return nil
+}
+
+// linkIn makes a symbolic link, in the place of another one. A run with the same home may make the same at the same time.
+func linkIn(root *os.Root, name, to string) error {
+	if was, err := root.Readlink(name); err == nil && was != to {
+		if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	err := root.Symlink(to, name)
+	if was, again := root.Readlink(name); again == nil && was == to {
+		return nil
+	}
+	return err
 }
 
 func touchIn(root *os.Root, name string) error {
@@ -339,10 +373,18 @@ func (b *Builder) sealDev(entries []Entry) error {
 		if e.Kind != Tmpfs || e.Writable {
 			continue
 		}
-		set := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-		if err := unix.MountSetattr(unix.AT_FDCWD, filepath.Join(b.Root, e.Target), 0, &set); err != nil {
-			return &Error{"make read-only", e.Target, err}
+		if err := seal(filepath.Join(b.Root, e.Target), e.Target); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// seal makes one mount read-only.
+func seal(path, name string) error {
+	set := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	if err := unix.MountSetattr(unix.AT_FDCWD, path, 0, &set); err != nil {
+		return &Error{"make read-only", name, err}
 	}
 	return nil
 }

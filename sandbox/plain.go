@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"cmp"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/internal/audit"
+	"github.com/agentjail/agentjail/profiles"
+	"github.com/agentjail/agentjail/sandbox/internal/denyfs"
+	"github.com/agentjail/agentjail/sandbox/internal/rootfs"
+	"github.com/agentjail/agentjail/seccomp"
+)
+
+// Where FUSE cannot be used, the run's root is a tmpfs: see docs/decisions/0007-without-fuse.md.
+
+// plain tells whether the run's root is a tmpfs, in which nothing is that was not granted.
+func (p Plan) plain() bool { return p.WithoutFUSE != "" }
+
+// isPrivate tells whether a mount shows a part of the private home. What is granted has its own path inside.
+func (m Mount) isPrivate() bool { return m.Kind == Bind && m.Source != m.Target }
+
+// granted is covering, without the private home where it is mounted as a whole: that shows nothing of the host's.
+func (c *compiler) granted(path string) *Mount { return c.ofHost(c.covering(path)) }
+
+// ofHost is a mount, or nil if it is that of the private home as a whole.
+func (c *compiler) ofHost(m *Mount) *Mount {
+	if m != nil && m.isPrivate() && within(c.host.Identity.Home, m.Target) && (c.home.Mounted || c.host.WithoutFUSE != "") {
+		return nil
+	}
+	return m
+}
+
+// aboveOf is the innermost mount that the mount point of a target lies in.
+func (p Plan) aboveOf(target string) (above *Mount) {
+	for i := range p.Mounts {
+		if m := &p.Mounts[i]; m.Target != target && within(m.Target, target) && (above == nil || len(m.Target) > len(above.Target)) {
+			above = m
+		}
+	}
+	return above
+}
+
+// isMade tells whether the mount point of a target has to be made: it is not there yet in a directory of the run's own, nor in the
+// private home. What is granted has it, and a root of FUSE shows it.
+func (p Plan) isMade(target string) bool {
+	switch above := p.aboveOf(target); {
+	case above == nil:
+		return p.plain()
+	default:
+		return above.Kind == Tmpfs || above.isPrivate()
+	}
+}
+
+// plainEntries are what a tmpfs for a root needs besides the mounts of a plan.
+func plainEntries(plan Plan) []rootfs.Entry {
+	entries := []rootfs.Entry{{Kind: rootfs.Point, Target: "/proc", Dir: true, Make: true}}
+	for _, m := range plan.Mounts {
+		if m.Kind == Cgroup && plan.isMade(m.Target) {
+			entries = append(entries, rootfs.Entry{Kind: rootfs.Point, Target: m.Target, Dir: true, Make: true})
+		}
+	}
+	for at, to := range plan.Symlinks {
+		if above := plan.aboveOf(at); above == nil || above.isPrivate() {
+			entries = append(entries, rootfs.Entry{Kind: rootfs.Link, Target: at, Source: to, Make: true})
+		}
+	}
+	return entries
+}
+
+// inOrder sorts entries so that each comes after those that hold it.
+func inOrder(entries []rootfs.Entry) []rootfs.Entry {
+	slices.SortStableFunc(entries, func(a, b rootfs.Entry) int { return cmp.Compare(a.Target, b.Target) })
+	return entries
+}
+
+// mountPlainRoot mounts the run's root where no process serves one.
+func (s *supervisor) mountPlainRoot(mnt string) error {
+	unix.Umask(0o022) // of this process alone: directories of the root must be open to the command
+	s.root = filepath.Join(mnt, "root")
+	if err := rootfs.PlainRoot(s.root); err != nil {
+		return setupError("file system root", err)
+	}
+	if err := rootfs.HideNodes(filepath.Join(mnt, "hidden")); err != nil {
+		return setupError("file system root", err)
+	}
+	return nil
+}
+
+// tree is what the seccomp supervisor is to know of a plain root: nil where the root reports for itself.
+func (p Plan) tree() (*seccomp.Tree, error) {
+	if !p.plain() {
+		return nil, nil
+	}
+	names, err := denyfs.NewTree(denyfsConfig(p, nil, nil))
+	if err != nil {
+		return nil, err
+	}
+	rules := plainRules{plan: p, names: names}
+	t := &seccomp.Tree{Judge: rules.judge, Refuse: rules.refuse}
+	for _, m := range p.Mounts {
+		switch {
+		case m.Kind == Hidden:
+			t.Hidden = append(t.Hidden, m.Target)
+		case !p.Home.Mounted && m.isPrivate() && within(p.Identity.Home, m.Target):
+			t.Home = append(t.Home, m.Target)
+		}
+	}
+	return t, nil
+}
+
+// plainRules are what package denyfs decides about names, for a root that it does not serve.
+type plainRules struct {
+	plan  Plan
+	names *denyfs.Tree
+}
+
+// judge completes the event of a look. One below a busy directory of the private home is none, as where that is mounted natively.
+func (r plainRules) judge(e *audit.Event, dir bool) bool {
+	if e.Rule == denyfs.RuleNotGranted && r.plan.isBusy(e.Target) {
+		return false
+	}
+	noise := profiles.Files{Noise: r.plan.Noise}.IsNoise(e.Target, r.plan.Identity.Home)
+	if dir {
+		asks := e.Action == string(denyfs.ActionStat) || e.Action == string(denyfs.ActionAccess)
+		noise = noise || asks || r.names.Lookup(denyfs.Query{Path: e.Target, Host: denyfs.HostDir}).Denial.Walk
+	}
+	switch {
+	case denyfs.Credential(r.plan.Identity.Home, e.Target):
+		e.Severity = audit.SeverityCredential
+	case noise:
+		e.Severity = audit.SeverityNoise
+	}
+	return true
+}
+
+// isBusy tells whether a path lies below a directory of the private home in which looks are not reported.
+func (p Plan) isBusy(path string) bool {
+	return slices.ContainsFunc(p.Home.Dirs, func(dir string) bool { return within(filepath.Join(p.Identity.Home, dir), path) })
+}
+
+// refuse says why a name of the home may not be made or changed.
+func (r plainRules) refuse(action, path string, makes, exists bool, onHost func() bool) (rule, reason string) {
+	if _, ok := r.plan.Symlinks[path]; ok {
+		return denyfs.RuleNotGranted, "it is a link of this run, to what is granted"
+	}
+	if !makes {
+		d, ok := r.names.Change(path, denyfs.Action(action))
+		return ruleUnless(ok, d)
+	}
+	host := denyfs.HostAbsent
+	if !exists && onHost() {
+		host = denyfs.HostUnknown
+	}
+	d, ok := r.names.Name(denyfs.Naming{
+		Path: path, Action: denyfs.Action(action), Union: true, Private: exists, Host: host,
+		Symlink: moves(action), // what is moved there could be one, or bring one along
+	})
+	return ruleUnless(ok, d)
+}
+
+func ruleUnless(ok bool, d denyfs.Denial) (rule, reason string) {
+	if ok {
+		return "", ""
+	}
+	return d.Rule, d.Reason
+}
+
+// kept are the names of a private home that are there of those that a run may not make, before it starts. They are refused by their
+// names, and a command that changes a path while it is looked at gets by: what it made is removed at the end.
+func (p Plan) kept() (there []string) {
+	if !p.plain() || p.Home.Mounted || p.Home.Ephemeral {
+		return nil
+	}
+	for _, name := range denyfs.ProtectedNames() {
+		if _, err := os.Lstat(filepath.Join(p.Home.Private, name)); err == nil {
+			there = append(there, name)
+		}
+	}
+	return there
+}
+
+// sweep removes what of the names that may not be made there is at the end, and was not at the beginning.
+func (r *Run) sweep() {
+	root, err := os.OpenRoot(r.plan.Home.Private)
+	if err != nil {
+		return
+	}
+	defer root.Close()
+	for _, name := range r.plan.kept() {
+		if slices.Contains(r.before, name) {
+			continue
+		}
+		reason := "it was made by a call whose path another thread changed; it is removed"
+		if err := root.RemoveAll(name); err != nil {
+			reason = "it was made by a call whose path another thread changed, and cannot be removed: " + err.Error()
+		}
+		r.log.Emit(audit.Event{
+			Class: audit.ClassFile, Action: string(denyfs.ActionCreate), Decision: audit.Deny, Target: filepath.Join(r.plan.Identity.Home, name),
+			Rule: denyfs.RuleProtected, Reason: reason, Provenance: audit.FromResolved,
+		})
+	}
+}

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package seccomp
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/internal/audit"
+)
+
+// Tree describes a root that does not report for itself, as the run's own file system would (package denyfs): what is not granted is
+// not there, and a look at it is recorded because the call was asked about. The record is all that depends on the answer.
+type Tree struct {
+	Hidden []string // paths of the run at which stand-ins are mounted, of files that are hidden
+	Home   []string // paths of the run at which the private home, or a part of it, is mounted
+
+	// Judge completes an event, of what is missing inside and there on the host; dir says that it is a directory there. It is false
+	// where there is to be no event.
+	Judge func(e *audit.Event, dir bool) bool
+
+	// Refuse says why something may not be done to a path in the home, although the mounts would let it: "" if it may. makes says that
+	// the path is to get a file, exists that it has one, and onHost tells whether the host's home has it.
+	Refuse func(action, path string, makes, exists bool, onHost func() bool) (rule, reason string)
+}
+
+// The rules that events of a Tree name, as those of package denyfs do.
+const (
+	ruleNotGranted = "not-granted"
+	ruleHidden     = "hidden"
+)
+
+// tree is a Tree with the mounts that it speaks of.
+type tree struct {
+	Tree
+	root   uint64   // id of its mount
+	home   []uint64 // ids of mounts
+	hidden []mountedFile
+}
+
+func newTree(u *usher, t *Tree) (*tree, error) {
+	if t == nil {
+		return nil, nil
+	}
+	root, err := mountedAt(int(u.root.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	hidden, err := u.mounted(t.Hidden)
+	if err != nil {
+		return nil, err
+	}
+	out := &tree{Tree: *t, root: root.mount, hidden: hidden}
+	home, err := u.mounted(t.Home)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range home {
+		out.home = append(out.home, m.mount)
+	}
+	return out, nil
+}
+
+// hides tells whether a file is a stand-in, and of the root where it is of neither.
+func (t *tree) hides(at mountedFile) bool { return slices.Contains(t.hidden, at) }
+
+// look records a look at what is not granted, and lets the kernel go on: there is nothing of the host's to be found.
+func (w *worker) look(n *notification) {
+	in, err := w.lookIntent(n)
+	if err == nil && in.path != "" && valid(w.fd, n.ID) {
+		w.report(n, in)
+	}
+	carryOn(w.fd, n.ID)
+}
+
+// report records that a call aims at what is hidden, or missing here and there on the host. It returns the errno that is on record, 0
+// where nothing is.
+func (w *worker) report(n *notification, in intent) unix.Errno {
+	if w.tree == nil {
+		return 0
+	}
+	at, rest, object, err := w.aim(n.PID, in)
+	if err != nil && err != unix.ENOENT {
+		return 0
+	}
+	if err == nil {
+		defer unix.Close(object)
+		if len(w.tree.hidden) == 0 {
+			return 0
+		}
+		if here, err := mountedAt(object); err != nil || !w.tree.hides(here) {
+			return 0
+		}
+		return w.denied(n, in.action, w.describeFile(object), unix.EACCES, ruleHidden, false)
+	}
+	defer w.usher.leave(at)
+	here, err := mountedAt(at)
+	if err != nil {
+		return 0
+	}
+	dir := w.describeFile(at)
+	switch {
+	case w.tree.hides(here):
+		return w.denied(n, in.action, path.Join(dir, rest), unix.EACCES, ruleHidden, false)
+	case here.mount != w.tree.root && !slices.Contains(w.tree.home, here.mount):
+		return 0
+	}
+	errno, makes := unix.ENOENT, in.absent || in.renamed || in.creates()
+	if makes {
+		errno = unix.EACCES
+		if !strings.Contains(strings.Trim(rest, "/"), "/") {
+			return 0 // it is made where it is allowed, in the home
+		}
+	}
+	found, ok := w.usher.beyond(dir, rest, makes)
+	if !ok {
+		return 0
+	}
+	return w.denied(n, in.action, found.path, errno, ruleNotGranted, found.dir)
+}
+
+// aim resolves what a call aims at: the object, or with ENOENT the last directory on the way to it and what is left of the path.
+func (w *worker) aim(tid uint32, in intent) (at int, rest string, object int, err error) {
+	from, err := w.usher.start(tid, in.dirfd, in.path)
+	if err != nil {
+		return -1, "", -1, err
+	}
+	object, err = openAt(from, in.path, in.follow)
+	w.usher.leave(from)
+	if err != unix.ENOENT {
+		return -1, "", object, err
+	}
+	// What is not there for this thread may be there for the caller: see walk.
+	at, rest, err = w.usher.place(tid, in.dirfd, in.path, in.follow)
+	if err != nil {
+		return -1, "", -1, err
+	}
+	if object, err = openAt(at, rest, in.follow); err != unix.ENOENT {
+		w.usher.leave(at)
+		return -1, "", object, err
+	}
+	return at, rest, -1, unix.ENOENT
+}
+
+// denied records a refusal of the tree, and returns its errno: 0 where it is not to be recorded.
+func (w *worker) denied(n *notification, action, target string, errno unix.Errno, rule string, dir bool) unix.Errno {
+	e := audit.Event{
+		Class: classOf(action), Action: action, Decision: audit.Deny, Target: target, Errno: unix.ErrnoName(errno), Rule: rule,
+		Reason: reasons[rule], Provenance: audit.FromClaimed,
+	}
+	if !w.tree.Judge(&e, dir) {
+		return 0
+	}
+	e.Process = w.describeCaller(n.PID)
+	w.emit(n, e)
+	return errno
+}
+
+var reasons = map[string]string{ruleNotGranted: "not granted", ruleHidden: "hidden by the policy"}
+
+func classOf(action string) audit.Class {
+	switch action {
+	case "exec":
+		return audit.ClassExec
+	case "bind":
+		return audit.ClassUnix
+	}
+	return audit.ClassFile
+}
+
+// found is what the host has at the end of a path, or where the path leads through something that is no directory.
+type found struct {
+	path string
+	dir  bool
+}
+
+// beyond follows a path on the host from where it ends inside, name by name, and no link. It is false where the host has nothing there
+// either; for one who would make the last name it is enough that the host has the directory for it.
+func (u *usher) beyond(dir, rest string, makes bool) (found, bool) {
+	at, seen := dir, false
+	names := strings.FieldsFunc(rest, func(r rune) bool { return r == '/' })
+	for i, name := range names {
+		if name == "." {
+			continue
+		}
+		if at = path.Join(at, name); len(at) >= maxPath {
+			return found{}, false
+		}
+		switch u.hostKind(at) {
+		case hostAbsent:
+			return found{path: at}, makes && seen && i == len(names)-1
+		case hostDir:
+			seen = true
+		default:
+			return found{path: at}, true
+		}
+	}
+	return found{path: at, dir: true}, seen
+}
+
+type hostKind uint8
+
+const (
+	hostAbsent hostKind = iota
+	hostDir
+	hostOther // what could not be looked at counts as there
+)
+
+// hostKind tells what the host has at an absolute path.
+func (u *usher) hostKind(path string) hostKind {
+	fd, err := u.openOnHost(path)
+	switch err {
+	case nil:
+	case unix.ENOENT, unix.ENOTDIR, unix.ENAMETOOLONG:
+		return hostAbsent
+	default:
+		return hostOther
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return hostDir
+	}
+	return hostOther
+}
+
+// keeps tells why what a call wants to do to a file of the home, or to a name in it, is refused although the mounts would let it.
+func (w *worker) keeps(in *intent, at int, target func() string, exists bool) (none refusal) {
+	if !w.atHome(at) {
+		return none
+	}
+	path := target()
+	makes := in.renamed || in.makes() && !exists
+	rule, reason := w.tree.Refuse(in.action, path, makes, exists, func() bool { return w.usher.hostKind(path) != hostAbsent })
+	if rule == "" {
+		return none
+	}
+	return refusal{target: path, errno: unix.EACCES, reason: reason, rule: rule, late: true}
+}
+
+// keepsEntry is keeps for a name in a directory. What the kernel refuses with an errno of its own is left to it.
+func (w *worker) keepsEntry(in *intent, parent, at int, rest string, target func() string) (none refusal) {
+	if !w.atHome(parent) {
+		return none
+	}
+	object, err := openAt(at, rest, in.follow)
+	exists := err == nil
+	if exists {
+		unix.Close(object)
+	}
+	if exists && in.absent || !exists && !in.makes() {
+		return none
+	}
+	return w.keeps(in, parent, target, exists)
+}
+
+// atHome tells whether a file lies on the mount of the home.
+func (w *worker) atHome(file int) bool {
+	if w.tree == nil || len(w.tree.home) == 0 {
+		return false
+	}
+	here, err := mountedAt(file)
+	return err == nil && slices.Contains(w.tree.home, here.mount)
+}
+
+// notHere is the refusal of a change to the root of a Tree, or to a stand-in that lies in it: it is none where a file is of neither.
+func (w *worker) notHere(file int, target string) (none refusal) {
+	if w.tree == nil {
+		return none
+	}
+	rule := ""
+	here, err := mountedAt(file)
+	switch {
+	case err != nil:
+	case w.tree.hides(here):
+		rule = ruleHidden
+	case here.mount == w.tree.root:
+		rule = ruleNotGranted
+	}
+	if rule == "" {
+		return none
+	}
+	return refusal{target: target, errno: unix.EACCES, reason: reasons[rule], rule: rule}
+}
