@@ -15,11 +15,21 @@ import (
 
 func TestScripts(t *testing.T) {
 	needSuite(t)
-	testscript.Run(t, testscript.Params{
-		Dir:                 filepath.Join(suite.base, "testdata"),
-		WorkdirRoot:         suite.work,
-		Setup:               setupScript,
-		Condition:           condition,
+	testscript.Run(t, scripts(false))
+}
+
+// scripts are the scripts of testdata, with a run's root of FUSE or, where plain is set, a tmpfs.
+func scripts(plain bool) testscript.Params {
+	return testscript.Params{
+		Dir:         filepath.Join(suite.base, "testdata"),
+		WorkdirRoot: suite.work,
+		Setup:       setupScript,
+		Condition: func(name string) (bool, error) {
+			if name == "tmpfs" {
+				return plain, nil
+			}
+			return condition(name)
+		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -27,7 +37,7 @@ func TestScripts(t *testing.T) {
 			"snapshot": cmdSnapshot, "unchanged": cmdUnchanged, "seen": cmdSeen, "resolved": cmdResolved,
 			"trust": cmdTrust, "unixserver": cmdUnixServer, "probe": cmdProbe,
 		},
-	})
+	}
 }
 
 // setupScript gives a script its own home, state, configuration and project.

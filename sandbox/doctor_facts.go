@@ -17,13 +17,14 @@ import (
 
 // doctorFacts is all that the judgement knows of the host.
 type doctorFacts struct {
-	Release   string
-	UID       int               // as whom a run would run
-	Program   string            // path of this program
-	Container string            // the engine, if this is a container
-	FuseMode  string            // permissions of /dev/fuse; empty where it is not there
-	Settings  map[string]string // sysctl(8) by name, and lsm; those that this kernel does not have are left out
-	Trials    map[string]trial
+	Release     string
+	UID         int               // as whom a run would run
+	Program     string            // path of this program
+	Container   string            // the engine, if this is a container
+	FuseMode    string            // permissions of /dev/fuse; empty where it is not there
+	WithoutFUSE string            // see Host
+	Settings    map[string]string // sysctl(8) by name, and lsm; those that this kernel does not have are left out
+	Trials      map[string]trial
 }
 
 // doctorSettings are those that decide what a sandbox can do, and those that bear on what is outside of it.
@@ -51,6 +52,7 @@ func gatherFacts() doctorFacts {
 	if info, err := os.Stat("/dev/fuse"); err == nil {
 		f.FuseMode = fmt.Sprintf("%04o", info.Mode().Perm())
 	}
+	f.WithoutFUSE = withoutFUSE()
 	id, _, err := callerIdentity()
 	if err != nil { // the home is missing, which the log needs
 		id = Identity{UID: os.Getuid(), GID: os.Getgid()}

@@ -83,8 +83,12 @@ func checkMounts(f doctorFacts) DoctorCheck {
 
 func checkFiles(f doctorFacts) DoctorCheck {
 	c, t := f.needed("files", "a FUSE root, which reports what is denied", trialFuse, fixFuse)
-	if c.Status == DoctorOK {
+	switch {
+	case c.Status == DoctorOK:
 		c.Detail = t.Text
+	case f.WithoutFUSE != "" && t.Error != "": // see Plan.WithoutFUSE
+		c.Status, c.Mechanism = DoctorWeaker, "a tmpfs root, at which looks are recorded by what the calls say"
+		c.Detail = "FUSE cannot be used, which is faster and has the kernel's word: " + f.WithoutFUSE
 	}
 	return c
 }

@@ -79,12 +79,14 @@ var doctorHosts = map[string]doctorFacts{
 		f.Container, f.UID, f.FuseMode = "docker", 0, ""
 		f.without(trialIdentity, trialFilter, trialKillable, trialSync, trialLandlock)
 		f.Trials[trialFuse] = no(unix.ENOENT, "open /dev/fuse")
+		f.WithoutFUSE = "open /dev/fuse: no such file or directory"
 		f.Trials[trialProc] = no(unix.EPERM, "mount proc")
 	}),
 	"kubernetes": goodHost().with(func(f *doctorFacts) {
 		f.Container, f.UID, f.FuseMode = "kubernetes", 1000, ""
 		f.without(trialIdentity, trialFilter, trialKillable, trialSync, trialLandlock)
 		f.Trials[trialFuse] = no(unix.ENOENT, "open /dev/fuse")
+		f.WithoutFUSE = "open /dev/fuse: no such file or directory"
 		f.Trials[trialProc] = no(unix.EPERM, "mount proc")
 	}),
 	"debian-11": goodHost().with(func(f *doctorFacts) {
@@ -96,6 +98,7 @@ var doctorHosts = map[string]doctorFacts{
 	"no-nft": goodHost().with(func(f *doctorFacts) {
 		f.Trials[trialNetwork] = trial{Error: "nftables tproxy: no such file or directory", Errno: unix.ENOENT, Fix: "modprobe nft_tproxy"}
 		f.Trials[trialFuse] = no(unix.EACCES, "open /dev/fuse")
+		f.WithoutFUSE = "open /dev/fuse: permission denied"
 		f.FuseMode = "0600"
 		f.Trials[trialLimits] = trial{Error: "the bus is gone\nand so is systemd", Fix: "one line\nand another"}
 		f.Trials[trialState] = trial{Error: "/srv: permission denied", Errno: unix.EACCES, Text: "/srv/agentjail"}

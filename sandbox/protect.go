@@ -173,6 +173,9 @@ func (p Protected) refuses() func(action, path string) []string {
 			return nil
 		}
 		for _, guard := range find.Find(place, path) {
+			if within(guard.Since, place) {
+				guard.Since = place // what is above may be the run's own, and the place is older in any case
+			}
 			switch {
 			case guard.Hold == profiles.HoldDir:
 				since = append(since, guard.Since+"/")

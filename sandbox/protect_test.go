@@ -72,7 +72,7 @@ func TestProtectedMounts(t *testing.T) {
 
 // TestProtectedRefuses is what the supervisor is told of a path.
 func TestProtectedRefuses(t *testing.T) {
-	p := Protected{Names: []string{".git", ".github/hooks", ".vscode"}, Places: []string{"/w", "/w/a/.vscode", "/b"}, Repositories: []string{"/b"}}
+	p := Protected{Names: []string{".git", ".github/hooks", ".vscode"}, Places: []string{"/w", "/w/a/.vscode", "/b"}, Repositories: []string{"/b"}, Paths: []string{"/w/conf/git"}}
 	refuses := p.refuses()
 	for _, c := range []struct {
 		action, path string
@@ -92,6 +92,8 @@ func TestProtectedRefuses(t *testing.T) {
 		{"unlink", "/b/hooks/x", nil},
 		{"rmdir", "/w/.git/worktrees/t", []string{"/w/.git/worktrees/t/"}},
 		{"create", "/b/refs/heads/x", nil},
+		{"create", "/w/conf/git", []string{"/w"}}, // of any age, and where the root is made for the run
+		{"symlink", "/w/conf", []string{"/w"}},
 	} {
 		if got := refuses(c.action, c.path); !slices.Equal(got, c.want) {
 			t.Errorf("%s %s: %q, want %q", c.action, c.path, got, c.want)

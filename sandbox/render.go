@@ -28,7 +28,8 @@ func (p *Plan) describe() error {
 		"files: a write whose path another thread changes while it is decided is refused by the mounts or by Landlock, and not reported",
 		"files: a rename or a link from one mount to another is refused (EXDEV), after which callers copy, and not reported",
 		"files: an ioctl that only one file system knows, on a file of a read-only place, is refused by the mounts, and not reported",
-		"files: of such a process whose program belongs to another user or group, every write is refused, and what it aimed at is not known",
+	)
+	p.Coverage = append(append(p.Coverage, p.unreadable()...),
 		"syscalls: clone3 is answered ENOSYS, after which callers use clone; one that asks for no namespace is not reported",
 		"syscalls: a call of a foreign architecture kills the process and is not reported",
 	)
@@ -50,7 +51,6 @@ func (p *Plan) lookCoverage(below string) []string {
 			"files: every lookup outside the grants is reported; a look below " + below + " is not",
 			"files: that a directory of a guessed name exists can be told from inside",
 			"files: looks for paths that exist neither here nor on the host are not reported, and for a second after such a look those for the same path are not, whatever the host makes there",
-			"files: of a process that may not be read by its owner, such as a program with mode 0111, the operation is not known: the action is other",
 		}
 	}
 	return []string{
@@ -58,8 +58,18 @@ func (p *Plan) lookCoverage(below string) []string {
 		"files: a look whose path another thread changes while it is read is reported as another one, or not at all",
 		"files: what the kernel looks up by itself, such as the interpreter of a script, is not reported where it is not granted",
 		"files: looks for paths that exist neither here nor on the host are not reported",
-		"files: what a process looks at whose program belongs to another user or group, and may not be read by its owner, is not reported",
 		"files: a name that may not be made in the home, since the host's home has it or programs run or trust it, is refused by its name: a write whose path another thread changes while it is decided gets by, and what it made that programs run or trust is removed at the end",
+	}
+}
+
+// unreadable is what cannot be seen of processes that may not be read.
+func (p *Plan) unreadable() []string {
+	if p.plain() {
+		return []string{"files: of a process whose program belongs to another user or group, and may not be read by its owner, every write is refused, what it aimed at is not known, and what it looks at is not reported"}
+	}
+	return []string{
+		"files: of a process that may not be read by its owner, such as a program with mode 0111, the operation is not known: the action is other",
+		"files: of such a process whose program belongs to another user or group, every write is refused, and what it aimed at is not known",
 	}
 }
 

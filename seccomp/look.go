@@ -266,6 +266,15 @@ func (w *worker) atHome(file int) bool {
 	return err == nil && slices.Contains(w.tree.home, here.mount)
 }
 
+// atRoot tells whether a file lies in the root of a Tree.
+func (w *worker) atRoot(file int) bool {
+	if w.tree == nil {
+		return false
+	}
+	here, err := mountedAt(file)
+	return err == nil && here.mount == w.tree.root
+}
+
 // notHere is the refusal of a change to the root of a Tree, or to a stand-in that lies in it: it is none where a file is of neither.
 func (w *worker) notHere(file int, target string) (none refusal) {
 	if w.tree == nil {

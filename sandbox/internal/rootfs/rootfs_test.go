@@ -238,7 +238,7 @@ func TestMountPointsInTmpfs(t *testing.T) {
 		deep := "/tmp/a/b c/ü"
 		err := b.Build([]Entry{
 			{Kind: Tmpfs, Target: "/tmp", Dir: true, Mode: 0o1777, Writable: true},
-			{Kind: Bind, Target: deep, Source: host, Dir: true, Writable: true},
+			{Kind: Bind, Target: deep, Source: host, Dir: true, Writable: true, Make: true},
 		})
 		if err != nil {
 			t.Fatal(err)

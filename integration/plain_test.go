@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// plainScripts are the scripts about files, which hold where FUSE cannot be used as well. Where one differs, it says so under [tmpfs].
+var plainScripts = []string{
+	"A*", "B*", "D*", "L*", "N04-*", "Q09-*", "R*", "explain", "few-files", "home", "standard-files", "unreadable", "workdir",
+}
+
+// notPlain are those of them that count the lines of a run, of which there is one more, or ask what FUSE alone tells.
+var notPlain = []string{"A05-A06-A08-no-boundary", "Q09-in-a-row"}
+
+// TestWithoutFUSE runs scripts again with /dev/fuse out of reach: the same checks pass with a tmpfs for a root.
+func TestWithoutFUSE(t *testing.T) {
+	needSuite(t)
+	bin := filepath.Join(t.TempDir(), "bin")
+	if err := os.Chmod(filepath.Dir(bin), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(bin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	script := "#!/bin/sh\nexec " + suite.base + "/bin/probe cover /dev/fuse -- " + suite.base + "/bin/agentjail \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(bin, "agentjail"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var files []string
+	for _, name := range plainScripts {
+		found, err := filepath.Glob(filepath.Join(suite.base, "testdata", name+".txtar"))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("no script is called %s: %v", name, err)
+		}
+		files = append(files, found...)
+	}
+	files = slices.DeleteFunc(files, func(file string) bool {
+		return slices.Contains(notPlain, strings.TrimSuffix(filepath.Base(file), ".txtar"))
+	})
+	params := scripts(true)
+	params.Dir, params.Files = "", files
+	params.Setup = func(env *testscript.Env) error {
+		if err := setupScript(env); err != nil {
+			return err
+		}
+		env.Setenv("PATH", bin+":"+env.Getenv("PATH"))
+		return nil
+	}
+	testscript.Run(t, params)
+}
