@@ -87,7 +87,8 @@ type Run struct {
 	left      bool          // see Result
 	broken    *SetupError   // a layer that failed while the command ran
 	crashed   []crashedRun  // earlier runs that this one reports
-	before    []string      // see Plan.kept
+	guarded   []string      // see Plan.guarded
+	sweeps    bool          // what is there at the end and not in guarded is removed
 	told      chan struct{} // closed when a signal came that is to end the run
 	once      sync.Once
 	tell      sync.Once
@@ -239,8 +240,7 @@ func (r *Run) open(id string) error {
 		return err
 	}
 	if r.plan.plain() {
-		r.before = r.plan.kept()
-		return nil
+		return r.before()
 	}
 	files, err := denyfs.New(denyfsConfig(r.plan, r.log, r.isOurs))
 	r.files = files

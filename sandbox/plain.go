@@ -4,6 +4,7 @@ package sandbox
 
 import (
 	"cmp"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -171,37 +172,64 @@ func ruleUnless(ok bool, d denyfs.Denial) (rule, reason string) {
 	return d.Rule, d.Reason
 }
 
-// kept are the names of a private home that are there of those that a run may not make, before it starts. They are refused by their
-// names, and a command that changes a path while it is looked at gets by: what it made is removed at the end.
-func (p Plan) kept() (there []string) {
-	if !p.plain() || p.Home.Mounted || p.Home.Ephemeral {
+// guarded are the files of the private home that lie at, or below, names which a run may not make there. They are refused by their
+// names, and a command that changes a path while it is looked at gets by: what it made is removed at the end. Directories, empty files
+// and the links of the run are mount points and what leads to them, of this run or of another one, and have no effect.
+func (p Plan) guarded(root *os.Root) (files []string) {
+	for _, name := range denyfs.ProtectedNames() {
+		fs.WalkDir(root.FS(), name, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() || len(files) == maxGuarded {
+				return nil // what cannot be read cannot be removed either
+			}
+			info, err := entry.Info()
+			_, link := p.Symlinks[filepath.Join(p.Identity.Home, path)]
+			if err == nil && !link && (info.Size() > 0 || !info.Mode().IsRegular()) {
+				files = append(files, path)
+			}
+			return nil
+		})
+	}
+	return files
+}
+
+// maxGuarded bounds a list that the command can make long.
+const maxGuarded = 10000
+
+// before takes note of what is there before the command starts.
+func (r *Run) before() error {
+	if r.plan.Home.Mounted || r.plan.Home.Ephemeral {
 		return nil
 	}
-	for _, name := range denyfs.ProtectedNames() {
-		if _, err := os.Lstat(filepath.Join(p.Home.Private, name)); err == nil {
-			there = append(there, name)
-		}
+	root, err := os.OpenRoot(r.plan.Home.Private)
+	if err != nil {
+		return r.layered("private home", err)
 	}
-	return there
+	defer root.Close()
+	r.guarded = r.plan.guarded(root)
+	r.sweeps = true
+	return nil
 }
 
 // sweep removes what of the names that may not be made there is at the end, and was not at the beginning.
 func (r *Run) sweep() {
+	if !r.sweeps || r.left {
+		return
+	}
 	root, err := os.OpenRoot(r.plan.Home.Private)
 	if err != nil {
 		return
 	}
 	defer root.Close()
-	for _, name := range r.plan.kept() {
-		if slices.Contains(r.before, name) {
+	for _, name := range r.plan.guarded(root) {
+		if slices.Contains(r.guarded, name) {
 			continue
 		}
 		reason := "it was made by a call whose path another thread changed; it is removed"
-		if err := root.RemoveAll(name); err != nil {
+		if err := root.Remove(name); err != nil {
 			reason = "it was made by a call whose path another thread changed, and cannot be removed: " + err.Error()
 		}
 		r.log.Emit(audit.Event{
-			Class: audit.ClassFile, Action: string(denyfs.ActionCreate), Decision: audit.Deny, Target: filepath.Join(r.plan.Identity.Home, name),
+			Class: audit.ClassWorkspace, Action: "settings", Decision: audit.Report, Target: filepath.Join(r.plan.Identity.Home, name),
 			Rule: denyfs.RuleProtected, Reason: reason, Provenance: audit.FromResolved,
 		})
 	}

@@ -189,6 +189,17 @@ func (p Protected) refuses() func(action, path string) []string {
 	}
 }
 
+// loosePlaces are the places that are mounted into a private home: their mount points are its directories, which another run with the
+// same home can move (is_local_mountpoint in fs/namei.c looks at the caller's own mounts alone).
+func (p Plan) loosePlaces() (loose []string) {
+	for _, place := range p.Protected.Places {
+		if above := p.aboveOf(place); above != nil && above.isPrivate() {
+			loose = append(loose, place)
+		}
+	}
+	return loose
+}
+
 // moves tells whether an action puts one name in the place of another.
 func moves(action string) bool { return action == "rename" || action == "link" || action == "symlink" }
 

@@ -55,6 +55,7 @@ func (p *Plan) lookCoverage(below string) []string {
 	}
 	return []string{
 		"files: without FUSE (" + p.WithoutFUSE + ") the root is a tmpfs, and looks outside the grants are reported as the call names them; a look below " + below + " is not",
+		"files: that a directory of a guessed name exists can be told from inside, by an attempt to make something in it",
 		"files: a look whose path another thread changes while it is read is reported as another one, or not at all",
 		"files: what the kernel looks up by itself, such as the interpreter of a script, is not reported where it is not granted",
 		"files: looks for paths that exist neither here nor on the host are not reported",

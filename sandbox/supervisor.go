@@ -280,7 +280,8 @@ func (s *supervisor) startCommand() error {
 	}
 	s.guard, err = seccomp.NewSupervisor(seccomp.Config{
 		Policy: s.filter, Listener: ready.Listener, Init: ready.HostPID, ReadOnly: s.readOnly(), Tree: tree,
-		Sockets: s.order.Plan.Sockets(), Protect: s.order.Plan.Protected.refuses(), Began: s.began, Sink: s.sink, Caller: caller.Of,
+		Sockets: s.order.Plan.Sockets(), Protect: s.order.Plan.Protected.refuses(), Places: s.order.Plan.loosePlaces(),
+		Began: s.began, Sink: s.sink, Caller: caller.Of,
 	})
 	if err != nil {
 		return setupError("filters", err)

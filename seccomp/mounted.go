@@ -17,6 +17,18 @@ func mountedAt(fd int) (mountedFile, error) {
 	return mountedFile{st.Mnt_id, st.Ino}, err
 }
 
+// moved is a mount of Config.Places that is not at its path any more: "" if all are. This thread's root is the run's.
+func (w *worker) moved() string {
+	for i, path := range w.config.Places {
+		var st unix.Statx_t
+		err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID, &st)
+		if err != nil || st.Mnt_id != w.places[i].mount {
+			return path
+		}
+	}
+	return ""
+}
+
 // mounted looks files of the run up by their paths there, on whose way are no links.
 func (u *usher) mounted(paths []string) (files []mountedFile, err error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS}

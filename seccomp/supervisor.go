@@ -26,9 +26,12 @@ type Config struct {
 	// Protect says whether an action on a path is refused although it lies where the command may write: it is if one of the files
 	// returned is older than the run. What the run has made itself is its own.
 	Protect func(action, path string) []string
-	Began   time.Time // when the run did, by the clock of file systems (CLOCK_REALTIME_COARSE)
-	Sink    audit.Sink
-	Caller  func(tid int) audit.Process
+	// Places are mounts of the run, by their paths, on the way to which are directories that another run can move: what Protect says of
+	// a path holds while each is where it was. When one is not, all writes are refused.
+	Places []string
+	Began  time.Time // when the run did, by the clock of file systems (CLOCK_REALTIME_COARSE)
+	Sink   audit.Sink
+	Caller func(tid int) audit.Process
 }
 
 // Supervisor answers the calls that a filter asks about.
@@ -39,6 +42,7 @@ type Supervisor struct {
 	sockets  *sockets
 	granted  []mountedFile // of Config.Sockets
 	tree     *tree         // nil without Config.Tree
+	places   []mountedFile // of Config.Places
 	duty     *duty
 	stop     *os.File // readable when Close was called
 	stopper  *os.File
@@ -59,6 +63,7 @@ func NewSupervisor(c Config) (*Supervisor, error) {
 		func() (e error) { s.sockets, e = newSockets(c.Init); return e },
 		func() (e error) { s.granted, e = s.usher.mounted(c.Sockets); return e },
 		func() (e error) { s.tree, e = newTree(s.usher, c.Tree); return e },
+		func() (e error) { s.places, e = s.usher.mounted(c.Places); return e },
 		func() (e error) { s.duty, e = newDuty(); return e },
 		func() (e error) {
 			s.connects, e = newPending(func(id uint64) bool { return valid(s.fd, id) })

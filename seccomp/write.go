@@ -172,6 +172,9 @@ func (w *worker) refuses(tid uint32, in *intent) (none refusal) {
 		return none
 	}
 	defer w.usher.leave(at)
+	if place := w.moved(); place != "" {
+		return refusal{target: in.path, errno: unix.EIO, reason: "another run with the same home has moved or removed a directory on the way to " + strconv.Quote(place)}
+	}
 	if in.entry {
 		return w.refusesEntry(in, at, rest)
 	}
