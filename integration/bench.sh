@@ -10,7 +10,8 @@ make --no-print-directory build >&2
 stage
 tmp=$(mktemp -d)
 CGO_ENABLED=0 go build -o "$tmp/bench" ./integration/bench
-as_root install -m 0755 bin/agentjail "$tmp/bench" "$BASE/bin"
+CGO_ENABLED=0 go build -o "$tmp/probe" ./integration/probe
+as_root install -m 0755 bin/agentjail "$tmp/bench" "$tmp/probe" "$BASE/bin"
 rm -rf "$tmp"
 
 CLEAN_PATH=$BASE/bin:$CLEAN_PATH

@@ -50,6 +50,16 @@ func TestWantedMounts(t *testing.T) {
 	if got := wantedMounts(plan, fakeProc.Lstat); !slices.Equal(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
+	// Without FUSE the root and what is hidden are read-only.
+	plan.WithoutFUSE = "no"
+	for i := range want {
+		if want[i].Type == "fuse" {
+			want[i].Type, want[i].Flags = "tmpfs", fresh|posture.ReadOnly
+		}
+	}
+	if got := wantedMounts(plan, fakeProc.Lstat); !slices.Equal(got, want) {
+		t.Errorf("without FUSE: got  %+v\nwant %+v", got, want)
+	}
 }
 
 // TestWritablePlaces: Landlock and the mounts say the same of where the command may write. A read-only place in a writable

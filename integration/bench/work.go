@@ -133,20 +133,23 @@ func compare(dir string, n int) error {
 		return err
 	}
 	work := []string{"./bench", "inner", strconv.Itoa(n)}
-	var bare, alone, inside []time.Duration
+	jail := append([]string{"agentjail", "run", "--quiet", "--"}, work...)
+	var bare, alone, inside, plain []time.Duration
 	for round := range w.rounds + 1 {
 		b, err1 := timed(dir, work...)
 		k, err2 := timed(dir, append([]string{"./bench", "kernel"}, work...)...)
-		in, err3 := timed(dir, append([]string{"agentjail", "run", "--quiet", "--"}, work...)...)
-		if err := errors.Join(err1, err2, err3); err != nil {
+		in, err3 := timed(dir, jail...)
+		p, err4 := timed(dir, append([]string{"probe", "cover", "/dev/fuse", "--"}, jail...)...)
+		if err := errors.Join(err1, err2, err3, err4); err != nil {
 			return err
 		}
 		if round > 0 { // the first warms the page cache
-			bare, alone, inside = append(bare, b), append(alone, k), append(inside, in)
+			bare, alone, inside, plain = append(bare, b), append(alone, k), append(inside, in), append(plain, p)
 		}
 	}
-	fmt.Printf("  %-32s bare %s  inside %s  %.3f (%s; seccomp and Landlock alone %.3f)\n", w.name, milliseconds(median(bare)),
-		milliseconds(median(inside)), ratio(median(inside), median(bare)), w.limit, ratio(median(alone), median(bare)))
+	fmt.Printf("  %-32s bare %s  inside %s  %.3f (%s; seccomp and Landlock alone %.3f; without FUSE %.3f)\n", w.name, milliseconds(median(bare)),
+		milliseconds(median(inside)), ratio(median(inside), median(bare)), w.limit, ratio(median(alone), median(bare)),
+		ratio(median(plain), median(bare)))
 	return nil
 }
 

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/agentjail/agentjail/internal/audit"
+	"github.com/agentjail/agentjail/profiles"
+	"github.com/agentjail/agentjail/sandbox/internal/rootfs"
+)
+
+// plainPlan is the plan of a command below the home on a host without FUSE.
+func plainPlan(t *testing.T) Plan {
+	t.Helper()
+	host := fakeHost()
+	host.WithoutFUSE = "open /dev/fuse: no such file or directory"
+	policy := with(t, base(t), func(p profiles.Policy) (profiles.Policy, error) { return p.WithWrite("/home/ann/data") },
+		func(p profiles.Policy) (profiles.Policy, error) { return p.WithHide("/home/ann/src/app/.env") })
+	plan, err := Compile(policy, host, []string{"agent"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+// The home is one mount of the private home, and no directory on the way to what is mounted into it can be moved.
+func TestPlainMounts(t *testing.T) {
+	plan := plainPlan(t)
+	var got []string
+	for _, m := range plan.Mounts {
+		if within("/home", m.Target) {
+			got = append(got, fmt.Sprintf("%s %s %s %s", m.Kind, access(m), m.Target, strings.TrimPrefix(m.Source, plan.Home.Private)))
+		}
+	}
+	want := []string{
+		"bind rw /home/ann ", "bind rw /home/ann/.nvm /.nvm", "bind ro /home/ann/.nvm/bin/node /home/ann/.nvm/bin/node",
+		"bind rw /home/ann/.nvm/bin /.nvm/bin", "bind rw /home/ann/.nvm/lib /.nvm/lib",
+		"bind ro /home/ann/.nvm/lib/node_modules /home/ann/.nvm/lib/node_modules", "bind rw /home/ann/data /home/ann/data",
+		"bind rw /home/ann/src /src", "bind rw /home/ann/src/app /home/ann/src/app", "hidden -- /home/ann/src/app/.env ",
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	if got, want := plan.loosePlaces(), []string{"/home/ann/src/app", "/home/ann/data"}; !slices.Equal(got, want) {
+		t.Errorf("places that can be moved away: %q, want %q", got, want)
+	}
+	if !strings.HasPrefix(plan.Coverage[0], "files: without FUSE (open /dev/fuse: no such file or directory) the root is a tmpfs") {
+		t.Errorf("coverage: %q", plan.Coverage[0])
+	}
+	if !strings.Contains(plan.String(), "looks at a path: ") {
+		t.Error("the filter does not ask about looks")
+	}
+}
+
+// Mount points are made where nothing has them: in the root, in a tmpfs and in the private home, and never in what is granted.
+func TestPlainEntries(t *testing.T) {
+	plan := plainPlan(t)
+	entries := treeEntries(plan, "/hidden")
+	made := map[string]bool{}
+	at := map[string]int{}
+	for i, e := range entries {
+		made[e.Target], at[e.Target] = e.Make, i
+	}
+	for target, want := range map[string]bool{
+		"/proc": true, "/bin": true, "/home/ann": true, "/home/ann/src/app": true, "/home/ann/.nvm/bin/agent": true, "/etc/passwd": true,
+		"/usr": true, "/home/ann/src/app/.env": false,
+	} {
+		if got, there := made[target]; !there || got != want {
+			t.Errorf("%s: made %v, there %v; want %v", target, got, there, want)
+		}
+	}
+	for above, below := range map[string]string{"/home/ann": "/home/ann/.nvm/bin/agent", "/home/ann/.nvm/bin": "/home/ann/.nvm/bin/agent"} {
+		if at[above] > at[below] {
+			t.Errorf("%s comes before %s", below, above)
+		}
+	}
+	if e := entries[at["/home/ann/src/app/.env"]]; e.Kind != rootfs.Node || e.Source != "/hidden/"+rootfs.HiddenFile {
+		t.Errorf("hidden: %+v", e)
+	}
+	plan.WithoutFUSE = ""
+	for _, e := range treeEntries(plan, "/hidden") {
+		if e.Target == "/usr" && e.Make || e.Kind == rootfs.Link || e.Kind == rootfs.Point {
+			t.Errorf("with FUSE: %+v", e)
+		}
+	}
+}
+
+func TestPlainRules(t *testing.T) {
+	tree, err := plainPlan(t).tree()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"/home/ann/src/app/.env"}; !slices.Equal(tree.Hidden, want) {
+		t.Errorf("hidden: %q", tree.Hidden)
+	}
+	if !slices.Contains(tree.Home, "/home/ann") || !slices.Contains(tree.Home, "/home/ann/src") || slices.Contains(tree.Home, "/home/ann/src/app") {
+		t.Errorf("home: %q", tree.Home)
+	}
+	for _, c := range []struct {
+		action, path          string
+		makes, exists, onHost bool
+		want                  string
+	}{
+		{"create", "/home/ann/new", true, false, false, ""},
+		{"create", "/home/ann/taken", true, false, true, "home.host-name"},
+		{"create", "/home/ann/.config/tool", true, false, true, ""},
+		{"create", "/home/ann/.bashrc", true, false, false, "home.protected"},
+		{"mkdir", "/home/ann/.ssh", true, false, true, "home.protected"},
+		{"open-write", "/home/ann/.ssh/config", false, true, false, "home.protected"},
+		{"open-write", "/home/ann/own", false, true, true, ""},
+		{"rename", "/home/ann/.config", true, true, true, "home.protected"},
+		{"symlink", "/home/ann/.config", true, false, true, "home.protected"},
+		{"mkdir", "/home/ann/.config", true, false, true, ""},
+		{"unlink", "/home/ann/.nvm/bin/agent", false, true, true, "not-granted"},
+		{"chmod", "/home/ann", false, true, true, "home.protected"},
+	} {
+		rule, reason := tree.Refuse(c.action, c.path, c.makes, c.exists, func() bool { return c.onHost })
+		if rule != c.want || (rule == "") != (reason == "") {
+			t.Errorf("%s %s: %q (%s), want %q", c.action, c.path, rule, reason, c.want)
+		}
+	}
+	for _, c := range []struct {
+		action, path, rule, want string
+		dir                      bool
+	}{
+		{"open-read", "/home/ann/.ssh/id", "not-granted", "credential", false},
+		{"stat", "/home/ann/.ssh", "not-granted", "credential", true},
+		{"open-read", "/srv/x", "not-granted", "", false},
+		{"list", "/srv", "not-granted", "", true},
+		{"stat", "/srv", "not-granted", "noise", true},
+		{"open-read", "/home/ann/.config/x", "not-granted", "noise", true},
+		{"open-read", "/home/ann/.cache/x", "not-granted", "none", false},
+		{"open-read", "/home/ann/.cache/x", "hidden", "", false},
+	} {
+		e := audit.Event{Action: c.action, Target: c.path, Rule: c.rule}
+		got := "none"
+		if tree.Judge(&e, c.dir) {
+			got = string(e.Severity)
+		}
+		if got != c.want {
+			t.Errorf("%s %s: %q, want %q", c.action, c.path, got, c.want)
+		}
+	}
+	if tree, err := (Plan{}).tree(); tree != nil || err != nil {
+		t.Errorf("with FUSE: %v, %v", tree, err)
+	}
+}
+
+// What has an effect and was made against the rules is found; mount points, links of the run, and what was there are not.
+func TestGuarded(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{".bashrc": "x", ".profile": "", ".ssh/known_hosts": "", ".ssh/config": "x", ".config/fish/a/b": "x", "own": "x"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{".ssh/link", ".ssh/other"} {
+		if err := os.Symlink("nothing", filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	plan := Plan{Identity: Identity{Home: "/home/ann"}, Symlinks: map[string]string{"/home/ann/.ssh/link": "nothing"}}
+	got := plan.guarded(root)
+	slices.Sort(got)
+	if want := []string{".bashrc", ".config/fish/a/b", ".ssh/config", ".ssh/other"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
