@@ -14,7 +14,8 @@
 // supervisor's death kills everything inside. See docs/protocol.md.
 //
 // What it refuses: to start anything when a layer that the plan asks for cannot be built. Such an error is a *SetupError,
-// which names the layer and what to do. There is no option that turns a layer off.
+// which names the layer and what to do. There is no option that turns a layer off. Where the FUSE device cannot be opened, the plan is
+// another one, with a root that is as empty and records by other means: see Plan.WithoutFUSE.
 //
 // Limits: Linux 5.14 or newer (mount_setattr(2) and recursive read-only binds, openat2(2), seccomp's notification with
 // addfd), amd64 or arm64. A program that embeds this package must call Main before anything else in its main function, since

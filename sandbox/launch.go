@@ -76,7 +76,7 @@ type Run struct {
 	process   *exec.Cmd
 	exited    chan error // of the supervisor
 	files     *denyfs.FS
-	served    chan struct{} // closed when nobody has the run's root any more
+	served    chan struct{} // closed when nobody has the run's root any more, or no process is inside
 	group     *limits.Group
 	watch     *workspace.Watch // of the places that the command may write
 	terminal  *terminal
@@ -381,7 +381,10 @@ func (r *Run) build() (readyReport, error) {
 				return ready, err
 			}
 		case msgReady:
-			return ready, m.Decode(&ready)
+			if err := m.Decode(&ready); err != nil || !r.plan.plain() {
+				return ready, err
+			}
+			return ready, r.follow(ready.Init)
 		default:
 			return ready, fmt.Errorf("supervisor: unexpected message %q", m.Kind)
 		}

@@ -14,7 +14,7 @@ import (
 // The messages between launcher (A) and supervisor (B).
 //
 //	A -> B  build     the plan, and where the run's files are; + a device node of FUSE, where sudo has to open it for the user
-//	B -> A  fuse      + the device: A serves the run's root from here on
+//	B -> A  fuse      + the device: A serves the run's root from here on; not without FUSE, see Plan.WithoutFUSE
 //	B -> A  terminal  + the master of the run's pty, where there is one
 //	B -> A  place     the pid of the run's first process: A puts it into the cgroup
 //	A -> B  placed    where the cgroup is, for the command to see, or why it cannot be had
@@ -68,7 +68,8 @@ type placed struct {
 
 // readyReport is the body of msgReady.
 type readyReport struct {
-	PID         int                 `json:"pid"` // of the command, on the host
+	PID         int                 `json:"pid"`  // of the command, on the host
+	Init        int                 `json:"init"` // of the run's first process
 	Posture     map[string]any      `json:"posture"`
 	Differences posture.Differences `json:"differences,omitempty"`
 	Coverage    []string            `json:"coverage,omitempty"`

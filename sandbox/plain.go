@@ -172,6 +172,27 @@ func ruleUnless(ok bool, d denyfs.Denial) (rule, reason string) {
 	return d.Rule, d.Reason
 }
 
+// follow waits for the end of the run's first process, and so of all that are inside (pid_namespaces(7)): there is no device of a root
+// that would tell.
+func (r *Run) follow(first int) error {
+	pidfd, err := unix.PidfdOpen(first, 0)
+	if err != nil {
+		return &SetupError{Layer: "supervisor", Err: err}
+	}
+	r.served = make(chan struct{})
+	go func() {
+		defer close(r.served)
+		defer unix.Close(pidfd)
+		fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+		for {
+			if _, err := unix.Poll(fds, -1); err != unix.EINTR {
+				return
+			}
+		}
+	}()
+	return nil
+}
+
 // guarded are the files of the private home that lie at, or below, names which a run may not make there. They are refused by their
 // names, and a command that changes a path while it is looked at gets by: what it made is removed at the end. Directories, empty files
 // and the links of the run are mount points and what leads to them, of this run or of another one, and have no effect.

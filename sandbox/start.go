@@ -253,8 +253,12 @@ func (s *supervisor) posture(ready stage.Ready, wanted func() (posture.Want, err
 	if err != nil {
 		return readyReport{}, err
 	}
+	first, err := s.process.Pid()
+	if err != nil {
+		return readyReport{}, err
+	}
 	report := readyReport{
-		PID: ready.HostPID, Posture: got.Detail(), Differences: posture.Compare(want, got), Coverage: s.gateway.Coverage(),
+		PID: ready.HostPID, Init: first, Posture: got.Detail(), Differences: posture.Compare(want, got), Coverage: s.gateway.Coverage(),
 	}
 	report.Posture["landlock_abi"] = ready.LandlockABI
 	report.Posture["wait_killable"] = ready.WaitKillable
