@@ -59,7 +59,7 @@ func isExecutable(info fs.FileInfo) bool { return info.Mode().IsRegular() && inf
 // isCommands tells whether the command, or that of an earlier run, can have written what a canonical path names: the first line
 // of a script there must not widen a run.
 func (c *compiler) isCommands(path string) bool {
-	m := c.covering(path)
+	m := c.granted(path)
 	return m != nil && m.Writable || slices.ContainsFunc(c.places, func(place string) bool { return within(place, path) })
 }
 
