@@ -70,7 +70,7 @@ func (t *tree) hides(at mountedFile) bool { return slices.Contains(t.hidden, at)
 // look records a look at what is not granted, and lets the kernel go on: there is nothing of the host's to be found.
 func (w *worker) look(n *notification) {
 	in, err := w.lookIntent(n)
-	if err == nil && in.path != "" && valid(w.fd, n.ID) {
+	if err == nil && in.path != "" {
 		w.report(n, in)
 	}
 	carryOn(w.fd, n.ID)
@@ -145,8 +145,12 @@ func (w *worker) aim(tid uint32, in intent) (at int, rest string, object int, er
 	return at, rest, -1, unix.ENOENT
 }
 
-// denied records a refusal of the tree, and returns its errno: 0 where it is not to be recorded.
+// denied records a refusal of the tree, and returns its errno: 0 where it is not to be recorded. Of a caller that was killed meanwhile,
+// what was looked at can be another's.
 func (w *worker) denied(n *notification, action, target string, errno unix.Errno, rule string, dir bool) unix.Errno {
+	if !valid(w.fd, n.ID) {
+		return 0
+	}
 	e := audit.Event{
 		Class: classOf(action), Action: action, Decision: audit.Deny, Target: target, Errno: unix.ErrnoName(errno), Rule: rule,
 		Reason: reasons[rule], Provenance: audit.FromClaimed,
