@@ -3,6 +3,7 @@
 package seccomp
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -153,6 +154,14 @@ func TestMovedPlace(t *testing.T) {
 			t.Fatal(err)
 		}
 		j.expect(step{Call: "mkdir", A: "rw/after"}, "")
+		// By a link the mount is found at its path, and has another one.
+		if err := errors.Join(os.Rename(j.dir, j.dir+"moved"), os.Symlink(j.dir+"moved", j.dir)); err != nil {
+			t.Fatal(err)
+		}
+		j.expect(step{Call: "mkdir", A: "rw/linked"}, "EIO", "file mkdir rw/linked EIO")
+		if err := errors.Join(os.Remove(j.dir), os.Rename(j.dir+"moved", j.dir)); err != nil {
+			t.Fatal(err)
+		}
 	})
 }
 

@@ -17,12 +17,11 @@ func mountedAt(fd int) (mountedFile, error) {
 	return mountedFile{st.Mnt_id, st.Ino}, err
 }
 
-// moved is a mount of Config.Places that is not at its path any more: "" if all are. This thread's root is the run's.
+// moved is a mount of Config.Places that is not at its path any more: "" if all are. A path that leads to it through a link is not its own.
 func (w *worker) moved() string {
 	for i, path := range w.config.Places {
-		var st unix.Statx_t
-		err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID, &st)
-		if err != nil || st.Mnt_id != w.places[i].mount {
+		at, err := w.usher.mounted([]string{path})
+		if err != nil || at[0].mount != w.places[i].mount {
 			return path
 		}
 	}

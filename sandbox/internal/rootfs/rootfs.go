@@ -243,8 +243,9 @@ func linkIn(root *os.Root, name, to string) error {
 	return err
 }
 
+// touchIn does not wait for a pipe that is there.
 func touchIn(root *os.Root, name string) error {
-	f, err := root.OpenFile(name, os.O_CREATE|os.O_WRONLY|unix.O_NOFOLLOW, 0o644)
+	f, err := root.OpenFile(name, os.O_CREATE|os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o644)
 	if err != nil {
 		return err
 	}
