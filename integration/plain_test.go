@@ -24,11 +24,10 @@ var notPlain = []string{"A01-B24-as-planned", "A05-A06-A08-no-boundary", "Q09-in
 // TestWithoutFUSE runs scripts again with /dev/fuse out of reach: the same checks pass with a tmpfs for a root.
 func TestWithoutFUSE(t *testing.T) {
 	needSuite(t)
-	bin := filepath.Join(t.TempDir(), "bin")
-	if err := os.Chmod(filepath.Dir(bin), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(bin, 0o755); err != nil {
+	// Apart from where the same scripts run with FUSE, and open to the user as whom some run. Paths of sockets must be short (unix(7)).
+	work := filepath.Join(suite.work, "p")
+	bin := filepath.Join(work, "bin")
+	if err := os.MkdirAll(bin, 0o711); err != nil {
 		t.Fatal(err)
 	}
 	script := "#!/bin/sh\nexec " + suite.base + "/bin/probe cover /dev/fuse -- " + suite.base + "/bin/agentjail \"$@\"\n"
@@ -47,12 +46,13 @@ func TestWithoutFUSE(t *testing.T) {
 		return slices.Contains(notPlain, strings.TrimSuffix(filepath.Base(file), ".txtar"))
 	})
 	params := scripts(true)
-	params.Dir, params.Files = "", files
+	params.Dir, params.Files, params.WorkdirRoot = "", files, work
 	params.Setup = func(env *testscript.Env) error {
 		if err := setupScript(env); err != nil {
 			return err
 		}
 		env.Setenv("PATH", bin+":"+env.Getenv("PATH"))
+		env.Setenv("MARK", "plain-"+env.Getenv("MARK"))
 		return nil
 	}
 	testscript.Run(t, params)
