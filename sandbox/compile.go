@@ -49,6 +49,9 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 		Policy: PolicyRef{Name: policy.Name(), Digest: policy.Digest(), Sources: policy.Sources()},
 		policy: policy, entries: c.entries,
 	}
+	if err := plan.withoutPassage(); err != nil {
+		return Plan{}, err
+	}
 	if err := plan.describe(); err != nil {
 		return Plan{}, err
 	}
@@ -321,7 +324,8 @@ func (c *compiler) shows(path string) *Mount {
 
 // add records a mount, unless the same target is already there; of two binds of one target, the one that cannot be written stays.
 func (c *compiler) add(m Mount) error {
-	if (m.Kind == Bind || m.Kind == Socket) && m.Origin != originHome {
+	// A pin shows what is shown already.
+	if (m.Kind == Bind || m.Kind == Socket) && m.Origin != originHome && m.Origin != originPin {
 		if state := c.host.State; within(m.Target, state) || within(state, m.Target) {
 			return requestErrorf("%q holds agentjail's own state (%s), which no command may see; use another directory or set XDG_STATE_HOME", m.Target, state)
 		}

@@ -18,7 +18,7 @@ import (
 	"github.com/agentjail/agentjail/seccomp"
 )
 
-// Where FUSE cannot be used, the run's root is a tmpfs: see docs/decisions/0007-without-fuse.md.
+// Where FUSE cannot be used, the run's root is a tmpfs: see docs/decisions/0008-without-fuse.md.
 
 // plain tells whether the run's root is a tmpfs, in which nothing is that was not granted.
 func (p Plan) plain() bool { return p.WithoutFUSE != "" }
@@ -56,6 +56,16 @@ func (p Plan) isMade(target string) bool {
 	default:
 		return above.Kind == Tmpfs || above.isPrivate()
 	}
+}
+
+// withoutPassage refuses what a tmpfs for a root cannot do: show something in a directory that is hidden, and nothing of the rest.
+func (p Plan) withoutPassage() error {
+	for _, m := range p.Mounts {
+		if shown := p.shownBelow(m.Target); p.plain() && m.Kind == Hidden && len(shown) > 0 {
+			return requestErrorf("hide %q: to show %q in it takes FUSE, which cannot be used here (%s)", m.Target, shown[0].Path, p.WithoutFUSE)
+		}
+	}
+	return nil
 }
 
 // plainEntries are what a tmpfs for a root needs besides the mounts of a plan.

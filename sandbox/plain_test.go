@@ -29,11 +29,32 @@ func plainPlan(t *testing.T) Plan {
 	return plan
 }
 
+// What is to be shown in a hidden directory takes FUSE, and is no run without it.
+func TestPlainPassage(t *testing.T) {
+	host := fakeHost()
+	policy := with(t, base(t), func(p profiles.Policy) (profiles.Policy, error) { return p.WithHide("/home/ann/src/other") },
+		func(p profiles.Policy) (profiles.Policy, error) {
+			return p.WithRead("/home/ann/src", "/home/ann/src/other/x")
+		})
+	for _, without := range []string{"", "open /dev/fuse: no such file or directory"} {
+		host.WithoutFUSE = without
+		_, err := Compile(policy, host, []string{"agent"})
+		if refused := err != nil && strings.Contains(err.Error(), `hide "/home/ann/src/other": to show "/home/ann/src/other/x" in it takes FUSE`); refused != (without != "") {
+			t.Errorf("%q: %v", without, err)
+		}
+	}
+}
+
 // The home is one mount of the private home, and no directory on the way to what is mounted into it can be moved.
 func TestPlainMounts(t *testing.T) {
 	plan := plainPlan(t)
 	var got []string
+	caches := 0
 	for _, m := range plan.Mounts {
+		if within(plan.Home.Caches, m.Source) {
+			caches++ // mounted over it, and the command's to move
+			continue
+		}
 		if within("/home", m.Target) {
 			got = append(got, fmt.Sprintf("%s %s %s %s", m.Kind, access(m), m.Target, strings.TrimPrefix(m.Source, plan.Home.Private)))
 		}
@@ -43,6 +64,9 @@ func TestPlainMounts(t *testing.T) {
 		"bind rw /home/ann/.nvm/bin /.nvm/bin", "bind rw /home/ann/.nvm/lib /.nvm/lib",
 		"bind ro /home/ann/.nvm/lib/node_modules /home/ann/.nvm/lib/node_modules", "bind rw /home/ann/data /home/ann/data",
 		"bind rw /home/ann/src /src", "bind rw /home/ann/src/app /home/ann/src/app", "hidden -- /home/ann/src/app/.env ",
+	}
+	if caches != len(plan.Home.Dirs) || caches == 0 {
+		t.Errorf("%d caches are mounted, of %d", caches, len(plan.Home.Dirs))
 	}
 	slices.Sort(got)
 	slices.Sort(want)

@@ -163,10 +163,12 @@ func (c *compiler) pins() error {
 }
 
 // staysWhere tells whether the path of a mount must stay its own: of all that is mounted into a private home, whose directories are
-// the command's to move.
+// the command's to move, but for its caches.
 func (c *compiler) staysWhere(m Mount) bool {
 	above := c.covering(filepath.Dir(m.Target))
 	switch {
+	case m.Origin == originHome:
+		return false
 	case m.Kind == Hidden:
 		return true
 	case m.Kind == Bind && (!m.Writable || m.Target == c.dir):
