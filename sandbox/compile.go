@@ -260,8 +260,8 @@ func (c *compiler) hides() error {
 			return err
 		}
 		above := c.covering(target)
-		if above == nil {
-			continue
+		if above == nil || above.Target == c.host.Identity.Home && above.isPrivate() && !c.home.Mounted {
+			continue // nothing shows it: the private home has its own, in which no name of the host's is made
 		}
 		if _, err := c.host.Files.Lstat(above.Source + strings.TrimPrefix(target, above.Target)); err != nil {
 			continue // the private home has none
