@@ -49,10 +49,12 @@ func (a Access) deniedName(name string, port uint16) (best profiles.Denial, foun
 	return best, found
 }
 
-// deniedAddr returns the denial of an address, the most specific one if there are several.
+// deniedAddr returns the denial of an address, the most specific one if there are several. What is denied of IPv4 is denied by way of a
+// translator, too: DNS64 gives every host an address there.
 func (a Access) deniedAddr(addr netip.Addr, port uint16) (best profiles.Denial, found bool) {
+	inner, _ := nat64(addr)
 	for _, d := range a.Denials {
-		if !d.Prefix.IsValid() || !d.Prefix.Contains(addr) || !denies(d, port) {
+		if !d.Prefix.IsValid() || !d.Prefix.Contains(addr) && !d.Prefix.Contains(inner) || !denies(d, port) {
 			continue
 		}
 		if !found || d.Prefix.Bits() > best.Prefix.Bits() {

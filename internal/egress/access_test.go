@@ -19,7 +19,7 @@ import (
 // Containment check: I13.
 func TestDenialsWin(t *testing.T) {
 	a := Access{
-		Rules: rules(t, "*.wild.test", "good.wild.test", "x.bad.wild.test", "ports.test:1-100", "10.1.2.3/32", "10.1.0.0/16", "0.0.0.0/0:80", "127.0.0.1:6", "[::1]:6"),
+		Rules: rules(t, "*.wild.test", "good.wild.test", "x.bad.wild.test", "ports.test:1-100", "10.1.2.3/32", "10.1.0.0/16", "0.0.0.0/0:80", "127.0.0.1:6", "[::1]:6", "64:ff9b::/96"),
 		Denials: denials(t, "bad.wild.test", "*.bad.wild.test", "*.wild.test:8443", "deep.x.bad.wild.test", "ports.test:22", "10.1.2.0/24", "10.1.2.3/32:443", "9.9.9.9",
 			"127.0.0.1:5432", "[::1]:6"),
 		Loopback: []uint16{5432, 8080},
@@ -36,6 +36,7 @@ func TestDenialsWin(t *testing.T) {
 		{"ports.test", 21, ""}, {"ports.test", 22, "deny ports.test:22"},
 		{"10.1.3.3", 443, ""}, {"10.1.2.4", 443, "deny 10.1.2.0/24"}, {"10.1.2.3", 443, "deny 10.1.2.3/32:443"}, {"::ffff:10.1.2.4", 443, "deny 10.1.2.0/24"},
 		{"9.9.9.9", 80, "deny 9.9.9.9/32"}, {"9.9.9.8", 80, ""},
+		{"64:ff9b::909:909", 443, "deny 9.9.9.9/32"}, {"64:ff9b::909:908", 443, ""}, // NAT64
 		{"127.0.0.1", 8080, ""}, {"127.0.0.1", 5432, "deny 127.0.0.1/32:5432"}, {"::1", 5432, "deny 127.0.0.1/32:5432"},
 		{"localhost", 5432, "deny 127.0.0.1/32:5432"}, {"127.0.0.1", 6, "deny [::1/128]:6"},
 	} {
@@ -110,10 +111,11 @@ func TestDenialIsTold(t *testing.T) {
 // TestDeniedAddressBehindAName: an address that is denied is not reached by a name either, also where a rule grants it.
 // Containment check: I13.
 func TestDeniedAddressBehindAName(t *testing.T) {
-	n := newNetwork(t, nil, "allowed.test:7", "both.test:7", "9.9.9.9:7")
+	n := newNetwork(t, nil, "allowed.test:7", "both.test:7", "translated.test:7", "9.9.9.9:7")
 	n.g.cfg.Denials = denials(t, "9.9.9.0/24")
 	n.host("allowed.test", "9.9.9.9")
 	n.host("both.test", "9.9.9.9", "93.184.216.34")
+	n.host("translated.test", "64:ff9b::909:909") // as DNS64 answers
 	n.server("93.184.216.34:7", echo)
 	n.server("9.9.9.9:7", echo)
 	wantReset(t, n.dialName("allowed.test", 7))
@@ -122,6 +124,10 @@ func TestDeniedAddressBehindAName(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	wantReset(t, n.dial("9.9.9.9:7"))
+	wantReset(t, n.dialName("translated.test", 7))
+	if e := n.log.last(t); !strings.Contains(e.Reason, "is denied by the policy: because of 9.9.9.0/24") {
+		t.Errorf("%+v", e)
+	}
 	c := n.dialName("both.test", 7)
 	send(t, c, "hello\n")
 	wantRead(t, c, "echo: hello\n")
