@@ -368,6 +368,8 @@ func (p printer) print(r sandbox.Result) {
 	switch {
 	case stuck(os.Stderr):
 	case p.json:
+		// The command may have left a line that it did not end, which would be the beginning of this one.
+		fmt.Fprintln(os.Stderr)
 		json.NewEncoder(os.Stderr).Encode(r)
 	case p.quiet: // what is missing is not a summary
 		fmt.Fprint(os.Stderr, r.Troubles())
