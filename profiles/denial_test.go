@@ -59,6 +59,7 @@ func TestDenialErrors(t *testing.T) {
 		"{host: a, why: x}":                                   `unknown key "why": a rule of network.deny has host, cidr, ports, reason`,
 		"{host: a, ports: []}":                                "ports is empty and would match nothing",
 		`{host: "127.1"}`:                                     "would be read as an address",
+		"{host: localhost}":                                   "to deny some, use cidr: 127.0.0.0/8",
 		"{host: a, reason: 1}":                                "a string is needed",
 		`{host: a, reason: ""}`:                               "the reason is empty",
 		`{host: a, reason: " x"}`:                             "begins or ends with a blank",

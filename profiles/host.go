@@ -38,7 +38,7 @@ func parseHost(s string) (host string, suffix bool, err error) {
 		// the host parser of the WHATWG URL standard ("ends in a number").
 		return "", false, errorf("host %s would be read as an address: use cidr, with the address in its full form", show(s))
 	case last == "localhost":
-		return "", false, errorf("host %s is the machine's own loopback: list the port under network.loopback, or give --allow-net 127.0.0.1:PORT", show(s))
+		return "", false, errorf("host %s is the machine's own loopback: to allow a port, list it under network.loopback, or give --allow-net 127.0.0.1:PORT; to deny some, use cidr: 127.0.0.0/8", show(s))
 	case suffix && isPublicSuffix(labels):
 		return "", false, errorf("host %s covers a whole public suffix: name the domain, as in *.example.com", show(s))
 	}
