@@ -109,7 +109,10 @@ func (g *Gateway) limit(action string, s spent) {
 // connection.
 func (l *link) mayCount(n int) bool {
 	host := l.name
-	if host == "" {
+	switch {
+	case l.allow.Loopback: // its two addresses are one host, whichever was asked for
+		host = loopback4.String()
+	case host == "":
 		host = l.dst.Addr().String()
 	}
 	s := l.g.uploads.take(host, int64(n))

@@ -164,6 +164,25 @@ func TestUploadQuota(t *testing.T) {
 	}
 }
 
+// TestUploadQuotaOfLoopback: the two addresses of loopback, and the name, are one host.
+// Containment check: K08.
+func TestUploadQuotaOfLoopback(t *testing.T) {
+	n := newNetwork(t, []uint16{5432})
+	n.keep(profiles.Quota{HostUpload: 15})
+	n.server("127.0.0.1:5432", echo)
+	c := n.dial("127.0.0.1:5432")
+	send(t, c, "123456789\n")
+	wantRead(t, c, "echo: 123456789\n")
+	c = n.dial("[::1]:5432")
+	send(t, c, "1234\n")
+	wantRead(t, c, "echo: 1234\n")
+	send(t, c, "x")
+	wantReset(t, c)
+	if e := n.log.last(t); e.Rule != ruleHostUpload || !strings.Contains(e.Reason, "(15 to 127.0.0.1) is used up") {
+		t.Errorf("%+v", e)
+	}
+}
+
 // TestUploadQuotaOfRequests: a body counts whichever way it is sent, and what fits passes.
 // Containment check: K08.
 func TestUploadQuotaOfRequests(t *testing.T) {
