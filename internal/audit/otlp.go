@@ -72,7 +72,7 @@ func (o *collector) send(ctx context.Context, lines []byte) (lost uint64, err er
 		if failed != nil || ctx.Err() != nil {
 			rejected = countLines(batch)
 		}
-		lost, err = lost+rejected, failed
+		lost, err = lost+min(rejected, countLines(batch)), failed
 	}
 	return lost + countLines(lines), err
 }

@@ -153,6 +153,13 @@ func TestOTLPRejects(t *testing.T) {
 	if len(s.Troubles) != 1 || s.Troubles[0].Lines != 1 || s.Troubles[0].Error != "" {
 		t.Errorf("troubles %+v", s.Troubles)
 	}
+	c.next(nil, func(w http.ResponseWriter) {
+		fmt.Fprint(w, `{"partialSuccess":{"rejectedLogRecords":"18446744073709551615"}}`)
+	})
+	r, path = copied(t, to)
+	if s, _ := closed(t, r, path); len(s.Troubles) != 1 || s.Troubles[0].Lines == 0 || s.Troubles[0].Lines > s.Lines {
+		t.Errorf("more is rejected than was sent: %+v, of %d lines", s.Troubles, s.Lines)
+	}
 	for answer, want := range map[string]uint64{
 		`{"partialSuccess":{"rejectedLogRecords":7}}`: 7, `{"partialSuccess":{"rejectedLogRecords":"-1"}}`: 0, `{}`: 0, ``: 0, `<html>`: 0,
 	} {
