@@ -47,8 +47,8 @@ func (o LogOptions) copies() []audit.Copy {
 	return copies
 }
 
-// checkStream refuses a stream that cannot be written, and one that the command has as a standard file: it could write lines there
-// as well.
+// checkStream refuses a stream that cannot be written, and one that the command has as a standard file, or may have by another name: it
+// could write lines there as well.
 func (o Options) checkStream() error {
 	if o.Log.Stream == nil {
 		return nil
@@ -64,6 +64,8 @@ func (o Options) checkStream() error {
 		return requestErrorf("%s, for the log: %v", name, err)
 	case flags&unix.O_ACCMODE == unix.O_RDONLY:
 		return requestErrorf("%s, for the log, is open for reading alone", name)
+	case (log.Mode&unix.S_IFMT == unix.S_IFREG || log.Mode&unix.S_IFMT == unix.S_IFIFO) && log.Nlink > 1:
+		return requestErrorf("%s, for the log, has another name as well (a hard link), by which the command may write lines there; give the log a file of its own", name)
 	}
 	for _, f := range []*os.File{o.Stdin, o.Stdout, o.Stderr} {
 		var st unix.Stat_t

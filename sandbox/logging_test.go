@@ -27,6 +27,13 @@ func TestCheckStream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	linked, err := os.Create(filepath.Join(t.TempDir(), "linked"))
+	if err == nil {
+		err = os.Link(linked.Name(), linked.Name()+"2")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	gone := opened(t, "/dev/null")
 	gone.Close()
 	for name, tt := range map[string]struct {
@@ -41,6 +48,7 @@ func TestCheckStream(t *testing.T) {
 		"the other end":        {Options{Stdin: read, Log: LogOptions{Stream: write}}, false},
 		"open for reading":     {Options{Log: LogOptions{Stream: read}}, false},
 		"closed":               {Options{Log: LogOptions{Stream: gone}}, false},
+		"a file of two names":  {Options{Log: LogOptions{Stream: closing(t, linked)}}, false},
 		"the same file of two": {Options{Stdout: opened(t, file.Name()), Log: LogOptions{Stream: file}}, false},
 	} {
 		err := tt.o.checkStream()

@@ -45,6 +45,10 @@ func logOptions(c *cli.Context, plan sandbox.Plan) (o sandbox.LogOptions, err er
 		if o.Syslog, err = outside("--log-syslog", socket, plan); err != nil {
 			return o, err
 		}
+		if granted := sameSocket(o.Syslog, plan.Sockets()); granted != "" {
+			return o, fmt.Errorf("--log-syslog %s is the socket %s, which the policy lets the command connect to: it could send lines there as well; leave one of the two out",
+				strconv.Quote(socket), strconv.Quote(granted))
+		}
 	}
 	if text := c.String("log-otlp"); text != "" {
 		if o.OTLP, err = collectorURL(text, plan.Publish); err != nil {
@@ -53,6 +57,20 @@ func logOptions(c *cli.Context, plan sandbox.Plan) (o sandbox.LogOptions, err er
 		o.Header, err = collectorHeader(os.LookupEnv)
 	}
 	return o, err
+}
+
+// sameSocket is the one of the sockets that path leads to, whatever it is called, or "".
+func sameSocket(path string, sockets []string) string {
+	own, err := os.Stat(path)
+	if err != nil {
+		return "" // what is not there fails when it is opened
+	}
+	for _, socket := range sockets {
+		if other, err := os.Stat(socket); err == nil && os.SameFile(own, other) {
+			return socket
+		}
+	}
+	return ""
 }
 
 // outside is the path that a flag names, which must lie where the command cannot write.
