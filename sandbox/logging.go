@@ -67,13 +67,33 @@ func (o Options) checkStream() error {
 	case (log.Mode&unix.S_IFMT == unix.S_IFREG || log.Mode&unix.S_IFMT == unix.S_IFIFO) && log.Nlink > 1:
 		return requestErrorf("%s, for the log, has another name as well (a hard link), by which the command may write lines there; give the log a file of its own", name)
 	}
-	for _, f := range []*os.File{o.Stdin, o.Stdout, o.Stderr} {
+	if o.isStandard(log) {
+		return requestErrorf("%s, for the log, is a standard file of the command as well, which could write lines there; give the log a pipe or a file of its own", name)
+	}
+	return nil
+}
+
+// checkFiles refuses a file that the command has as a standard file, before it is emptied.
+func (o Options) checkFiles() error {
+	for _, path := range o.Log.Files {
 		var st unix.Stat_t
-		if f != nil && unix.Fstat(int(f.Fd()), &st) == nil && st.Dev == log.Dev && st.Ino == log.Ino {
-			return requestErrorf("%s, for the log, is a standard file of the command as well, which could write lines there; give the log a pipe or a file of its own", name)
+		if unix.Stat(path, &st) == nil && o.isStandard(st) {
+			return requestErrorf("%s, for the log, is a standard file of the command as well, which could write lines there; give the log a file of its own",
+				audit.Printable(path))
 		}
 	}
 	return nil
+}
+
+// isStandard tells whether one of the command's standard files is the same file.
+func (o Options) isStandard(file unix.Stat_t) bool {
+	for _, f := range []*os.File{o.Stdin, o.Stdout, o.Stderr} {
+		var st unix.Stat_t
+		if f != nil && unix.Fstat(int(f.Fd()), &st) == nil && st.Dev == file.Dev && st.Ino == file.Ino {
+			return true
+		}
+	}
+	return false
 }
 
 // Troubles is what of the summary is about lines that the log or a copy of it lacks. It is empty where none does.

@@ -58,3 +58,22 @@ func TestCheckStream(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckFiles: a file that the log is copied to is none that the command has.
+func TestCheckFiles(t *testing.T) {
+	dir := t.TempDir()
+	out, err := os.Create(filepath.Join(dir, "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	closing(t, out)
+	if err := os.WriteFile(filepath.Join(dir, "log"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, ok := range map[string]bool{"log": true, "new": true, "out": false} {
+		o := Options{Stdout: out, Log: LogOptions{Files: []string{filepath.Join(dir, name)}}}
+		if err := o.checkFiles(); (err == nil) != ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
