@@ -140,6 +140,7 @@ func parseHost(text string) (hostPattern, error) {
 		return hostPattern{block: block.Masked()}, nil
 	}
 	if addr, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
+		addr = addr.Unmap() // as the log has it
 		return hostPattern{block: netip.PrefixFrom(addr, addr.BitLen())}, nil
 	}
 	name := hostName(text)
