@@ -4,12 +4,16 @@ package sandbox
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/profiles"
+	"github.com/agentjail/agentjail/sandbox/internal/denyfs"
 )
 
 func TestFurnish(t *testing.T) {
@@ -89,5 +93,50 @@ func TestWithoutDirs(t *testing.T) {
 	}
 	if !slices.Contains(plan.Home.Dirs, "go/pkg") {
 		t.Error("the plan itself was changed")
+	}
+}
+
+// TestHomeLinks: a link of the real home in the place of a directory that the private home has leaves that one to the run; what is
+// granted beyond the link is found by its path all the same.
+func TestHomeLinks(t *testing.T) {
+	const at, cargo = "/home/ann/.cargo", "/data/cargo"
+	for _, c := range []struct {
+		name  string
+		make  func(profiles.Policy) (profiles.Policy, error)
+		links map[string]string // below the home
+		kept  bool              // the private home has a registry mounted
+	}{
+		{"no grant", func(p profiles.Policy) (profiles.Policy, error) { return p, nil }, nil, true},
+		{"a set of tools", func(p profiles.Policy) (profiles.Policy, error) { return p.WithToolchains("rust") },
+			map[string]string{at + "/bin": cargo + "/bin"}, true},
+		{"below and above", func(p profiles.Policy) (profiles.Policy, error) { return p.WithRead(at+"/bin/cargo", at+"/bin") },
+			map[string]string{at + "/bin": cargo + "/bin"}, true},
+		{"the link itself", func(p profiles.Policy) (profiles.Policy, error) { return p.WithRead(at, at+"/bin") },
+			map[string]string{at: "../../data/cargo"}, false},
+		{"in a mounted directory", func(p profiles.Policy) (profiles.Policy, error) { return p.WithRead(at + "/registry/src") },
+			map[string]string{at + "/registry/src": cargo + "/registry/src"}, false},
+		{"a hidden one", func(p profiles.Policy) (profiles.Policy, error) { return p.WithHide(at) }, nil, true},
+		{"one of no private directory", func(p profiles.Policy) (profiles.Policy, error) { return p.WithRead("/home/ann/.nvm2/bin") },
+			map[string]string{"/home/ann/.nvm2": "/data/nvm"}, true},
+	} {
+		host := fakeHost()
+		files := host.Files.(fakeFiles)
+		files[at], files["/home/ann/.nvm2"] = "-> ../../data/cargo", "-> /data/nvm"
+		files[cargo+"/bin/cargo"], files[cargo+"/registry/src/x"], files["/data/nvm/bin/node"] = "", "data", ""
+		plan, err := Compile(with(t, base(t), c.make), host, []string{"true"})
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		maps.DeleteFunc(plan.Symlinks, func(at, _ string) bool { return !within("/home/ann", at) })
+		if !maps.Equal(plan.Symlinks, c.links) {
+			t.Errorf("%s: links %v, want %v", c.name, plan.Symlinks, c.links)
+		}
+		if kept := slices.Contains(plan.Home.Dirs, ".cargo/registry"); kept != c.kept {
+			t.Errorf("%s: the registry is mounted: %v, want %v", c.name, kept, c.kept)
+		}
+		if _, err := denyfs.NewTree(denyfsConfig(plan, nil, nil)); err != nil {
+			t.Errorf("%s: the run's root: %v", c.name, err)
+		}
 	}
 }

@@ -154,13 +154,15 @@ func (c *compiler) mountHome() error {
 }
 
 // busy are the busy directories that are mounted. One that lies in a grant is the host's; one that something of the host's is mounted
-// into, such as a program in ~/.cache, is served as the rest of the private home is.
+// into, such as a program in ~/.cache, or linked, is served as the rest of the private home is.
 func (c *compiler) busy() (dirs []string) {
 	files := c.policy.Files()
 	for _, dir := range busyDirs {
 		host := filepath.Join(c.host.Identity.Home, dir)
 		private := slices.ContainsFunc(files.Private, func(path string) bool { return within(path, "~/"+dir) })
-		if !private || c.covering(host) != nil || slices.ContainsFunc(c.mounts, func(m Mount) bool { return within(host, m.Target) }) {
+		linked := func(at string) bool { return within(host, at) || within(at, host) }
+		if !private || c.covering(host) != nil || slices.ContainsFunc(c.mounts, func(m Mount) bool { return within(host, m.Target) }) ||
+			slices.ContainsFunc(slices.Collect(maps.Keys(c.symlinks)), linked) {
 			continue
 		}
 		dirs = append(dirs, dir)
