@@ -11,7 +11,7 @@
 // # Limits
 //
 // The terminal must take UTF-8, in which a byte from 0x80 to 0x9f alone is no character: where it takes Latin-1, such a byte in the
-// middle of a character is a control (C1). Answers that hold no text of the program's choice (the cursor's position, colours, what
+// middle of a character is a control (C1). The sequences that switch a terminal to another code do not pass. Answers that hold no text of the program's choice (the cursor's position, colours, what
 // the terminal is) can still be asked for. A hyperlink can show another address than its own, and text can look like anything.
 package ttyfilter
 
@@ -202,8 +202,11 @@ func escape(f *Filter, out []byte, b byte) []byte {
 	if b < 0x30 { // an intermediate byte; the final one follows
 		return out
 	}
-	if f.long {
+	switch {
+	case f.long:
 		return f.drop(out, "ESC")
+	case f.held[1] == '%' && string(f.held[2:]) != "G": // DOCS of ECMA-35, section 15.4: out of UTF-8, see Limits
+		return f.drop(out, "ESC %")
 	}
 	return f.pass(out)
 }

@@ -24,7 +24,7 @@ func filtered(text string, size int) (string, []string) {
 func TestPasses(t *testing.T) {
 	for _, text := range []string{
 		"", "plain\r\n\ttext\a\b", "zwölf Boxkämpfer €uro 😀 日本", "latin \xe4\xf6\xfc text", "\x1b[1;31mred\x1b[0m", "\x1b[38;2;1;2;3m\x1b[4:3m",
-		"\x1b[?1049h\x1b[?2004h\x1b[?1006h\x1b[2J\x1b[10;20H", "\x1b[6n\x1b[c\x1b[>c\x1b[>q\x1b[?u", "\x1b[18t\x1b[22;0t\x1b[23;0t", "\x1b(B\x1b)0\x1b=\x1b>\x1b7\x1b8\x1bM\x1bc",
+		"\x1b[?1049h\x1b[?2004h\x1b[?1006h\x1b[2J\x1b[10;20H", "\x1b[6n\x1b[c\x1b[>c\x1b[>q\x1b[?u", "\x1b[18t\x1b[22;0t\x1b[23;0t", "\x1b(B\x1b)0\x1b=\x1b>\x1b7\x1b8\x1bM\x1bc\x1b%G",
 		"\x1b#8\x1b[!p\x1b[2 q\x1b[1$z", "\x1b]0;a title – with ; in it\x1b\\", "\x1b]11;?\x1b\\", "\x1b]4;1;rgb:00/00/00\x1b\\", "\x1b]133;A\x1b\\",
 		"\x1b]8;;https://example.com/x?y=z\x1b\\link\x1b]8;;\x1b\\", "\x1b]8;id=1;mailto:a@b.test\x1b\\", "\x1b]9;4;1;50\x1b\\",
 		"\x1bPq#0;2;0;0;0~~@@\n\x1b\\", "\x1bP0;1;0q\"1;1;10;10~\x1b\\after", "\x1bP=1s\x1b\\\x1bP=2s\x1b\\",
@@ -52,6 +52,7 @@ func TestDropped(t *testing.T) {
 		"\x1b[" + strings.Repeat("1;", maxSequence) + "m": "CSI", "\x1b" + strings.Repeat(" ", maxSequence) + "F": "ESC",
 		"\x1bP$qm\x1b\\": "DCS", "\x1bP+q544e\x1b\\": "DCS", "\x1bPtmux;\x1b\x1b]52;c;?\a\x1b\\": "DCS", "\x1bP1$r0m\x1b\\": "DCS", "\x1bP0;0|17/6c73\x1b\\": "DCS", "\x1bP\x1b\\": "DCS", "\x1bP\xff\x1b\\": "DCS",
 		"\x1b_Gt=t,f=100;L2V0Yy9wYXNzd2Q=\x1b\\": "APC", "\x1b^x\x1b\\": "PM", "\x1bXx\x1b\\": "SOS", "\x1bktitle\x1b\\": "ESC k",
+		"\x1b%@\xe2\x9d\x9d52;c;?\a": "ESC %", "\x1b%\b@": "ESC %", "\x1b%/B": "ESC %", "\x1b%8": "ESC %",
 		"\x05": "ENQ", "\x9b21t": "C1", "\xc2\x9b21t": "C1", "\x9d52;c;?\x9c": "C1", "\xe2\x9bx": "C1", "\xf0\x90\x9b\x1b[0m": "C1",
 	} {
 		for size := 1; size < 9; size++ {
@@ -68,7 +69,7 @@ func TestDropped(t *testing.T) {
 
 // harms tells whether a text has what no filtered one may have, in any terminal that takes UTF-8.
 func harms(text string) bool {
-	for _, bad := range []string{"\x05", "\x1b_", "\x1b^", "\x1bX", "\x1bk", "\x1b]52", "\x1b]052", "\x1bPt", "\x1bP$", "\x1bP+", "\xc2\x9b", "\x1b[21t"} {
+	for _, bad := range []string{"\x05", "\x1b_", "\x1b^", "\x1bX", "\x1bk", "\x1b]52", "\x1b]052", "\x1bPt", "\x1bP$", "\x1bP+", "\xc2\x9b", "\x1b[21t", "\x1b%@", "\x1b%/"} {
 		if strings.Contains(text, bad) {
 			return true
 		}
