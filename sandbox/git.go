@@ -37,10 +37,14 @@ func (c *compiler) repository() error {
 	return c.add(Mount{Kind: Bind, Target: repository, Source: repository, Dir: true, Writable: writable, Origin: what})
 }
 
-// around is the repository that the working directory lies in, where no grant shows it: git finds none there.
+// around is the repository that the working directory lies in, where no grant shows it: git finds none there. One that the policy hides
+// is not meant to be found.
 func (c *compiler) around() string {
 	dirs := c.repositoriesAround(c.dir)
-	if len(dirs) == 0 || !c.isProject(dirs[0]) || c.granted(filepath.Join(dirs[0], ".git")) != nil {
+	if len(dirs) == 0 || !c.isProject(dirs[0]) {
+		return ""
+	}
+	if git := filepath.Join(dirs[0], ".git"); c.granted(git) != nil || c.hidesPath(git) {
 		return ""
 	}
 	return dirs[0]

@@ -153,6 +153,10 @@ func TestAround(t *testing.T) {
 		{name: "its own", git: app + "/.git/HEAD"},
 		{name: "around", git: src + "/.git/HEAD", want: src},
 		{name: "granted", git: src + "/.git/HEAD", policy: func(p profiles.Policy) (profiles.Policy, error) { return p.WithRead(src) }},
+		{name: "hidden", git: src + "/.git/HEAD", policy: func(p profiles.Policy) (profiles.Policy, error) { return p.WithHide(src + "/.git") }},
+		{name: "its own, hidden", git: app + "/.git/HEAD", policy: func(p profiles.Policy) (profiles.Policy, error) { return p.WithHide(app + "/.git") }},
+		{name: "something else hidden", git: src + "/.git/HEAD", want: src,
+			policy: func(p profiles.Policy) (profiles.Policy, error) { return p.WithHide("/home/ann/src/other") }},
 		{name: "the home itself", git: "/home/ann/.git/HEAD"},
 	} {
 		host, policy := fakeHost(), base(t)
