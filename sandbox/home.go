@@ -13,7 +13,7 @@ import (
 // furnish makes the directories of the private home that are mounted, and those that the real home has under a name which
 // the run may use: the command finds its own there, and a look at what the real one holds is on record. What is in the private
 // home was written by earlier commands: nothing is made beyond a symbolic link that leads out of it. It returns those of Dirs
-// that cannot be mounted, since an earlier command has put something else in their place.
+// and Pinned that cannot be mounted, since an earlier command has put something else in their place.
 func (h Home) furnish(real string) (obstructed []string, err error) {
 	private, err := openHome(h.Private)
 	if err != nil {
@@ -25,6 +25,13 @@ func (h Home) furnish(real string) (obstructed []string, err error) {
 		return nil, err
 	}
 	defer caches.Close()
+	for _, name := range h.Pinned {
+		if isObstructed(private, name) {
+			obstructed = append(obstructed, name)
+		} else if err := private.MkdirAll(name, 0o700); err != nil {
+			return nil, err
+		}
+	}
 	for _, name := range h.Dirs {
 		if isObstructed(private, name) || isObstructed(caches, name) {
 			obstructed = append(obstructed, name)

@@ -140,3 +140,46 @@ func TestHomeLinks(t *testing.T) {
 		}
 	}
 }
+
+// TestHomePinned: of a home that is mounted as a whole no directory on the way to a cache can be moved away, nor one that would be a
+// cache if nothing were granted in it.
+func TestHomePinned(t *testing.T) {
+	host := fakeHost()
+	host.Identity.Home, host.Workdir, host.State = "/tmp/ann", "/tmp/ann/app", "/tmp/ann/.local/state/agentjail"
+	for _, path := range []string{"app/x", ".npm/real/x", "go/x"} {
+		host.Files.(fakeFiles)["/tmp/ann/"+path] = ""
+	}
+	policy := with(t, base(t), func(p profiles.Policy) (profiles.Policy, error) { return p.WithRead("~/.npm/real") })
+	policy = with(t, policy, func(p profiles.Policy) (profiles.Policy, error) { return p.WithWrite("~/go") })
+	plan, err := Compile(policy, host, []string{"true"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, pinned := range map[string]bool{
+		".cargo": true, ".local": true, ".local/share/pnpm": true, ".config/go": true, ".npm": true,
+		".cache": false, ".cargo/registry": false, "go": false, "go/pkg": false,
+	} {
+		m, ok := plan.mount("/tmp/ann/" + name)
+		if is := slices.Contains(plan.Home.Pinned, name); is != pinned || is && (!ok || m.Source != plan.Home.Private+"/"+name || !m.Writable) {
+			t.Errorf("%s: pinned %t, want %t; mount %+v", name, is, pinned, m)
+		}
+	}
+	if plan, err = Compile(base(t), fakeHost(), []string{"true"}); err != nil || plan.Home.Pinned != nil {
+		t.Errorf("a home that the root serves: %q, %v", plan.Home.Pinned, err)
+	}
+}
+
+// TestFurnishPinned: what is pinned is made, unless an earlier command has put something in its place.
+func TestFurnishPinned(t *testing.T) {
+	home := Home{Private: t.TempDir(), Caches: t.TempDir(), Dirs: []string{".m2/repository", ".cargo/registry"}, Pinned: []string{".m2", ".cargo"}}
+	if err := os.Symlink("evil", filepath.Join(home.Private, ".m2")); err != nil {
+		t.Fatal(err)
+	}
+	obstructed, err := home.furnish(t.TempDir())
+	if err != nil || !slices.Equal(obstructed, []string{".m2", ".m2/repository"}) {
+		t.Errorf("obstructed %q, %v", obstructed, err)
+	}
+	if info, err := os.Lstat(filepath.Join(home.Private, ".cargo")); err != nil || !info.IsDir() {
+		t.Errorf("%v, %v", info, err)
+	}
+}

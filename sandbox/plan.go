@@ -66,6 +66,7 @@ type Home struct {
 	Mounted   bool     `json:"mounted,omitempty"`   // as a whole, in a directory that is the run's own, such as /tmp
 	Caches    string   `json:"caches"`              // directory of the host that holds Dirs, for this working directory alone
 	Dirs      []string `json:"dirs,omitempty"`      // names below the home that are bound natively
+	Pinned    []string `json:"pinned,omitempty"`    // names below a Mounted one that the command can neither move nor replace
 	Names     []string `json:"names,omitempty"`     // paths below it that the command may make although the real home has them
 	Git       string   `json:"git,omitempty"`       // what its settings of git begin with: the caller's name and address
 }

@@ -141,6 +141,15 @@ func (c *compiler) mountHome() error {
 			return err
 		}
 	}
+	for _, name := range c.pinned(busy) {
+		c.home.Pinned = append(c.home.Pinned, name)
+		err := c.add(Mount{
+			Kind: Bind, Target: filepath.Join(home, name), Source: filepath.Join(c.home.Private, name), Dir: true, Writable: true, Origin: originHome,
+		})
+		if err != nil {
+			return err
+		}
+	}
 	for _, dir := range busy {
 		c.home.Dirs = append(c.home.Dirs, dir)
 		err := c.add(Mount{
@@ -151,6 +160,23 @@ func (c *compiler) mountHome() error {
 		}
 	}
 	return nil
+}
+
+// pinned are the directories of a home that is mounted as a whole which lead to busy ones, or would be busy. A command that could move
+// one away could put a link in its place, and so its own directory in that of every project's caches.
+func (c *compiler) pinned(busy []string) (names []string) {
+	if !c.home.Mounted {
+		return nil
+	}
+	for _, dir := range busyDirs {
+		for at := dir; at != "."; at = filepath.Dir(at) {
+			above := c.covering(filepath.Join(c.host.Identity.Home, at))
+			if above != nil && above.Origin == originHome && !slices.Contains(busy, at) && !slices.Contains(names, at) {
+				names = append(names, at)
+			}
+		}
+	}
+	return names
 }
 
 // busy are the busy directories that are mounted. One that lies in a grant is the host's; one that something of the host's is mounted
