@@ -379,13 +379,15 @@ func (p printer) print(r sandbox.Result) {
 }
 
 // plainly is what makes a terminal show the summary as it is, "" for any other file. The command can have left it in the middle of an
-// escape sequence, which would swallow what follows, or with letters that nobody can read. CAN and ST end a sequence, SI, ESC ( B and
-// SGR 0 give the usual letters (console_codes(4)); a terminal that calls itself dumb has none of that.
+// escape sequence, which would swallow what follows, with letters that nobody can read, or where the summary goes to a printer or
+// scrolls away within two lines. CAN and ST end a sequence, SI, ESC ( B and SGR 0 give the usual letters (console_codes(4)), MC 4 ends
+// printing, IRM the insertion, and DECSTBM gives all lines, at which DECSC and DECRC keep the cursor in its place (xterm's "Control
+// Sequences"); a terminal that calls itself dumb has none of that. Colours stay, as they may be the user's own.
 func plainly(f *os.File, kind string) string {
 	if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil || kind == "" || kind == "dumb" {
 		return ""
 	}
-	return "\x18\x1b\\\x0f\x1b(B\x1b[m"
+	return "\x18\x1b\\\x1b[4i\x1b[4l\x1b7\x1b[r\x1b8\x0f\x1b(B\x1b[m"
 }
 
 // stuck tells whether a file is a terminal that takes nothing: a summary must not keep a run from its end.
