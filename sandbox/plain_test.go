@@ -49,10 +49,14 @@ func TestPlainPassage(t *testing.T) {
 func TestPlainMounts(t *testing.T) {
 	plan := plainPlan(t)
 	var got []string
-	caches := 0
+	caches, pinned := 0, 0
 	for _, m := range plan.Mounts {
 		if within(plan.Home.Caches, m.Source) {
-			caches++ // mounted over it, and the command's to move
+			caches++
+			continue
+		}
+		if name, err := filepath.Rel("/home/ann", m.Target); err == nil && slices.Contains(plan.Home.Pinned, name) {
+			pinned++ // on the way to a cache
 			continue
 		}
 		if within("/home", m.Target) {
@@ -65,8 +69,8 @@ func TestPlainMounts(t *testing.T) {
 		"bind ro /home/ann/.nvm/lib/node_modules /home/ann/.nvm/lib/node_modules", "bind rw /home/ann/data /home/ann/data",
 		"bind rw /home/ann/src /src", "bind rw /home/ann/src/app /home/ann/src/app", "hidden -- /home/ann/src/app/.env ",
 	}
-	if caches != len(plan.Home.Dirs) || caches == 0 {
-		t.Errorf("%d caches are mounted, of %d", caches, len(plan.Home.Dirs))
+	if caches != len(plan.Home.Dirs) || caches == 0 || pinned != len(plan.Home.Pinned) || !slices.Contains(plan.Home.Pinned, ".cargo") {
+		t.Errorf("%d caches are mounted, of %d, and held in place by %d directories, of %q", caches, len(plan.Home.Dirs), pinned, plan.Home.Pinned)
 	}
 	slices.Sort(got)
 	slices.Sort(want)

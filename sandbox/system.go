@@ -165,7 +165,7 @@ func (c *compiler) mountHome() error {
 // pinned are the directories of a home that is mounted as a whole which lead to busy ones, or would be busy. A command that could move
 // one away could put a link in its place, and so its own directory in that of every project's caches.
 func (c *compiler) pinned(busy []string) (names []string) {
-	if !c.home.Mounted {
+	if !c.home.Mounted && c.host.WithoutFUSE == "" {
 		return nil
 	}
 	for _, dir := range busyDirs {

@@ -163,7 +163,7 @@ func (c *compiler) pins() error {
 }
 
 // staysWhere tells whether the path of a mount must stay its own: of all that is mounted into a private home, whose directories are
-// the command's to move, but for its caches.
+// the command's to move, but for its own, which mountHome keeps in place.
 func (c *compiler) staysWhere(m Mount) bool {
 	above := c.covering(filepath.Dir(m.Target))
 	switch {
