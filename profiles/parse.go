@@ -371,24 +371,26 @@ func (d *decoder) log(n ast.Node) error {
 	}}})
 }
 
+// bound is a field whose value is a number, a size or the like.
+func (d *decoder) bound(key string, parse func(string) error) field {
+	return field{key, func(n ast.Node) error {
+		s, err := d.number(n)
+		if err != nil {
+			return err
+		}
+		if err := parse(s); err != nil {
+			return d.fail(n, err)
+		}
+		return nil
+	}}
+}
+
 func (d *decoder) limits(n ast.Node) error {
 	l := &d.layer.limits
-	limit := func(key string, parse func(string) error) field {
-		return field{key, func(n ast.Node) error {
-			s, err := d.number(n)
-			if err != nil {
-				return err
-			}
-			if err := parse(s); err != nil {
-				return d.fail(n, err)
-			}
-			return nil
-		}}
-	}
 	return d.mapping(n, "limits", []field{
-		limit("memory", func(s string) (err error) { l.Memory, err = ParseSize(s); return err }),
-		limit("pids", func(s string) (err error) { l.Pids, err = parsePids(s); return err }),
-		limit("cpus", func(s string) (err error) { l.CPUs, err = parseCPUs(s); return err }),
-		limit("ttl", func(s string) (err error) { l.TTL, err = parseTTL(s); return err }),
+		d.bound("memory", func(s string) (err error) { l.Memory, err = ParseSize(s); return err }),
+		d.bound("pids", func(s string) (err error) { l.Pids, err = parsePids(s); return err }),
+		d.bound("cpus", func(s string) (err error) { l.CPUs, err = parseCPUs(s); return err }),
+		d.bound("ttl", func(s string) (err error) { l.TTL, err = parseTTL(s); return err }),
 	})
 }

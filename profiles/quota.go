@@ -5,8 +5,6 @@ package profiles
 import (
 	"cmp"
 	"strconv"
-
-	"github.com/goccy/go-yaml/ast"
 )
 
 // Quota bounds what a run may do with the network that it is granted. Zero is
@@ -31,25 +29,13 @@ func (q Quota) with(over Quota) Quota {
 
 // fields reads the keys of network that are quotas.
 func (q *Quota) fields(d *decoder) []field {
-	bound := func(key string, parse func(string) error) field {
-		return field{key, func(n ast.Node) error {
-			s, err := d.number(n)
-			if err != nil {
-				return err
-			}
-			if err := parse(s); err != nil {
-				return d.fail(n, err)
-			}
-			return nil
-		}}
-	}
 	size := func(out *int64) func(string) error {
 		return func(s string) (err error) { *out, err = parseBytes(s); return err }
 	}
 	return []field{
-		bound("max_upload", size(&q.Upload)),
-		bound("max_upload_per_host", size(&q.HostUpload)),
-		bound("max_connections", func(s string) error {
+		d.bound("max_upload", size(&q.Upload)),
+		d.bound("max_upload_per_host", size(&q.HostUpload)),
+		d.bound("max_connections", func(s string) error {
 			n, ok := parseDigits(s)
 			if !ok || n == 0 || n > maxConnections {
 				return errorf("%s is not a number of connections: write a whole number from 1 to %d", show(s), maxConnections)
