@@ -4,6 +4,7 @@ package profiles
 
 import (
 	"cmp"
+	"reflect"
 	"slices"
 	"time"
 )
@@ -165,6 +166,9 @@ func (p Policy) Sources() []Source { return slices.Clone(p.sources) }
 //   - a path is optional only if every layer that names it says so;
 //   - the name stays that of the first layer with a name other than "base".
 func (p Policy) With(over Policy) Policy {
+	if reflect.ValueOf(over).IsZero() {
+		return p
+	}
 	out := Policy{
 		name:     p.name,
 		rules:    mergeRules(p.rules, over.rules),
@@ -294,6 +298,9 @@ func (p Policy) WithUnprotect(names ...string) (Policy, error) {
 }
 
 func (p Policy) withPaths(key string, paths []string, check func(string) error, set func(*Files)) (Policy, error) {
+	if len(paths) == 0 {
+		return p, nil
+	}
 	var layer Policy
 	for _, path := range paths {
 		if err := check(path); err != nil {
@@ -336,6 +343,9 @@ func (p Policy) WithSockets(paths ...string) (Policy, error) {
 		if err := checkGrant(path); err != nil {
 			return Policy{}, err
 		}
+	}
+	if len(paths) == 0 {
+		return p, nil
 	}
 	return p.With(Policy{sockets: paths}), nil
 }

@@ -376,7 +376,8 @@ func innermost(mounts []Mount, path string) *Mount {
 
 // within tells whether path is dir or below it. Both are clean and absolute.
 func within(dir, path string) bool {
-	return dir == path || dir == "/" || strings.HasPrefix(path, dir+"/")
+	rest, ok := strings.CutPrefix(path, dir)
+	return ok && (rest == "" || rest[0] == '/' || dir == "/")
 }
 
 // isKernelPath tells whether a path is of a file system of the kernel's; /dev/shm is memory for users, as /tmp may be.

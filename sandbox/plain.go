@@ -60,8 +60,11 @@ func (p Plan) isMade(target string) bool {
 
 // withoutPassage refuses what a tmpfs for a root cannot do: show something in a directory that is hidden, and nothing of the rest.
 func (p Plan) withoutPassage() error {
+	if !p.plain() {
+		return nil
+	}
 	for _, m := range p.Mounts {
-		if shown := p.shownBelow(m.Target); p.plain() && m.Kind == Hidden && len(shown) > 0 {
+		if shown := p.shownBelow(m.Target); m.Kind == Hidden && len(shown) > 0 {
 			return requestErrorf("hide %q: to show %q in it takes FUSE, which cannot be used here (%s)", m.Target, shown[0].Path, p.WithoutFUSE)
 		}
 	}
