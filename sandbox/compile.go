@@ -40,8 +40,8 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 		return Plan{}, err
 	}
 	plan := Plan{
-		Command: command, Around: c.around(), OwnProgram: c.isOwnProgram(command[0]), Places: c.places, Workdir: c.dir, Identity: host.Identity, Home: c.home, WithoutFUSE: host.WithoutFUSE,
-		Mounts: c.ordered(), Symlinks: c.symlinks, Noise: policy.Files().Noise, Protected: c.protected,
+		Command: command, Around: c.around(), OwnProgram: c.isOwnProgram(command[0]), Places: c.places, Workdir: c.dir, Identity: host.Identity, Home: c.home,
+		WithoutFUSE: host.WithoutFUSE, Mounts: c.ordered(), Symlinks: c.symlinks, Noise: policy.Files().Noise, Protected: c.protected,
 		Tools: c.toolsFound, Env: entering, Withheld: withheld, Secrets: secrets(host.Environ, withheld, proxies != ""),
 		Rules: policy.Rules(), Denials: policy.Denials(), Loopback: policy.Loopback(), Publish: policy.Publish(),
 		Upstream: policy.Upstream(), Proxies: proxies, Proxy: policy.Proxy(), Quota: policy.Quota(), Syscalls: policy.Syscalls(),

@@ -11,8 +11,9 @@
 // # Limits
 //
 // The terminal must take UTF-8, in which a byte from 0x80 to 0x9f alone is no character: where it takes Latin-1, such a byte in the
-// middle of a character is a control (C1). The sequences that switch a terminal to another code do not pass. Answers that hold no text of the program's choice (the cursor's position, colours, what
-// the terminal is) can still be asked for. A hyperlink can show another address than its own, and text can look like anything.
+// middle of a character is a control (C1). The sequences that switch a terminal to another code do not pass. Answers that hold no
+// text of the program's choice (the cursor's position, colours, what the terminal is) can still be asked for. A hyperlink can show
+// another address than its own, and text can look like anything.
 package ttyfilter
 
 import (
@@ -91,10 +92,14 @@ func (f *Filter) pass(out []byte) []byte {
 // drop ends what is held, which does not pass.
 func (f *Filter) drop(out []byte, kind string) []byte {
 	f.state = nil
+	f.tell(kind)
+	return out
+}
+
+func (f *Filter) tell(kind string) {
 	if f.Dropped != nil {
 		f.Dropped(kind)
 	}
-	return out
 }
 
 // hold keeps a byte, if it is not one too many.
@@ -167,9 +172,7 @@ func (f *Filter) interrupts(out []byte, b byte) ([]byte, bool) {
 		f.state = nil
 		return f.step(out, b), true
 	case b == enq:
-		if f.Dropped != nil {
-			f.Dropped("ENQ")
-		}
+		f.tell("ENQ") // and what has begun goes on
 		return out, true
 	case b < 0x20 || b == del:
 		return append(out, b), true

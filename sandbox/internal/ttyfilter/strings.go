@@ -131,9 +131,10 @@ func harmless(n int, rest string) bool {
 // device collects the beginning of a device control string, DCS, up to its final byte.
 func device(f *Filter, out []byte, b byte) []byte {
 	f.kind = "DCS"
+	out, done := f.inString(out, b)
 	switch {
-	case b == can || b == sub:
-		return f.drop(out, f.kind)
+	case done:
+		return out
 	case b == esc:
 		f.state = terminated(dropped)
 		return out
@@ -146,8 +147,7 @@ func device(f *Filter, out []byte, b byte) []byte {
 		return out
 	}
 	header := string(f.held)
-	switch {
-	case f.long || !isImage(header) && header != "=1s" && header != "=2s": // the last two hold drawing back, and let it go
+	if f.long || !isImage(header) && header != "=1s" && header != "=2s" { // the last two hold drawing back, and let it go
 		f.begin(ignored)
 		return out
 	}
