@@ -87,8 +87,19 @@ func osc(f *Filter, out []byte, b byte) []byte {
 		return out
 	}
 	f.hold(b, maxString)
+	if palette(f.held) {
+		return f.drop(out, "OSC "+string(f.held[:1]))
+	}
 	return out
 }
+
+// palette tells a command of the Linux console, which has no terminator: R, and P with seven hexadecimal digits (console_codes(4)).
+// Read as others are, it would take what is written after it along.
+func palette(command []byte) bool {
+	return command[0] == 'R' || command[0] == 'P' && (len(command) == 8 || !isHex(command[len(command)-1]) && len(command) > 1)
+}
+
+func isHex(b byte) bool { return strings.IndexByte("0123456789abcdefABCDEF", b) >= 0 }
 
 // command ends an operating system command.
 func command(f *Filter, out []byte) []byte {
