@@ -13,8 +13,8 @@
 set -euo pipefail
 
 CHECKS="
-  root/doctor root/groups root/memory root/pids root/ttl root/cpus_stay root/inside root/dry_run
-  session/doctor session/groups session/memory session/pids session/inside session/record session/devices
+  root/doctor root/groups root/memory root/pids root/ttl root/cpus_stay root/inside root/dry_run root/selftest root/core
+  session/doctor session/groups session/memory session/pids session/inside session/record session/devices session/selftest
   service/groups cron/groups bob/refused bob/free sudo/identity sudo/groups
   cron/sudo_cpus_stay"
 
@@ -176,6 +176,27 @@ root_inside() {
   same "$out" "$(printf '/\n/sys/fs/cgroup ro, cgroup2\n60')"
 }
 session_inside() { root_inside; }
+
+# The host's handler of cores is not started for a crash in a run (N05); outside it is.
+root_core() {
+  local pattern=/proc/sys/kernel/core_pattern old
+  old=$(cat $pattern)
+  printf '#!/bin/sh\necho "$1" >>/handled\n' >/handler
+  chmod 0755 /handler
+  echo '|/handler %e' >$pattern
+  exits 139 bash -c 'kill -SEGV $$'
+  exits 139 jail -- bash -c 'ulimit -c 0; kill -SEGV $$'
+  sleep 1
+  echo "$old" >$pattern
+  same "$(cat /handled)" bash
+}
+
+# Every probe of the selftest, on a kernel and a machine that need not be those of the other tests.
+root_selftest() {
+  exits 0 agentjail selftest
+  like "$out" '^[0-9]+ held, 0 leaked, [0-9]+ not testable$'
+}
+session_selftest() { root_selftest; }
 
 session_devices() {
   exits 0 jail -- sh -c 'echo $(ls -A /dev)'

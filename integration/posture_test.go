@@ -111,7 +111,11 @@ func jailed(bare processPosture) processPosture {
 	want.Limits = maps.Clone(bare.Limits)
 	uid, gid := os.Getuid(), os.Getgid()
 	want.UIDMap, want.GIDMap, want.Groups = fmt.Sprintf("%d %d 1", uid, uid), fmt.Sprintf("%d %d 1", gid, gid), "deny"
-	want.Limits["Max core file size"] = "0 0 bytes"
+	core := 1
+	if strings.HasPrefix(words(bare.Limits["Max core file size"]), "0 0 ") { // which cannot be raised
+		core = 0
+	}
+	want.Limits["Max core file size"] = fmt.Sprintf("%d %d bytes", core, core)
 	// The soft limit is a fixed one: the caller's is not known to a program in Go, which raises its own.
 	var soft, hard int
 	fmt.Sscan(bare.Limits["Max open files"], &soft, &hard)

@@ -60,7 +60,6 @@ func jailConfig(run, root, netns string, mask []string) *configs.Config {
 		MaskPaths: mask, ReadonlyPaths: readonlyProc,
 		// None is made, see buildTree; the name is the run's own, since libcontainer refuses one that is in use.
 		Cgroups: &cgroups.Cgroup{Name: run, Resources: &cgroups.Resources{SkipDevices: true}, Rootless: true},
-		Rlimits: []configs.Rlimit{{Type: unix.RLIMIT_CORE, Hard: 0, Soft: 0}},
 	}
 }
 

@@ -27,20 +27,35 @@ const (
 // argumentRules are the calls whose verdict depends on an argument.
 func argumentRules() map[string]rule {
 	rules := map[string]rule{
-		"clone":      orElse(allowed, when(refused, hasBits(0, namespaceFlags))),
-		"seccomp":    orElse(allowed, when(refused, hasBits(1, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER))),
-		"socket":     socketRule(),
-		"socketpair": socketpairRule(),
-		"setsockopt": setsockoptRule(),
-		"ioctl":      ioctlRule(deniedIoctlTypes...),
-		"prctl":      prctlRule(prSetPtracer),
-		// Of pid 1, the stage: a limit of its time would end the run in disorder.
-		"prlimit64":     orElse(allowed, when(refused, is(0, 1))),
+		"clone":         orElse(allowed, when(refused, hasBits(0, namespaceFlags))),
+		"seccomp":       orElse(allowed, when(refused, hasBits(1, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER))),
+		"socket":        socketRule(),
+		"socketpair":    socketpairRule(),
+		"setsockopt":    setsockoptRule(),
+		"ioctl":         ioctlRule(deniedIoctlTypes...),
+		"prctl":         prctlRule(prSetPtracer),
 		"personality":   personalityRule(),
 		"clock_adjtime": orElse(allowed, when(refused, isNot(0, unix.CLOCK_REALTIME))),
 	}
+	coreRules(rules)
 	setModeRules(rules, setIDBits)
 	return rules
+}
+
+// coreRules keep the limit of core dumps as it is: at one byte, where the host's handler of cores, a program of root's, is not started
+// for a crash in the run (core(5), "Piping core dumps to a program"; the kernel's fs/coredump.c). At 0 it would be. Programs that hold
+// secrets set it to 0 and end where they cannot: to them it is done, since no core is written either way.
+func coreRules(rules map[string]rule) {
+	const core = unix.RLIMIT_CORE
+	rules["setrlimit"] = orElse(allowed, when(done, is(0, core)))
+	rules["prlimit64"] = orElse(allowed,
+		// Of pid 1, the stage: a limit of its time would end the run in disorder.
+		when(refused, is(0, 1)),
+		// Who asks for the old limit in the same call would read what nobody wrote.
+		when(refused, is(1, core), isNot(2, 0), isNot(3, 0)),
+		when(done, is(1, core), isNot(2, 0)),
+		when(done, is(1, core), test{Arg: 2, High: true, Mask: all, In: []uint32{0}, Not: true}),
+	)
 }
 
 // setModeRules sets those of the calls that give a file its mode, of which some bits are refused.

@@ -142,7 +142,11 @@ func (c clause) instructions() []bpf.Instruction {
 // instructions of a test go on where it is true, and skip the rest of the clause where it is not. The rest is short: a clause
 // has at most four tests of a dozen values.
 func (t test) instructions(rest int) []bpf.Instruction {
-	out := []bpf.Instruction{bpf.LoadAbsolute{Off: uint32(offsetArgs + 8*t.Arg), Size: 4}}
+	offset := uint32(offsetArgs + 8*t.Arg)
+	if t.High {
+		offset += 4
+	}
+	out := []bpf.Instruction{bpf.LoadAbsolute{Off: offset, Size: 4}}
 	if t.Mask != all {
 		out = append(out, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: t.Mask})
 	}
@@ -167,6 +171,8 @@ func ret(v Verdict) bpf.Instruction {
 	switch v.Kind {
 	case Allow:
 		return bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW}
+	case Done:
+		return bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO} // of 0: the call returns 0 (seccomp(2))
 	case Kill:
 		return bpf.RetConstant{Val: unix.SECCOMP_RET_KILL_PROCESS}
 	default:

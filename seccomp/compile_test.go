@@ -44,6 +44,8 @@ func kernelAction(v Verdict) int {
 	switch v.Kind {
 	case Allow:
 		return unix.SECCOMP_RET_ALLOW
+	case Done:
+		return unix.SECCOMP_RET_ERRNO
 	case Kill:
 		return unix.SECCOMP_RET_KILL_PROCESS
 	default:
@@ -286,6 +288,14 @@ func TestVerdicts(t *testing.T) {
 		{"mknodat", [6]uint64{0, 0, unix.S_IFCHR | 0o644}, Deny},
 		{"seccomp", [6]uint64{1, 0}, Allow},
 		{"seccomp", [6]uint64{1, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER}, Deny},
+		{"setrlimit", [6]uint64{unix.RLIMIT_NOFILE, 1}, Allow},
+		{"setrlimit", [6]uint64{unix.RLIMIT_CORE, 1}, Done},
+		{"setrlimit", [6]uint64{unix.RLIMIT_CORE | high}, Done},
+		{"prlimit64", [6]uint64{0, unix.RLIMIT_NOFILE, 1, 1}, Allow},
+		{"prlimit64", [6]uint64{0, unix.RLIMIT_CORE, 0, 1}, Allow},
+		{"prlimit64", [6]uint64{0, unix.RLIMIT_CORE, 1, 0}, Done},
+		{"prlimit64", [6]uint64{7, unix.RLIMIT_CORE | high, 1 << 32, 0}, Done},
+		{"prlimit64", [6]uint64{0, unix.RLIMIT_CORE, 1, 1}, Deny},
 		{"connect", [6]uint64{}, Connect},
 		{"listen", [6]uint64{}, Listen},
 		{"setsockopt", [6]uint64{0, unix.SOL_TCP, 31}, Deny},

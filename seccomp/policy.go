@@ -22,6 +22,7 @@ const (
 	Connect             // connect(2): the Supervisor carries it out
 	Listen              // listen(2): the Supervisor looks at the socket, and the kernel carries it out
 	Look                // a look at a path: the Supervisor records it where it is denied, and the kernel carries it out
+	Done                // answered as if it had been carried out, which would change nothing that may change: see coreRules
 	Kill                // the whole process
 )
 
@@ -33,6 +34,7 @@ type Verdict struct {
 
 var (
 	allowed = Verdict{Kind: Allow}
+	done    = Verdict{Kind: Done}
 	killed  = Verdict{Kind: Kill}
 	refused = Verdict{Errno: unix.EPERM}
 	unknown = Verdict{Errno: unix.ENOSYS}
@@ -40,9 +42,11 @@ var (
 	absent = Verdict{Errno: unix.EPROTONOSUPPORT}
 )
 
-// test is true for a call whose argument Arg, masked, is one of In (or none of them, where Not is set).
+// test is true for a call whose argument Arg, masked, is one of In (or none of them, where Not is set). It looks at the low half of
+// an argument, which is all of an integer, or at the high half of one that is a pointer.
 type test struct {
 	Arg  int
+	High bool
 	Mask uint32
 	In   []uint32
 	Not  bool
@@ -101,7 +105,7 @@ func Default(o Options) (Policy, error) {
 }
 
 // Verdict says what becomes of a call of an architecture (AUDIT_ARCH_*). The filter sees the whole number and arguments as
-// the process passed them; of an argument only the low 32 bits count.
+// the process passed them; of an argument that is an integer the low 32 bits count.
 func (p Policy) Verdict(arch, nr uint32, args [6]uint64) Verdict {
 	table, ok := tables[arch]
 	if !ok || arch != NativeArch() || isX32(arch, nr) {
@@ -125,7 +129,11 @@ func (p Policy) Verdict(arch, nr uint32, args [6]uint64) Verdict {
 
 func (c clause) holds(args [6]uint64) bool {
 	for _, t := range c.Tests {
-		if slices.Contains(t.In, uint32(args[t.Arg])&t.Mask) == t.Not {
+		half := args[t.Arg]
+		if t.High {
+			half >>= 32
+		}
+		if slices.Contains(t.In, uint32(half)&t.Mask) == t.Not {
 			return false
 		}
 	}

@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/agentjail/agentjail/internal/audit"
 	"github.com/agentjail/agentjail/internal/selftest"
@@ -22,7 +21,7 @@ import (
 )
 
 func main() {
-	withoutCore()
+	sandbox.WithoutCore()
 	sandbox.Main(newGateway)
 	if len(os.Args) == 3 && os.Args[1] == selftest.Arg {
 		os.Exit(selftest.Main(os.Args[2], os.Stdout))
@@ -46,13 +45,6 @@ func main() {
 		DisableSliceFlagSeparator: true,
 	}
 	os.Exit(exitCode(app.Run(os.Args)))
-}
-
-// withoutCore keeps this process and those that it starts from leaving a core file (core(5)). In their memory are the key that signs
-// logs and the passwords of proxies, and the file would lie in a directory that the next run may read.
-func withoutCore() {
-	// To lower a limit is always allowed (setrlimit(2)).
-	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 }
 
 // version is that of the module, with the commit that it was built from where there is one.

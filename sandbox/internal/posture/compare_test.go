@@ -23,7 +23,7 @@ func held() Posture {
 			Files: []File{{0, "/dev/null", false}, {1, "pipe:[1]", false}, {2, "pipe:[1]", false}, {3, "socket:[2]", true}},
 		}},
 		UIDMap: []IDRange{{1000, 0, 1}}, GIDMap: []IDRange{{100, 0, 1}}, Setgroups: "deny",
-		Limits: map[string]Limit{"Max core file size": {}, "Max open files": {1024, 4096}},
+		Limits: map[string]Limit{"Max core file size": {1, 1}, "Max open files": {1024, 4096}},
 		Mounts: []Mount{
 			{ID: 20, Parent: 1, Point: "/", Type: "fuse"}, {ID: 21, Parent: 20, Point: "/usr", Type: "ext4", Flags: ReadOnly},
 		},
@@ -97,6 +97,7 @@ func TestCompareDiffers(t *testing.T) {
 		{"gid map", func(p *Posture, t *Thread, w *Want) { p.GIDMap = append(p.GIDMap, IDRange{0, 0, 1}) }, "gid_map"},
 		{"setgroups", func(p *Posture, t *Thread, w *Want) { p.Setgroups = "allow" }, "setgroups"},
 		{"core", func(p *Posture, t *Thread, w *Want) { p.Limits["Max core file size"] = Limit{0, 1} }, "limit Max core file size"},
+		{"core of a block", func(p *Posture, t *Thread, w *Want) { p.Limits["Max core file size"] = Limit{512, 512} }, "limit Max core file size"},
 		{"core unknown", func(p *Posture, t *Thread, w *Want) { delete(p.Limits, "Max core file size") }, "limit Max core file size"},
 		{"files", func(p *Posture, t *Thread, w *Want) { p.Limits["Max open files"] = Limit{} }, "limit Max open files"},
 		{"cgroup", func(p *Posture, t *Thread, w *Want) { p.Cgroups[0].Path = "/" }, "cgroup of memory"},
@@ -136,7 +137,7 @@ func TestCompareRunning(t *testing.T) {
 		t.Errorf("differences: %v", d)
 	}
 	th.Filters, th.Caps.Effective = 0, 1
-	p.Limits["Max core file size"] = Limit{1, 1}
+	p.Limits["Max core file size"] = Limit{2, 2}
 	if got := fields(Compare(w, p)); !slices.Equal(got, []string{"seccomp filters", "capabilities", "limit Max core file size"}) {
 		t.Errorf("differences in %q", got)
 	}

@@ -83,6 +83,7 @@ type surroundings struct {
 	ruleset  int // the Landlock ruleset
 	lastCap  int
 	files    unix.Rlimit // RLIMIT_NOFILE now
+	core     unix.Rlimit // RLIMIT_CORE now
 }
 
 // newImage turns a valid Spec into the operations of the command's process.
@@ -93,7 +94,7 @@ func newImage(s *Spec, at surroundings) *image {
 	im.capOps(at.lastCap)
 	im.add(StepParent, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL)) // setresuid clears it: after that
 	im.add(StepLimits, unix.SYS_UMASK, uintptr(s.Umask))
-	im.limitOps(limits(s.Rlimits, at.files))
+	im.limitOps(limits(s.Rlimits, at.files, at.core))
 	im.add(StepPrivs, unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
 	im.add(StepDir, unix.SYS_CHDIR, im.str(s.Dir))
 	im.add(StepLandlock, unix.SYS_LANDLOCK_RESTRICT_SELF, rulesetFD, 0)
@@ -182,8 +183,9 @@ func (im *image) limitOps(list []Rlimit) {
 const softFiles = 1024
 
 // limits are those of the Spec, without core dumps, and with the soft limit of files as it was before the Go runtime.
-func limits(asked []Rlimit, files unix.Rlimit) []Rlimit {
-	list := []Rlimit{{Resource: unix.RLIMIT_CORE}}
+func limits(asked []Rlimit, files, core unix.Rlimit) []Rlimit {
+	none := min(NoCore, core.Max)
+	list := []Rlimit{{unix.RLIMIT_CORE, none, none}}
 	named := false
 	for _, l := range asked {
 		if l.Resource != unix.RLIMIT_CORE {

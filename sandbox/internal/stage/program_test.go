@@ -93,17 +93,21 @@ func TestFilesPlaced(t *testing.T) {
 // Containment check: N07.
 func TestLimitList(t *testing.T) {
 	now := unix.Rlimit{Cur: 4095, Max: 4096}
-	core := Rlimit{Resource: unix.RLIMIT_CORE}
+	most := unix.Rlimit{Cur: 0, Max: unix.RLIM_INFINITY}
+	core := Rlimit{unix.RLIMIT_CORE, NoCore, NoCore}
 	for _, c := range []struct{ asked, want []Rlimit }{
 		{nil, []Rlimit{core, {unix.RLIMIT_NOFILE, 1024, 4096}}},
 		{[]Rlimit{{unix.RLIMIT_CORE, 5, 5}, {unix.RLIMIT_NOFILE, 10, 20}}, []Rlimit{core, {unix.RLIMIT_NOFILE, 10, 20}}},
 	} {
-		if got := limits(c.asked, now); !slices.Equal(got, c.want) {
+		if got := limits(c.asked, now, most); !slices.Equal(got, c.want) {
 			t.Errorf("%v: got %v, want %v", c.asked, got, c.want)
 		}
 	}
-	if got := limits(nil, unix.Rlimit{Cur: 99, Max: 100}); got[1].Soft != 100 {
+	if got := limits(nil, unix.Rlimit{Cur: 99, Max: 100}, most); got[1].Soft != 100 {
 		t.Errorf("a soft limit above the hard one: %v", got)
+	}
+	if got := limits(nil, now, unix.Rlimit{}); got[0] != (Rlimit{Resource: unix.RLIMIT_CORE}) {
+		t.Errorf("where no core is allowed: %v", got)
 	}
 }
 

@@ -47,7 +47,11 @@ type Landlock struct {
 	Write []string
 }
 
-// Rlimit is one limit, setrlimit(2). RLIMIT_CORE is always 0, whatever a Spec says. Where a Spec does not name
+// NoCore is the RLIMIT_CORE, in bytes, with which a process leaves no core: too little for a file, and the one number that also keeps
+// the kernel from starting the program of a core_pattern that begins with "|" (core(5)). At 0 it would.
+const NoCore = 1
+
+// Rlimit is one limit, setrlimit(2). RLIMIT_CORE is always NoCore, whatever a Spec says, or 0 where no more is allowed. Where a Spec does not name
 // RLIMIT_NOFILE its soft limit becomes the kernel's default: the Go runtime raised it for agentjail's own processes.
 type Rlimit struct {
 	Resource   int

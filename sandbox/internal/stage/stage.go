@@ -77,7 +77,7 @@ func (s *stage) start() *Error {
 		return failed
 	}
 	at := surroundings{handOver: handOver, ruleset: ruleset, lastCap: lastCap()}
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &at.files); err != nil {
+	if err := errors.Join(unix.Getrlimit(unix.RLIMIT_NOFILE, &at.files), unix.Getrlimit(unix.RLIMIT_CORE, &at.core)); err != nil {
 		return &Error{Step: StepLimits, Errno: errnoOf(err)}
 	}
 	if spec.Slack > 0 {
