@@ -74,9 +74,9 @@ func (r DoctorReport) Write(w io.Writer) error {
 		}
 	}
 	switch {
-	case missing == 0:
+	case r.Works:
 		b.WriteString("agentjail run works here.\n")
-	case missing == 1:
+	case missing <= 1:
 		b.WriteString("agentjail run cannot work here: 1 thing is missing.\n")
 	default:
 		fmt.Fprintf(&b, "agentjail run cannot work here: %d things are missing.\n", missing)

@@ -169,8 +169,19 @@ func TestDoctorNeedsEveryLayer(t *testing.T) {
 		}
 		if r := judge(goodHost().with(func(f *doctorFacts) { f.without(name) })); r.Works != optional[name] {
 			t.Errorf("%s was not tried: works %v", name, r.Works)
+		} else if text := written(t, r); strings.Contains(text, "agentjail run works here") != r.Works {
+			t.Errorf("%s was not tried: %s", name, text)
 		}
 	}
+}
+
+func written(t *testing.T, r DoctorReport) string {
+	t.Helper()
+	var b strings.Builder
+	if err := r.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 func TestDoctorKernelVersions(t *testing.T) {

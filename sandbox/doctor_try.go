@@ -40,8 +40,8 @@ const (
 
 const (
 	outcomeFD   = 3
-	nodeFD      = 4                // of the supervisor under sudo, where it needs one: see invoker
-	doctorTime  = 20 * time.Second // for all of them
+	nodeFD      = 4           // of the supervisor under sudo, where it needs one: see invoker
+	doctorTime  = time.Minute // for all of them; a second where nothing hangs
 	maxOutcomes = 100
 )
 
@@ -81,7 +81,11 @@ func tryNamespaces(id Identity) map[string]trial {
 			trials[o.Name] = o.Trial
 		}
 	}
-	if err := <-done; err != nil && len(trials) == 0 {
+	err = <-done
+	if ctx.Err() != nil {
+		err = fmt.Errorf("no answer in %v: something hangs, or the machine is too busy; try again", doctorTime)
+	}
+	if _, told := trials[trialUser]; !told && err != nil {
 		trials[trialUser] = failed(err)
 	}
 	return trials

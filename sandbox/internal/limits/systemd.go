@@ -108,7 +108,7 @@ func scopeDir(mount, cgroup, scope string) (string, error) {
 }
 
 // callTime bounds each call of systemd.
-const callTime = 5 * time.Second
+const callTime = 20 * time.Second
 
 // connection is a manager at the other end of D-Bus.
 type connection struct{ conn *dbus.Conn }
