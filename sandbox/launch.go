@@ -114,7 +114,7 @@ func Start(plan Plan, options Options) (*Run, error) {
 
 func (r *Run) start() error {
 	trace("launcher: start")
-	if err := errors.Join(checkStdio(r.options), r.options.checkStream(), r.options.checkFiles()); err != nil {
+	if err := errors.Join(checkStdio(r.options), r.options.checkStream(), r.options.checkShared(), r.options.checkFiles()); err != nil {
 		return err
 	}
 	id := ulid.Make().String()

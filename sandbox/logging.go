@@ -18,10 +18,13 @@ import (
 // command's reach: see Plan.Shows. A place that cannot be written ends the start, or the run,
 // unless the policy has profiles.LogContinue.
 type LogOptions struct {
-	Files []string // regular files, made or overwritten
+	Files []string // regular files, made, or overwritten when the command starts
 	// Stream is open for writing, and closed at the end of the run. A reader that is slow or stands still holds nothing up: lines
 	// that it does not take are counted.
 	Stream *os.File
+	// Shared gets the lines as well, and may be a standard file of the command, but no terminal. It stays open. The command can write
+	// lines there that look like the log's: a reader that must tell them apart follows prev.
+	Shared *os.File
 	Syslog string // the socket of a syslog daemon, such as /dev/log
 	// OTLP is where an OpenTelemetry collector takes logs over HTTP, such as http://localhost:4318/v1/logs, and Header what the requests
 	// have, such as an Authorization.
@@ -37,6 +40,9 @@ func (o LogOptions) copies() []audit.Copy {
 	}
 	if o.Stream != nil {
 		copies = append(copies, audit.Copy{Stream: o.Stream})
+	}
+	if o.Shared != nil {
+		copies = append(copies, audit.Copy{Shared: o.Shared})
 	}
 	if o.Syslog != "" {
 		copies = append(copies, audit.Copy{Syslog: o.Syslog})
@@ -69,6 +75,25 @@ func (o Options) checkStream() error {
 	}
 	if o.isStandard(log) {
 		return requestErrorf("%s, for the log, is a standard file of the command as well, which could write lines there; give the log a pipe or a file of its own", name)
+	}
+	return nil
+}
+
+// checkShared refuses a terminal, on which the command draws: lines in between would tear what it shows.
+func (o Options) checkShared() error {
+	f := o.Log.Shared
+	if f == nil {
+		return nil
+	}
+	name := audit.Printable(f.Name())
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	switch {
+	case err != nil:
+		return requestErrorf("%s, for the log: %v", name, err)
+	case flags&unix.O_ACCMODE == unix.O_RDONLY:
+		return requestErrorf("%s, for the log, is open for reading alone", name)
+	case isTerminal(f):
+		return requestErrorf("%s, for the log, is a terminal, on which the command draws, too; send it elsewhere (2>FILE), or look at the log from another terminal: agentjail log --follow", name)
 	}
 	return nil
 }

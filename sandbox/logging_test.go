@@ -59,6 +59,35 @@ func TestCheckStream(t *testing.T) {
 	}
 }
 
+// TestCheckShared: a file that the command has as well may be named, but no terminal.
+func TestCheckShared(t *testing.T) {
+	_, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	closing(t, write)
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := opened(t, "/dev/null")
+	gone.Close()
+	for name, tt := range map[string]struct {
+		shared *os.File
+		ok     bool
+	}{
+		"none":             {nil, true},
+		"a pipe":           {write, true},
+		"a terminal":       {closing(t, terminal), false},
+		"open for reading": {opened(t, "/dev/null"), false},
+		"closed":           {gone, false},
+	} {
+		if err := (Options{Stderr: write, Log: LogOptions{Shared: tt.shared}}).checkShared(); (err == nil) != tt.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestCheckFiles: a file that the log is copied to is none that the command has.
 func TestCheckFiles(t *testing.T) {
 	dir := t.TempDir()

@@ -106,6 +106,7 @@ func runAction(c *cli.Context) error {
 	}
 	p := printer{quiet: c.Bool("quiet"), json: c.Bool("json")}
 	p.widened(plan)
+	p.shared(log)
 	p.unset(c.StringSlice("env"))
 	return runPlan(plan, options, p)
 }
@@ -351,6 +352,13 @@ func (p printer) widened(plan sandbox.Plan) {
 	}
 	for _, path := range plan.Sockets() {
 		fmt.Fprintf(os.Stderr, "agentjail: the policy allows all that %s does for who connects to it\n", audit.Printable(path))
+	}
+}
+
+// shared says that the command can write where its log goes.
+func (p printer) shared(log sandbox.LogOptions) {
+	if log.Shared != nil && !p.quiet && !p.json {
+		fmt.Fprintln(os.Stderr, "agentjail: the log goes to standard error, where the command can write lines that look like it: agentjail verify tells them apart")
 	}
 }
 

@@ -22,6 +22,7 @@ func logFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "log", Usage: "also write the events to `FILE`"},
 		&cli.IntFlag{Name: "log-fd", Usage: "also write the events to the open file `N` (3 or more)"},
+		&cli.BoolFlag{Name: "log-stderr", Usage: "also write the events to standard error, between what the command writes there"},
 		&cli.StringFlag{Name: "log-syslog", Usage: "also send the events to the syslog daemon at `SOCKET`, such as /dev/log"},
 		&cli.StringFlag{Name: "log-otlp", Usage: "also send the events to the OpenTelemetry collector at `URL`, such as http://localhost:4318"},
 	}
@@ -40,6 +41,9 @@ func logOptions(c *cli.Context, plan sandbox.Plan) (o sandbox.LogOptions, err er
 		if o.Stream, err = logStream(c.Int("log-fd"), plan); err != nil {
 			return o, err
 		}
+	}
+	if c.Bool("log-stderr") {
+		o.Shared = os.Stderr
 	}
 	if socket := c.String("log-syslog"); socket != "" {
 		if o.Syslog, err = outside("--log-syslog", socket, plan); err != nil {

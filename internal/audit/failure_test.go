@@ -48,7 +48,7 @@ func onBadDisk(t *testing.T, i int, disk badDisk) (*Recorder, Options) {
 	}
 	out := r.log
 	if i > 0 {
-		out = r.copies[i-1].sink.(*output)
+		out = r.copies[i-1].sink.(*fileCopy).output
 	}
 	disk.file, out.file = out.file, &disk
 	return r, o

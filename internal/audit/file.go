@@ -127,40 +127,6 @@ func createLog(path string) (*output, error) {
 	return &output{path: path, file: f, named: names > 0}, nil
 }
 
-// openCopy makes or empties a file that somebody named. It waits for nothing (a pipe nobody reads), and empties only what
-// can be a log: a regular file with one name, that no other run writes.
-func openCopy(path string) (*output, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0o600)
-	switch {
-	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO), errors.Is(err, unix.EISDIR): // open(2)
-		return nil, &FileError{path, ErrNotRegular, true}
-	case err != nil:
-		return nil, &FileError{path, err, true}
-	}
-	if err := takeCopy(f); err != nil {
-		f.Close()
-		return nil, &FileError{path, err, true}
-	}
-	return &output{path: path, file: f, copy: true}, nil
-}
-
-func takeCopy(f *os.File) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return ErrNotRegular
-	}
-	if st.Nlink != 1 {
-		return ErrLinked
-	}
-	if err := lock(f); err != nil {
-		return err
-	}
-	return f.Truncate(0)
-}
-
 // lock takes a lock that other processes can ask about without taking it: an open file description lock (fcntl(2), since
 // Linux 3.15). File systems that have none, such as some network ones, do without.
 func lock(f *os.File) error {

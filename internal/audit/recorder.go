@@ -213,7 +213,7 @@ func writable(t time.Time) bool {
 }
 
 // Flush returns when the kernel has every event that Emit queued before, or the error that keeps it from having them. It is
-// called between Start and Close.
+// called between Start and Close, first when the command is about to start: copies in files that hold something are overwritten then.
 func (r *Recorder) Flush() error {
 	flushed := make(chan struct{})
 	r.flushes <- flushed
@@ -256,6 +256,7 @@ func (r *Recorder) writer() {
 			r.drain(false)
 		case flushed := <-r.flushes:
 			r.drain(false)
+			r.eachCopy(func(c *openedCopy) error { return c.sink.begin() })
 			close(flushed)
 		case now := <-tick.C:
 			r.drain(true)

@@ -354,6 +354,10 @@ func TestCopies(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Emit(denied(ClassFile, "/a"))
+	if err := r.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	r.Emit(denied(ClassFile, "/b"))
 	closed(t, r, path)
 	want, _ := os.ReadFile(path)
 	for _, name := range []string{fresh, old} {
@@ -363,6 +367,36 @@ func TestCopies(t *testing.T) {
 	}
 	if st, _ := os.Stat(fresh); st.Mode() != 0o600 {
 		t.Errorf("mode of a new copy is %v", st.Mode())
+	}
+}
+
+// TestCopyOfFailedStart: what a copy holds of an earlier run is there until a command starts; an empty one has the refusal.
+func TestCopyOfFailedStart(t *testing.T) {
+	dir := t.TempDir()
+	fresh, old := filepath.Join(dir, "fresh"), filepath.Join(dir, "old")
+	if err := os.WriteFile(old, []byte("old\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "log")
+	_, err := Open(Options{Path: path, Copies: []Copy{{File: old}, {File: dir}}, Run: testRun})
+	if err == nil {
+		t.Fatal("a directory was taken for a copy")
+	}
+	r, err := Open(Options{Path: path, Copies: []Copy{{File: fresh}, {File: old}}, Run: testRun})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Start(nil); err != nil {
+		t.Fatal(err)
+	}
+	r.Emit(Event{Class: ClassRun, Action: "run.refused", Decision: Deny})
+	closed(t, r, path)
+	if got, _ := os.ReadFile(old); string(got) != "old\n" {
+		t.Errorf("the earlier copy is now %q", got)
+	}
+	want, _ := os.ReadFile(path)
+	if got, _ := os.ReadFile(fresh); !bytes.Equal(got, want) {
+		t.Errorf("the new copy has %q", got)
 	}
 }
 

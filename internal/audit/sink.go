@@ -10,12 +10,15 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Copy is a place beside the log that gets its lines. One field is set.
 type Copy struct {
 	File   string   // a regular file, made or overwritten
 	Stream *os.File // open for writing; the Recorder closes it
+	Shared *os.File // open for writing, for others, too; it stays open
 	Syslog string   // the socket of a syslog daemon, such as /dev/log
 	OTLP   *Collector
 }
@@ -25,6 +28,8 @@ func (c Copy) String() string {
 	switch {
 	case c.Stream != nil:
 		return c.Stream.Name()
+	case c.Shared != nil:
+		return c.Shared.Name()
 	case c.Syslog != "":
 		return "syslog " + c.Syslog
 	case c.OTLP != nil:
@@ -37,7 +42,9 @@ func (c Copy) String() string {
 func (c Copy) open() (sink, error) {
 	switch {
 	case c.Stream != nil:
-		return newStream(c.Stream), nil
+		return newQueue(c.Stream.Name(), stream{file: c.Stream}), nil
+	case c.Shared != nil:
+		return openShared(c.Shared)
 	case c.Syslog != "":
 		return openSyslog(c.Syslog)
 	case c.OTLP != nil:
@@ -50,6 +57,8 @@ func (c Copy) open() (sink, error) {
 type sink interface {
 	// write takes whole lines, and waits for no reader. After an error the sink takes none any more.
 	write(lines []byte) error
+	// begin is called when the command is about to start.
+	begin() error
 	// missed returns how many lines the sink did not take since it last said so, and why it takes none any more. Unless all is
 	// asked for it says nothing while it is full: what tells of the loss would be lost as well.
 	missed(all bool) (lines uint64, err error)
@@ -132,7 +141,8 @@ func (q *queue) missed(all bool) (uint64, error) {
 	return n, q.err
 }
 
-func (q *queue) sync() error { return nil }
+func (q *queue) begin() error { return nil }
+func (q *queue) sync() error  { return nil }
 
 // close waits for the reader to take what waits, for closeWait at most.
 func (q *queue) close() error {
@@ -204,11 +214,26 @@ func (q *queue) sent(lost uint64, err error) bool {
 func countLines(lines []byte) uint64 { return uint64(bytes.Count(lines, []byte("\n"))) }
 
 // stream writes lines to an open file.
-type stream struct{ file *os.File }
+type stream struct {
+	file   *os.File
+	shared bool // others write there, too
+}
 
-func newStream(f *os.File) sink { return newQueue(f.Name(), stream{f}) }
+// openShared makes a sink of a file that others write to. It has a descriptor of its own: the Go runtime ends a program that writes to a
+// pipe without a reader by number 1 or 2.
+func openShared(f *os.File) (sink, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, unix.Stderr+1)
+	if err != nil {
+		return nil, &SinkError{f.Name(), err}
+	}
+	return newQueue(f.Name(), stream{os.NewFile(uintptr(fd), f.Name()), true}), nil
+}
 
 func (s stream) send(ctx context.Context, lines []byte) (uint64, error) {
+	if s.shared {
+		// Somebody may have written a part of a line, to which the first of these would be an end that nobody takes for one.
+		lines = append([]byte("\n"), lines...)
+	}
 	// Where it is possible, which it is not for a file that the caller has opened to block.
 	defer context.AfterFunc(ctx, func() { s.file.SetWriteDeadline(time.Now()) })()
 	n, err := s.file.Write(lines)
@@ -219,7 +244,11 @@ func (s stream) send(ctx context.Context, lines []byte) (uint64, error) {
 	if errors.As(err, &pe) {
 		err = pe.Err // the name is the sink's
 	}
-	return countLines(lines[n:]), err
+	lost := countLines(lines[n:])
+	if s.shared && n == 0 {
+		lost-- // the one that was put before them
+	}
+	return lost, err
 }
 
 func (s stream) close() error {

@@ -81,6 +81,32 @@ func TestStream(t *testing.T) {
 	}
 }
 
+// TestShared: a file that others write to as well stays open, and what they have begun takes no line with it.
+func TestShared(t *testing.T) {
+	read, write := pipe(t)
+	write.WriteString("begun")
+	r, path := copied(t, Copy{Shared: write})
+	caughtUp(t, r)
+	write.WriteString(`{"seq":`)
+	r.Emit(denied(ClassFile, "/a"))
+	caughtUp(t, r)
+	closed(t, r, path)
+	if _, err := write.WriteString("ended"); err != nil {
+		t.Fatal(err)
+	}
+	write.Close()
+	data, _ := io.ReadAll(read)
+	var lines []byte
+	for line := range bytes.Lines(data) {
+		if bytes.HasPrefix(line, []byte(`{"seq":`)) && bytes.HasSuffix(line, []byte("}\n")) {
+			lines = append(lines, line...)
+		}
+	}
+	if want, _ := os.ReadFile(path); !bytes.Equal(lines, want) || !bytes.HasPrefix(data, []byte("begun\n{")) || !bytes.HasSuffix(data, []byte("\nended")) {
+		t.Errorf("the stream has %q", data)
+	}
+}
+
 // missing counts the sequence numbers that a stream of lines leaves out.
 func missing(t *testing.T, lines io.Reader) (gone uint64, dropped []sinkDetail) {
 	t.Helper()

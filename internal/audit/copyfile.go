@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// fileCopy is a copy of the log in a file that somebody named. What the file holds of an earlier run stays there until the command of
+// this one is about to start: a start that fails takes nothing away.
+type fileCopy struct {
+	*output
+	kept bool   // the file still holds that
+	held []byte // lines that wait meanwhile
+}
+
+// openCopy makes a file that somebody named, or takes it. It waits for nothing (a pipe nobody reads), and takes only what can be a log: a
+// regular file with one name, that no other run writes.
+func openCopy(path string) (*fileCopy, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0o600)
+	switch {
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO), errors.Is(err, unix.EISDIR): // open(2)
+		return nil, &FileError{path, ErrNotRegular, true}
+	case err != nil:
+		return nil, &FileError{path, err, true}
+	}
+	size, err := takeCopy(f)
+	if err != nil {
+		f.Close()
+		return nil, &FileError{path, err, true}
+	}
+	return &fileCopy{output: &output{path: path, file: f, copy: true}, kept: size > 0}, nil
+}
+
+// takeCopy locks a file, and tells how much it holds.
+func takeCopy(f *os.File) (size int64, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return 0, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return 0, ErrNotRegular
+	}
+	if st.Nlink != 1 {
+		return 0, ErrLinked
+	}
+	return st.Size, lock(f)
+}
+
+func (c *fileCopy) write(lines []byte) error {
+	if c.kept {
+		c.held = append(c.held, lines...)
+		return nil
+	}
+	return c.output.write(lines)
+}
+
+func (c *fileCopy) begin() error {
+	if !c.kept {
+		return nil
+	}
+	if err := c.file.Truncate(0); err != nil {
+		return &FileError{c.path, err, true}
+	}
+	lines := c.held
+	c.kept, c.held = false, nil
+	return c.output.write(lines)
+}
