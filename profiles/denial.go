@@ -41,6 +41,29 @@ func (d Denial) String() string {
 	return "deny " + d.Rule.String()
 }
 
+// ParseDenial reads a denial in the form of --deny-net: what ParseRule reads, for
+// all ports where none is given, and "=" and the reason, which may be left out. The
+// error is an *Error without a position.
+func ParseDenial(s string) (Denial, error) {
+	target, reason, given := strings.Cut(s, "=")
+	rule, err := parseDestination(target, everyPort, parseHost)
+	if err == nil && given {
+		err = checkReason(reason)
+	}
+	if err != nil {
+		return Denial{}, err
+	}
+	return Denial{Rule: rule, Reason: reason}, nil
+}
+
+// check refuses a denial that ParseDenial would not have made.
+func (d Denial) check() error {
+	if err := d.checkWith(parseHost); err != nil || d.Reason == "" {
+		return err
+	}
+	return checkReason(d.Reason)
+}
+
 // mergeDenials returns denials sorted, with one for each target and reason. The
 // result shares no memory with the arguments.
 func mergeDenials(lists ...[]Denial) []Denial {
@@ -85,7 +108,7 @@ func (d *decoder) denial(n ast.Node) error {
 		}
 		return nil
 	}}
-	rule, err := d.destination(n, "deny", everyPort, reason)
+	rule, err := d.destination(n, "deny", everyPort, parseHost, reason)
 	if err != nil {
 		return err
 	}

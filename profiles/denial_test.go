@@ -78,3 +78,42 @@ func TestDenialErrors(t *testing.T) {
 		t.Error("a reason of a grant was accepted")
 	}
 }
+
+// TestParseDenial: what a flag says is what a file says, and a denial may be as wide as no grant can be.
+func TestParseDenial(t *testing.T) {
+	for text, want := range map[string]string{
+		"A.Example.":             "deny a.example ",
+		"*.com":                  "deny *.com ",
+		"*.co.uk:443=no shops":   "deny *.co.uk:443 no shops",
+		"10.0.0.0/8:22-23=a=b":   "deny 10.0.0.0/8:22-23 a=b",
+		"[::1]:80=x":             "deny [::1/128]:80 x",
+		"0.0.0.0/0=nothing, you": "deny 0.0.0.0/0 nothing, you",
+	} {
+		d, err := ParseDenial(text)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		p, err := Policy{}.WithDeny(d)
+		if got := d.String() + " " + d.Reason; got != want || err != nil || p.Denials()[0].String() != d.String() {
+			t.Errorf("%s: %q, %v, want %q", text, got, err, want)
+		}
+		readsBack(t, p)
+		if origins := p.Origins("deny", d.Target()); len(origins) != 1 {
+			t.Errorf("%s: origins %v", text, origins)
+		}
+	}
+	for text, want := range map[string]string{
+		"": "host is empty", "=x": "host is empty", "a=": "the reason is empty", "a= x": "begins or ends with a blank", "a=x\ty": "a character that does not show",
+		"a:0": "is not a port", "127.1": "would be read as an address", "http://a": "without a scheme", "*": "a wildcard stands only",
+	} {
+		if d, err := ParseDenial(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, %v, want %s", text, d, err, want)
+		}
+	}
+	for _, d := range []Denial{{}, {Rule: Rule{Host: "A", Ports: []PortRange{everyPort}}}, {Rule: Rule{Host: "a", Ports: []PortRange{everyPort}}, Reason: "x\n"}} {
+		if _, err := (Policy{}).WithDeny(d); err == nil {
+			t.Errorf("accepted: %+v", d)
+		}
+	}
+}

@@ -15,6 +15,16 @@ const (
 	maxLabelLen = 63
 )
 
+// parseGranted is parseHost for what is granted: that must not be all names below
+// a public suffix. A denial may be as wide as its author likes.
+func parseGranted(s string) (host string, suffix bool, err error) {
+	host, suffix, err = parseHost(s)
+	if err == nil && suffix && isPublicSuffix(strings.Split(host, ".")) {
+		return "", false, errorf("host %s covers a whole public suffix: name the domain, as in *.example.com", show(s))
+	}
+	return host, suffix, err
+}
+
 // parseHost reads a host name or "*." and one, and returns it in canonical
 // form: lower case, A-labels, no trailing dot. What is not a plain host name is
 // refused, with a hint at what was probably meant.
@@ -39,8 +49,6 @@ func parseHost(s string) (host string, suffix bool, err error) {
 		return "", false, errorf("host %s would be read as an address: use cidr, with the address in its full form", show(s))
 	case last == "localhost":
 		return "", false, errorf("host %s is the machine's own loopback: to allow a port, list it under network.loopback, or give --allow-net 127.0.0.1:PORT; to deny some, use cidr: 127.0.0.0/8", show(s))
-	case suffix && isPublicSuffix(labels):
-		return "", false, errorf("host %s covers a whole public suffix: name the domain, as in *.example.com", show(s))
 	}
 	return host, suffix, nil
 }

@@ -221,7 +221,7 @@ func (d *decoder) upstream(n ast.Node) (err error) {
 
 // rule reads one entry of network.allow.
 func (d *decoder) rule(n ast.Node) error {
-	rule, err := d.destination(n, "allow", PortRange{defaultPort, defaultPort})
+	rule, err := d.destination(n, "allow", PortRange{defaultPort, defaultPort}, parseGranted)
 	if err == nil {
 		d.layer.rules = append(d.layer.rules, rule)
 	}
@@ -229,7 +229,7 @@ func (d *decoder) rule(n ast.Node) error {
 }
 
 // destination reads an entry of a list of network whose ports are fallback where it names none.
-func (d *decoder) destination(n ast.Node, list string, fallback PortRange, more ...field) (Rule, error) {
+func (d *decoder) destination(n ast.Node, list string, fallback PortRange, parseHost hostParser, more ...field) (Rule, error) {
 	what := "a rule of network." + list
 	var rule Rule
 	var ports []PortRange

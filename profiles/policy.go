@@ -324,6 +324,26 @@ func (p Policy) WithAllow(rules ...Rule) (Policy, error) {
 	return p.With(layer), nil
 }
 
+// WithDeny returns the policy with further denials.
+func (p Policy) WithDeny(denials ...Denial) (Policy, error) {
+	layer := Policy{denials: denials}
+	for _, d := range denials {
+		if err := d.check(); err != nil {
+			return Policy{}, err
+		}
+		layer.origins = append(layer.origins, Origin{Key: "deny", Entry: d.Target()})
+	}
+	return p.With(layer), nil
+}
+
+// WithQuota returns the policy with other quotas, where they are not zero.
+func (p Policy) WithQuota(q Quota) (Policy, error) {
+	if err := q.check(); err != nil {
+		return Policy{}, err
+	}
+	return p.With(Policy{quota: q}), nil
+}
+
 // WithPublish returns the policy with further ports that are published.
 func (p Policy) WithPublish(ports ...string) (Policy, error) {
 	var layer Policy

@@ -30,20 +30,34 @@ func (q Quota) with(over Quota) Quota {
 // fields reads the keys of network that are quotas.
 func (q *Quota) fields(d *decoder) []field {
 	size := func(out *int64) func(string) error {
-		return func(s string) (err error) { *out, err = parseBytes(s); return err }
+		return func(s string) (err error) { *out, err = ParseUpload(s); return err }
 	}
 	return []field{
 		d.bound("max_upload", size(&q.Upload)),
 		d.bound("max_upload_per_host", size(&q.HostUpload)),
-		d.bound("max_connections", func(s string) error {
-			n, ok := parseDigits(s)
-			if !ok || n == 0 || n > maxConnections {
-				return errorf("%s is not a number of connections: write a whole number from 1 to %d", show(s), maxConnections)
-			}
-			q.Connections = int(n)
-			return nil
-		}),
+		d.bound("max_connections", func(s string) (err error) { q.Connections, err = ParseConnections(s); return err }),
 	}
+}
+
+// ParseUpload reads a number of bytes that may be sent, in the form of a size. The
+// error is an *Error without a position.
+func ParseUpload(s string) (int64, error) { return parseBytes(s) }
+
+// ParseConnections reads a number of connections, 1 to 65536.
+func ParseConnections(s string) (int, error) {
+	n, ok := parseDigits(s)
+	if !ok || n == 0 || n > maxConnections {
+		return 0, errorf("%s is not a number of connections: write a whole number from 1 to %d", show(s), maxConnections)
+	}
+	return int(n), nil
+}
+
+// check refuses a quota that no policy could have.
+func (q Quota) check() error {
+	if q.Upload < 0 || q.HostUpload < 0 || q.Connections < 0 || q.Connections > maxConnections {
+		return errorf("a quota is out of range")
+	}
+	return nil
 }
 
 // quota writes what is bounded.

@@ -36,3 +36,16 @@ func TestQuota(t *testing.T) {
 		}
 	}
 }
+
+func TestWithQuota(t *testing.T) {
+	p := parse(t, "version: 1\nnetwork: {max_upload: 1GiB, max_connections: 64}\n")
+	p, err := p.WithQuota(Quota{Upload: 5, HostUpload: 3})
+	if want := (Quota{Upload: 5, HostUpload: 3, Connections: 64}); err != nil || p.Quota() != want {
+		t.Errorf("%+v, %v, want %+v", p.Quota(), err, want)
+	}
+	for _, q := range []Quota{{Upload: -1}, {HostUpload: -1}, {Connections: -1}, {Connections: maxConnections + 1}} {
+		if _, err := p.WithQuota(q); err == nil {
+			t.Errorf("accepted: %+v", q)
+		}
+	}
+}

@@ -44,11 +44,17 @@ type Rule struct {
 // a range such as 8000-8100, and is 443 if it is left out. The error is an
 // *Error without a position.
 func ParseRule(s string) (Rule, error) {
+	return parseDestination(s, PortRange{defaultPort, defaultPort}, parseGranted)
+}
+
+// parseDestination reads what ParseRule says, with the ports of fallback where
+// none is given.
+func parseDestination(s string, fallback PortRange, parseHost hostParser) (Rule, error) {
 	target, port, err := splitPort(s)
 	if err != nil {
 		return Rule{}, err
 	}
-	ports := []PortRange{{defaultPort, defaultPort}}
+	ports := []PortRange{fallback}
 	if port != nil {
 		r, err := parsePortRange(*port)
 		if err != nil {
@@ -69,6 +75,9 @@ func ParseRule(s string) (Rule, error) {
 	}
 	return Rule{Host: host, Suffix: suffix, Ports: ports}, nil
 }
+
+// hostParser is parseHost or parseGranted.
+type hostParser func(string) (host string, suffix bool, err error)
 
 // splitPort parts a rule into its target and the text of its port, nil if
 // there is none. An IPv6 target has a port only behind brackets, because
@@ -181,7 +190,9 @@ func parsePort(s string) (uint16, bool) {
 }
 
 // check refuses a rule that ParseRule would not have made.
-func (r Rule) check() error {
+func (r Rule) check() error { return r.checkWith(parseGranted) }
+
+func (r Rule) checkWith(parseHost hostParser) error {
 	if len(r.Ports) == 0 {
 		return errorf("a network rule needs a port")
 	}

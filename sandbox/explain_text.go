@@ -11,7 +11,7 @@ import (
 
 // flagOf are the flags that add to the lists of a policy.
 var flagOf = map[string]string{
-	"read": "--ro", "write": "--rw", "hide": "--hide", "protect": "--protect", "unprotect": "--unprotect", "allow": "--allow-net",
+	"read": "--ro", "write": "--rw", "hide": "--hide", "protect": "--protect", "unprotect": "--unprotect", "allow": "--allow-net", "deny": "--deny-net",
 	"publish": "--publish", "with": "--with",
 }
 

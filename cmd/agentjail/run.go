@@ -56,6 +56,10 @@ func policyFlags(otherwise string) []cli.Flag {
 		&cli.StringSliceFlag{Name: "protect", Usage: "keep what is called `NAME` from being written or made, wherever it lies"},
 		&cli.StringSliceFlag{Name: "unprotect", Usage: "do not protect what is called `NAME`, which is on the list"},
 		&cli.StringSliceFlag{Name: "allow-net", Usage: "let the command reach `HOST[:PORT]`, *.SUFFIX[:PORT] or CIDR[:PORT]"},
+		&cli.StringSliceFlag{Name: "deny-net", Usage: "refuse `HOST[:PORT][=REASON]`, as --allow-net has it, whatever grants it; without a port all of them"},
+		&cli.StringFlag{Name: "max-upload", Usage: "let the command send at most `SIZE`, to all hosts together, such as 1GiB"},
+		&cli.StringFlag{Name: "max-upload-per-host", Usage: "let the command send at most `SIZE` to each host"},
+		&cli.StringFlag{Name: "max-connections", Usage: "let the command have at most `N` connections at once"},
 		&cli.StringSliceFlag{Name: "publish", Usage: "let this machine reach `PORT` inside, at the same port of its loopback"},
 		&cli.StringSliceFlag{Name: "socket", Usage: "let the command connect to the Unix socket `PATH` of this machine"},
 		&cli.BoolFlag{Name: "proxy", Usage: "give the command a proxy (HTTP, SOCKS 5) to reach the same hosts by, and the variables for it"},
@@ -179,14 +183,6 @@ func readPolicy(file string) ([]byte, error) {
 }
 
 func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) {
-	var rules []profiles.Rule
-	for _, text := range c.StringSlice("allow-net") {
-		rule, err := profiles.ParseRule(text)
-		if err != nil {
-			return policy, fmt.Errorf("--allow-net %s: %w", strconv.Quote(text), err)
-		}
-		rules = append(rules, rule)
-	}
 	limits := profiles.Limits{Pids: c.Int64("pids"), CPUs: c.Float64("cpus"), TTL: c.Duration("ttl")}
 	for name, zero := range map[string]bool{"pids": limits.Pids == 0, "cpus": limits.CPUs == 0, "ttl": limits.TTL == 0} {
 		if zero && c.IsSet(name) {
@@ -217,26 +213,7 @@ func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) 
 		func(p profiles.Policy) (profiles.Policy, error) {
 			return p.WithUnprotect(c.StringSlice("unprotect")...)
 		},
-		func(p profiles.Policy) (profiles.Policy, error) { return p.WithAllow(rules...) },
-		func(p profiles.Policy) (profiles.Policy, error) {
-			p, err := p.WithPublish(c.StringSlice("publish")...)
-			if err != nil {
-				err = fmt.Errorf("--publish: %w", err)
-			}
-			return p, err
-		},
-		func(p profiles.Policy) (profiles.Policy, error) {
-			return p.WithSockets(absolute(c.StringSlice("socket"))...)
-		},
-		func(p profiles.Policy) (profiles.Policy, error) {
-			if c.IsSet("proxy") {
-				p = p.WithProxy(c.Bool("proxy"))
-			}
-			if !c.IsSet("upstream") {
-				return p, nil
-			}
-			return p.WithUpstream(c.String("upstream"))
-		},
+		func(p profiles.Policy) (profiles.Policy, error) { return withNetwork(c, p) },
 		func(p profiles.Policy) (profiles.Policy, error) {
 			if !c.IsSet("log-on-error") {
 				return p, nil
@@ -256,6 +233,80 @@ func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) 
 		}
 	}
 	return policy, nil
+}
+
+// withNetwork is withFlags for those about the network.
+func withNetwork(c *cli.Context, p profiles.Policy) (profiles.Policy, error) {
+	rules, err := parseAll(c, "allow-net", profiles.ParseRule)
+	if err != nil {
+		return p, err
+	}
+	denials, err := parseAll(c, "deny-net", profiles.ParseDenial)
+	if err != nil {
+		return p, err
+	}
+	quota, err := quotaFlags(c)
+	if err != nil {
+		return p, err
+	}
+	for _, step := range []func(profiles.Policy) (profiles.Policy, error){
+		func(p profiles.Policy) (profiles.Policy, error) { return p.WithAllow(rules...) },
+		func(p profiles.Policy) (profiles.Policy, error) { return p.WithDeny(denials...) },
+		func(p profiles.Policy) (profiles.Policy, error) { return p.WithQuota(quota) },
+		func(p profiles.Policy) (profiles.Policy, error) {
+			p, err := p.WithPublish(c.StringSlice("publish")...)
+			if err != nil {
+				err = fmt.Errorf("--publish: %w", err)
+			}
+			return p, err
+		},
+		func(p profiles.Policy) (profiles.Policy, error) {
+			return p.WithSockets(absolute(c.StringSlice("socket"))...)
+		},
+		func(p profiles.Policy) (profiles.Policy, error) {
+			if c.IsSet("proxy") {
+				p = p.WithProxy(c.Bool("proxy"))
+			}
+			if !c.IsSet("upstream") {
+				return p, nil
+			}
+			return p.WithUpstream(c.String("upstream"))
+		},
+	} {
+		if p, err = step(p); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// parseAll parses each value of a flag that may be repeated.
+func parseAll[T any](c *cli.Context, flag string, parse func(string) (T, error)) (all []T, err error) {
+	for _, text := range c.StringSlice(flag) {
+		one, err := parse(text)
+		if err != nil {
+			return nil, fmt.Errorf("--%s %s: %w", flag, strconv.Quote(text), err)
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+func quotaFlags(c *cli.Context) (q profiles.Quota, err error) {
+	size := func(out *int64) func(string) error {
+		return func(s string) (err error) { *out, err = profiles.ParseUpload(s); return err }
+	}
+	for flag, set := range map[string]func(string) error{
+		"max-upload": size(&q.Upload), "max-upload-per-host": size(&q.HostUpload),
+		"max-connections": func(s string) (err error) { q.Connections, err = profiles.ParseConnections(s); return err },
+	} {
+		if text := c.String(flag); text != "" {
+			if err := set(text); err != nil {
+				return q, fmt.Errorf("--%s: %w", flag, err)
+			}
+		}
+	}
+	return q, nil
 }
 
 // listed are the names of a flag that may be repeated, and may have several with commas between.

@@ -42,7 +42,8 @@ func (a Access) deniedName(name string, port uint16) (best profiles.Denial, foun
 		if !matchName(d.Rule, name) || !denies(d, port) {
 			continue
 		}
-		if !found || !d.Suffix || best.Suffix && len(d.Host) > len(best.Host) {
+		// What names the host itself is the longest of all that match.
+		if !found || goesBefore(len(d.Host)-len(best.Host), best) {
 			best, found = d, true
 		}
 	}
@@ -57,11 +58,16 @@ func (a Access) deniedAddr(addr netip.Addr, port uint16) (best profiles.Denial, 
 		if !d.Prefix.IsValid() || !d.Prefix.Contains(addr) && !d.Prefix.Contains(inner) || !denies(d, port) {
 			continue
 		}
-		if !found || d.Prefix.Bits() > best.Prefix.Bits() {
+		if !found || goesBefore(d.Prefix.Bits()-best.Prefix.Bits(), best) {
 			best, found = d, true
 		}
 	}
 	return best, found
+}
+
+// goesBefore tells whether a denial that is so much more specific gives the reason instead of other: of two alike the one that has any.
+func goesBefore(more int, other profiles.Denial) bool {
+	return more > 0 || more == 0 && other.Reason == ""
 }
 
 // ruleForQuery returns the rule by which a query for a canonical name is answered as one for an allowed name.

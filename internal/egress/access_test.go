@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -60,6 +61,22 @@ func TestDenialsWin(t *testing.T) {
 	}
 }
 
+// TestDenialWithAReason: of two denials of the same the one that says why is told.
+func TestDenialWithAReason(t *testing.T) {
+	for _, order := range [][]int{{0, 1}, {1, 0}} {
+		for _, what := range []string{"a.wild.test", "*.wild.test", "9.9.9.9"} {
+			both := denials(t, what, what)
+			both[order[0]].Reason, both[order[1]].Reason = "", "it is old"
+			a := Access{Denials: both}
+			name, _ := a.deniedName("a.wild.test", 80)
+			addr, _ := a.deniedAddr(netip.MustParseAddr("9.9.9.9"), 80)
+			if name.Reason+addr.Reason != "it is old" {
+				t.Errorf("%s: %+v %+v", what, name, addr)
+			}
+		}
+	}
+}
+
 // TestDenialIsTold: the reason of the policy is what the agent reads, whichever way it asked, and what the event says.
 func TestDenialIsTold(t *testing.T) {
 	n := newNetwork(t, nil, "*.wild.test:1-65535", "bad.wild.test:443")
@@ -97,13 +114,21 @@ func TestDenialIsTold(t *testing.T) {
 			t.Errorf("%q", b)
 		}
 	}
+	// The reason is that of an address to which an allowed name leads, too, but not which one it is.
+	n.g.cfg.Denials = append(n.g.cfg.Denials, denials(t, "9.9.9.9")...)
+	n.host("lead.wild.test", "9.9.9.9")
+	c = n.dialName("lead.wild.test", 80)
+	if status, body := exchange(t, c, bufio.NewReader(c), "GET / HTTP/1.1\r\nHost: lead.wild.test\r\n\r\n"); status != 403 ||
+		body != "agentjail: lead.wild.test:80 leads to an address that is denied by the policy: because of 9.9.9.9\n" {
+		t.Errorf("%d %q", status, body)
+	}
 	for name, want := range map[string]audit.Decision{"bad.wild.test": audit.Deny, "ports.wild.test": audit.Allow, "good.wild.test": audit.Allow} {
 		v := n.g.judgeQuery(dns.OpcodeQuery, dns.Question{Name: name + ".", Qtype: dns.TypeA, Qclass: dns.ClassINET})
 		if v.decision != want || len(v.answer) != 1 {
 			t.Errorf("a query for %s: %+v", name, v)
 		}
 	}
-	if n.dialed() != "" || len(n.looked) > 0 {
+	if n.dialed() != "" || !slices.Equal(n.looked, []string{"lead.wild.test"}) {
 		t.Errorf("dialed %s, looked up %s", n.dialed(), n.looked)
 	}
 }

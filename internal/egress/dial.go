@@ -10,16 +10,34 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/agentjail/agentjail/profiles"
 )
 
 // maxAnswers bounds the addresses of a name that are looked at.
 const maxAnswers = 16
 
-// errSpecial is a destination that leads to special addresses only.
-var errSpecial = errors.New("only special addresses")
+// A closedError is a destination whose addresses are all refused.
+type closedError struct{ refused []refusal }
+
+func (e *closedError) Error() string { return "all of its addresses are refused" }
+
+// answer is what the agent is told of the destination. Where the name leads stays in the log: the agent has no use for the host's view
+// of DNS.
+func (e *closedError) answer(to string) string {
+	for _, r := range e.refused {
+		if r.denial != nil {
+			return denialReason(to+" leads to an address that", *r.denial)
+		}
+	}
+	return to + " leads to an address that needs a rule of its own, such as a private one"
+}
 
 // A refusal is an address that is not dialed.
-type refusal struct{ reason, fix string }
+type refusal struct {
+	reason, fix string
+	denial      *profiles.Denial // nil for a special address that nothing denies
+}
 
 // screen parts addresses into those that may be dialed and those that may not. Addresses behind a name need no rule of
 // their own as long as they are ordinary public ones, and not denied. It is pure.
@@ -32,13 +50,15 @@ func screen(a Access, addrs, own []netip.Addr, port uint16, behindName bool) (pa
 		addr = addr.Unmap()
 		mine := slices.Contains(own, addr)
 		_, isSpecial := special(addr)
-		_, denied := a.deniedAddr(addr, port)
+		denial, denied := a.deniedAddr(addr, port)
 		if behindName && !isSpecial && !mine && !denied {
 			pass = append(pass, addr)
 		} else if g := grantFor(a, addr, port, mine); g.ok {
 			pass = append(pass, addr)
+		} else if denied {
+			refused = append(refused, refusal{g.reason, g.fix, &denial})
 		} else {
-			refused = append(refused, refusal{g.reason, g.fix})
+			refused = append(refused, refusal{g.reason, g.fix, nil})
 		}
 	}
 	return pass, refused

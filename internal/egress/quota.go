@@ -55,7 +55,14 @@ type spent struct {
 	first  bool   // nobody was told yet
 }
 
+// reason says for people what is used up: for the log, and for the agent, whose other hosts may have more.
 func (s spent) reason() string {
+	switch s.rule {
+	case ruleConnections:
+		return fmt.Sprintf("the run may have no more: %s (%s) is reached", s.rule, s.target)
+	case ruleHostUpload:
+		return fmt.Sprintf("the run may send no more to this host: %s (%s) is used up; other hosts are not concerned", s.rule, s.target)
+	}
 	return fmt.Sprintf("the run may send no more: %s (%s) is used up", s.rule, s.target)
 }
 
@@ -105,9 +112,9 @@ func (g *Gateway) limit(action string, s spent) {
 	}
 }
 
-// mayCount takes n bytes of the quotas, and says that it could not: in an event about the quota, the first time, and in one about the
-// connection.
-func (l *link) mayCount(n int) bool {
+// count takes n bytes of the quotas, and says that it could not: in an event about the quota, the first time, and in one about the
+// connection. It returns the quota that is used up, if one is.
+func (l *link) count(n int) spent {
 	host := l.name
 	switch {
 	case l.allow.Loopback: // its two addresses are one host, whichever was asked for
@@ -116,12 +123,11 @@ func (l *link) mayCount(n int) bool {
 		host = l.dst.Addr().String()
 	}
 	s := l.g.uploads.take(host, int64(n))
-	if s.rule == "" {
-		return true
+	if s.rule != "" {
+		l.g.limit(actionUploadLimit, s)
+		l.deny(actionUpload, s.rule, s.reason())
 	}
-	l.g.limit(actionUploadLimit, s)
-	l.deny(actionUpload, s.rule, s.reason())
-	return false
+	return s
 }
 
 // out is where what the client sends is written: to up, within the quotas. Without any, the copy between two connections stays in the
@@ -137,7 +143,7 @@ func (l *link) out() io.Writer {
 type counted struct{ l *link }
 
 func (c counted) Write(b []byte) (int, error) {
-	if !c.l.mayCount(len(b)) {
+	if c.l.count(len(b)).rule != "" {
 		return 0, errQuota
 	}
 	return c.l.up.Write(b)

@@ -130,7 +130,7 @@ func TestUploadQuota(t *testing.T) {
 	wantReset(t, c)
 	n.wantEvents("net tcp.connect allow allowed.test:7", "net tcp.connect allow allowed.test:7", "limit limit.upload deny 100 to allowed.test",
 		"net tcp.upload deny allowed.test:7", "net tcp.upload deny allowed.test:7", "net tcp.upload deny allowed.test:7", "net tcp.upload deny allowed.test:7")
-	if e := n.log.last(t); e.Rule != ruleHostUpload || !strings.Contains(e.Reason, "(100 to allowed.test) is used up") || e.Decision != audit.Deny {
+	if e := n.log.last(t); e.Rule != ruleHostUpload || !strings.Contains(e.Reason, "to this host: network.max_upload_per_host (100 to allowed.test) is used up") || e.Decision != audit.Deny {
 		t.Errorf("%+v", e)
 	}
 	if got.Load() != 100 {
@@ -149,7 +149,7 @@ func TestUploadQuota(t *testing.T) {
 	}
 	for _, request := range []string{"GET / HTTP/1.1\r\nHost: site.test\r\n\r\n", "GET http://site.test/ HTTP/1.1\r\nHost: site.test\r\n\r\n"} {
 		c = n.dialName("site.test", 80)
-		if status, body := exchange(t, c, bufio.NewReader(c), request); status != 403 || !strings.Contains(body, "may send no more") {
+		if status, body := exchange(t, c, bufio.NewReader(c), request); status != 403 || !strings.Contains(body, "may send no more: network.max_upload (") {
 			t.Errorf("%d %q", status, body)
 		}
 	}

@@ -232,9 +232,11 @@ func (l *link) connect() bool { return l.connectFor(false) }
 // connectFor is connect where absolute says that the connection is for HTTP requests alone: such go to a proxy as they are,
 // since proxies seldom allow a tunnel to port 80.
 func (l *link) connectFor(absolute bool) bool {
-	if l.g.uploads.counts() && !l.mayCount(0) {
-		l.refuse(403, target(l.name, l.dst)+" is allowed, but the run may send no more: what its policy lets it send is used up")
-		return false
+	if l.g.uploads.counts() {
+		if s := l.count(0); s.rule != "" {
+			l.refuse(403, target(l.name, l.dst)+" is allowed, but "+s.reason())
+			return false
+		}
 	}
 	dial, err := l.way(absolute)
 	if err == nil {
@@ -245,9 +247,8 @@ func (l *link) connectFor(absolute bool) bool {
 		l.release = context.AfterFunc(l.g.ctx, func() { l.up.Close() })
 		return true
 	}
-	if errors.Is(err, errSpecial) {
-		// Where the name leads stays in the log: the agent has no use for the host's view of DNS.
-		l.refuse(403, target(l.name, l.dst)+" leads to an address that needs a rule of its own, such as a private one")
+	if closed := (*closedError)(nil); errors.As(err, &closed) {
+		l.refuse(403, closed.answer(target(l.name, l.dst)))
 		return false
 	}
 	code := ""
@@ -296,7 +297,7 @@ func (l *link) way(absolute bool) (dial func() (net.Conn, error), err error) {
 }
 
 // addresses returns what to dial. Each special address that is left out is a denial; if no other is left the error is
-// errSpecial.
+// a *closedError.
 func (l *link) addresses() ([]netip.Addr, error) {
 	if l.allow.Loopback {
 		return loopbackAddrs(l.allow.Addr), nil
@@ -325,7 +326,7 @@ func (l *link) addresses() ([]netip.Addr, error) {
 	case len(pass) > 0:
 		return pass, nil
 	case len(refused) > 0:
-		return nil, errSpecial
+		return nil, &closedError{refused}
 	}
 	return nil, errors.New("the name has no address")
 }
