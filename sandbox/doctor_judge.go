@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/seccomp"
 )
 
 // The trials, by the words under which their outcomes are known.
@@ -128,6 +130,8 @@ func checkSyscalls(f doctorFacts) DoctorCheck {
 	}
 	if len(lacks) > 0 {
 		c.Status, c.Detail = DoctorWeaker, "without "+strings.Join(lacks, " and ")
+	} else if seccomp.IsNewer(f.Release) {
+		c.Detail = "calls that came after Linux " + seccomp.Newest() + ", up to which agentjail knows them, are refused"
 	}
 	return c
 }

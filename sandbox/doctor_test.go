@@ -107,6 +107,7 @@ var doctorHosts = map[string]doctorFacts{
 		f.FuseMode = "0600"
 		f.Trials[trialFuse] = failed(&closedError{1000, unix.EACCES, unix.EPERM})
 	}),
+	"newer": goodHost().with(func(f *doctorFacts) { f.Release = "8.1.0-rc2" }),
 	"old-but-works": goodHost().with(func(f *doctorFacts) {
 		f.Release, f.UID = "5.15.0-generic", 0
 		f.Trials[trialNetwork] = trial{}

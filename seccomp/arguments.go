@@ -2,7 +2,11 @@
 
 package seccomp
 
-import "golang.org/x/sys/unix"
+import (
+	"maps"
+
+	"golang.org/x/sys/unix"
+)
 
 const all = ^uint32(0)
 
@@ -37,43 +41,52 @@ func argumentRules() map[string]rule {
 		"personality":   personalityRule(),
 		"clock_adjtime": orElse(allowed, when(refused, isNot(0, unix.CLOCK_REALTIME))),
 	}
-	coreRules(rules)
-	setModeRules(rules, setIDBits)
+	maps.Copy(rules, coreRules())
+	maps.Copy(rules, modeRules(setIDBits))
 	return rules
 }
 
 // coreRules keep the limit of core dumps as it is: at one byte, where the host's handler of cores, a program of root's, is not started
 // for a crash in the run (core(5), "Piping core dumps to a program"; the kernel's fs/coredump.c). At 0 it would be. Programs that hold
 // secrets set it to 0 and end where they cannot: to them it is done, since no core is written either way.
-func coreRules(rules map[string]rule) {
+func coreRules() map[string]rule {
 	const core = unix.RLIMIT_CORE
-	rules["setrlimit"] = orElse(allowed, when(done, is(0, core)))
-	rules["prlimit64"] = orElse(allowed,
-		// Of pid 1, the stage: a limit of its time would end the run in disorder.
-		when(refused, is(0, 1)),
-		// Who asks for the old limit in the same call would read what nobody wrote.
-		when(refused, is(1, core), isNot(2, 0), isNot(3, 0)),
-		when(done, is(1, core), isNot(2, 0)),
-		when(done, is(1, core), test{Arg: 2, High: true, Mask: all, In: []uint32{0}, Not: true}),
-	)
+	return map[string]rule{
+		"setrlimit": orElse(allowed, when(done, is(0, core))),
+		"prlimit64": orElse(allowed,
+			// Of pid 1, the stage: a limit of its time would end the run in disorder.
+			when(refused, is(0, 1)),
+			// Who asks for the old limit in the same call would read what nobody wrote.
+			when(refused, is(1, core), isNot(2, 0), isNot(3, 0)),
+			when(done, is(1, core), isNot(2, 0)),
+			when(done, is(1, core), test{Arg: 2, High: true, Mask: all, In: []uint32{0}, Not: true})),
+	}
 }
 
-// setModeRules sets those of the calls that give a file its mode, of which some bits are refused.
-func setModeRules(rules map[string]rule, bits uint32) {
+// modeRules are those of the calls that give a file its mode, of which bits are refused, if there are any.
+func modeRules(bits uint32) map[string]rule {
+	rules := map[string]rule{}
 	write := Verdict{Kind: Write}
-	opens := func(flags, mode int) rule {
-		return orElse(allowed, when(refused, hasBits(flags, makeFlags), hasBits(mode, bits)), when(write, hasBits(flags, writeFlags)))
+	refuse := func(mode int, more ...test) []clause {
+		if bits == 0 {
+			return nil
+		}
+		return []clause{when(refused, append(more, hasBits(mode, bits))...)}
 	}
-	modes := func(mode int) rule { return orElse(write, when(refused, hasBits(mode, bits))) }
+	opens := func(flags, mode int) rule {
+		return orElse(allowed, append(refuse(mode, hasBits(flags, makeFlags)), when(write, hasBits(flags, writeFlags)))...)
+	}
+	modes := func(mode int) rule { return orElse(write, refuse(mode)...) }
 	nodes := func(mode int) rule {
 		regular := test{Arg: mode, Mask: unix.S_IFMT, In: []uint32{0, unix.S_IFREG, unix.S_IFIFO, unix.S_IFSOCK}, Not: true}
-		return orElse(write, when(refused, regular), when(refused, hasBits(mode, bits)))
+		return orElse(write, append([]clause{when(refused, regular)}, refuse(mode)...)...)
 	}
 	for name, mode := range map[string]int{"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2, "mkdir": 1, "mkdirat": 2, "creat": 1} {
 		rules[name] = modes(mode)
 	}
 	rules["open"], rules["openat"] = opens(1, 2), opens(2, 3)
 	rules["mknod"], rules["mknodat"] = nodes(1), nodes(2)
+	return rules
 }
 
 func ioctlRule(types ...uint32) rule {

@@ -14,7 +14,7 @@ type group struct {
 	Name  string
 	What  string // that it allows, for people
 	Calls string
-	Rules func(rules map[string]rule) // changes argument rules
+	Rules func() map[string]rule // in place of argumentRules
 }
 
 // noRandomization is ADDR_NO_RANDOMIZE of personality(2), with which a program is at the same addresses each time it is run.
@@ -25,15 +25,14 @@ const noRandomization = 0x40000
 var groups = []group{
 	{"debug", "debuggers and tracers (gdb, strace, delve, rr): a process of the run reads and changes another",
 		"kcmp pidfd_getfd process_madvise process_vm_readv process_vm_writev ptrace",
-		func(rules map[string]rule) {
-			rules["personality"] = personalityRule(noRandomization, noRandomization|0x20000)
-			rules["prctl"] = prctlRule()
+		func() map[string]rule {
+			return map[string]rule{"personality": personalityRule(noRandomization, noRandomization|0x20000), "prctl": prctlRule()}
 		}},
 	{"packaging", "the set-user-ID and set-group-ID bits of files (dpkg-deb, tar -p), which have no effect inside", "",
-		func(rules map[string]rule) { setModeRules(rules, 0) }},
+		func() map[string]rule { return modeRules(0) }},
 	{"perf", "performance counters (perf), as far as the kernel's perf_event_paranoid lets an ordinary user have them",
-		"perf_event_open", func(rules map[string]rule) {
-			rules["ioctl"] = ioctlRule(slices.DeleteFunc(slices.Clone(deniedIoctlTypes), func(t uint32) bool { return t == '$'<<8 })...)
+		"perf_event_open", func() map[string]rule {
+			return map[string]rule{"ioctl": ioctlRule(slices.DeleteFunc(slices.Clone(deniedIoctlTypes), func(t uint32) bool { return t == '$'<<8 })...)}
 		}},
 }
 
@@ -59,10 +58,17 @@ func (p *Policy) widen(name string) error {
 	if i < 0 {
 		return &UnknownGroupError{name}
 	}
-	for call := range strings.FieldsSeq(groups[i].Calls) {
+	for word, call := range strings.Fields(groups[i].Calls) {
+		if r, ok := p.rules[call]; !ok || r.Otherwise.Kind != Deny || len(r.Clauses) > 0 {
+			return wrong(fmt.Sprintf("group %s, word %d", name, word+1), "%s is not refused", call)
+		}
 		p.rules[call] = rule{Otherwise: allowed}
 	}
-	groups[i].Rules(p.rules)
+	for call, r := range groups[i].Rules() {
+		if err := p.set(call, r); err != nil {
+			return err
+		}
+	}
 	p.groups = append(p.groups, groups[i])
 	return nil
 }

@@ -15,8 +15,8 @@ import (
 // the memory and files of its processes, and to connect for them.
 const ownCalls = ` bind chroot connect kcmp listen openat2 pidfd_getfd process_vm_readv setns unshare`
 
-// startCalls are those of a command that make a process of it, or another program.
-const startCalls = `clone execve execveat fork vfork`
+// startCalls are those of a command that make a process of it, or another program. Of clone(2), threads are left.
+const startCalls = `execve execveat fork vfork`
 
 // Own is the filter for the process that serves a run, the one of the Supervisor, from when the run is built: it makes no
 // process, starts no program, changes nothing by a path, puts nothing into a terminal's input, and gets no other namespace than
@@ -25,18 +25,26 @@ const startCalls = `clone execve execveat fork vfork`
 // The flags of openat2(2) lie behind a pointer and are not judged: read-only mounts must stand behind this.
 func Own() (Program, error) {
 	p := Policy{rules: map[string]rule{}}
-	for name := range strings.FieldsSeq(allowList + ownCalls) {
-		p.rules[name] = rule{Otherwise: allowed}
+	for _, l := range []list{{"allowList", allowList, allowed}, {"ownCalls", ownCalls, allowed}} {
+		if err := p.add(l); err != nil {
+			return nil, err
+		}
 	}
 	for name := range strings.FieldsSeq(startCalls) {
 		delete(p.rules, name)
 	}
-	p.rules["clone"] = orElse(refused, when(allowed, hasBits(0, unix.CLONE_THREAD)))
-	p.rules["open"] = orElse(allowed, when(refused, hasBits(1, writeFlags)))
-	p.rules["openat"] = orElse(allowed, when(refused, hasBits(2, writeFlags)))
-	p.rules["unshare"] = orElse(refused, when(allowed, is(0, unix.CLONE_FS)))
-	p.rules["setns"] = orElse(refused, when(allowed, is(1, unix.CLONE_NEWNET)))
-	p.rules["ioctl"] = orElse(allowed, when(refused, is(1, unix.TIOCSTI, unix.TIOCLINUX, unix.TIOCCONS, unix.TIOCSETD)))
+	for name, r := range map[string]rule{
+		"clone":   orElse(refused, when(allowed, hasBits(0, unix.CLONE_THREAD))),
+		"open":    orElse(allowed, when(refused, hasBits(1, writeFlags))),
+		"openat":  orElse(allowed, when(refused, hasBits(2, writeFlags))),
+		"unshare": orElse(refused, when(allowed, is(0, unix.CLONE_FS))),
+		"setns":   orElse(refused, when(allowed, is(1, unix.CLONE_NEWNET))),
+		"ioctl":   orElse(allowed, when(refused, is(1, unix.TIOCSTI, unix.TIOCLINUX, unix.TIOCCONS, unix.TIOCSETD))),
+	} {
+		if err := p.set(name, r); err != nil {
+			return nil, err
+		}
+	}
 	program, err := p.Compile()
 	for i := range program {
 		if program[i].Code == unix.BPF_RET|unix.BPF_K && program[i].K == unix.SECCOMP_RET_USER_NOTIF {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -81,17 +80,15 @@ type Policy struct {
 // Default is the policy of every run.
 func Default(o Options) (Policy, error) {
 	p := Policy{rules: make(map[string]rule)}
-	for _, list := range []struct {
-		names   string
-		verdict Verdict
-	}{{allowList, allowed}, {denyList, refused}, {absentList, unknown}, {writeList, Verdict{Kind: Write}}, {connectList, Verdict{Kind: Connect}},
-		{listenList, Verdict{Kind: Listen}}} {
-		for name := range strings.FieldsSeq(list.names) {
-			p.rules[name] = rule{Otherwise: list.verdict}
+	for _, l := range lists {
+		if err := p.add(l); err != nil {
+			return Policy{}, err
 		}
 	}
 	for name, r := range argumentRules() {
-		p.rules[name] = r
+		if err := p.set(name, r); err != nil {
+			return Policy{}, err
+		}
 	}
 	for _, name := range o.Allow {
 		if err := p.widen(name); err != nil {
@@ -107,11 +104,15 @@ func Default(o Options) (Policy, error) {
 // Verdict says what becomes of a call of an architecture (AUDIT_ARCH_*). The filter sees the whole number and arguments as
 // the process passed them; of an argument that is an integer the low 32 bits count.
 func (p Policy) Verdict(arch, nr uint32, args [6]uint64) Verdict {
-	table, ok := tables[arch]
-	if !ok || arch != NativeArch() || isX32(arch, nr) {
+	return p.verdictFor(NativeArch(), arch, nr, args)
+}
+
+// verdictFor is the Verdict of a program that was made for the architecture native.
+func (p Policy) verdictFor(native, arch, nr uint32, args [6]uint64) Verdict {
+	if arch != native || isX32(arch, nr) {
 		return killed
 	}
-	name, ok := table.name(nr)
+	name, ok := tables[native].name(nr)
 	if !ok {
 		return unknown
 	}
@@ -119,6 +120,10 @@ func (p Policy) Verdict(arch, nr uint32, args [6]uint64) Verdict {
 	if !ok {
 		return refused
 	}
+	return r.verdict(args)
+}
+
+func (r rule) verdict(args [6]uint64) Verdict {
 	for _, c := range r.Clauses {
 		if c.holds(args) {
 			return c.Then
@@ -159,33 +164,6 @@ func NativeArch() uint32 {
 	return ArchAMD64
 }
 
-// number is one system call of an architecture.
-type number struct {
-	Nr   uint32
-	Name string
-}
-
-// table is sorted by number.
-type table []number
-
-var tables = map[uint32]table{ArchAMD64: amd64Numbers, ArchARM64: arm64Numbers}
-
-func (t table) name(nr uint32) (string, bool) {
-	i, ok := slices.BinarySearchFunc(t, nr, func(n number, nr uint32) int { return int(n.Nr) - int(nr) })
-	if !ok {
-		return "", false
-	}
-	return t[i].Name, true
-}
-
-// Name is the name of a call of this program's architecture; its number in decimal where it has none here.
-func Name(nr uint32) string {
-	if name, ok := tables[NativeArch()].name(nr); ok {
-		return name
-	}
-	return fmt.Sprintf("syscall_%d", nr)
-}
-
 // Summary is the policy in a few lines, for people.
 func (p Policy) Summary() []string {
 	count := map[Kind]int{}
@@ -197,8 +175,9 @@ func (p Policy) Summary() []string {
 		fmt.Sprintf("allowed: %d calls, some with conditions on their arguments", count[Allow]),
 		fmt.Sprintf("writes to a path: %d calls, refused and recorded on read-only places", count[Write]),
 		"connect: carried out by the supervisor, to whom listen shows the run's own unix sockets; a host's is refused and recorded",
-		fmt.Sprintf("refused and recorded: %d calls, and all that are newer than this table", count[Deny]),
+		fmt.Sprintf("refused and recorded: %d calls, and all that came after Linux %s", count[Deny], Newest()),
 		"killed: calls of other architectures and of x32",
+		"rules for calls that not every kernel has: " + byKernel(tables[NativeArch()]),
 	}
 	if p.looks {
 		lines = append(lines, fmt.Sprintf("looks at a path: %d calls, recorded where it is not granted", count[Look]))
