@@ -74,6 +74,13 @@ func readLog(path string) ([]event, error) {
 	if err != nil {
 		return nil, err
 	}
+	for n := 2; ; n++ { // its further segments
+		more, err := os.ReadFile(fmt.Sprintf("%s.%d.jsonl", strings.TrimSuffix(path, ".jsonl"), n))
+		if err != nil {
+			break
+		}
+		data = append(data, more...)
+	}
 	events, err := parseLog(data)
 	if err == nil {
 		err = linked(events)

@@ -35,9 +35,14 @@ func (p Policy) YAML() []byte {
 	}
 	w.environment(p.env)
 	w.limits(p.limits)
-	if p.logError != "" {
+	if p.logError != "" || p.logSize != 0 {
 		w.line("log:")
+	}
+	if p.logError != "" {
 		w.line("  on_error: %s", p.logError)
+	}
+	if p.logSize != 0 {
+		w.line("  max_size: %s", FormatSize(p.logSize))
 	}
 	return w.buf.Bytes()
 }

@@ -77,6 +77,17 @@ func parseBytes(s string) (int64, error) {
 	return n * factor, nil
 }
 
+// minLogSize is the least that a file of a log may hold: the longest line has 256 KiB.
+const minLogSize = 1 << 20
+
+func parseLogSize(s string) (int64, error) {
+	size, err := parseBytes(s)
+	if err == nil && size < minLogSize {
+		return 0, errorf("a file of a log must have room for its lines: %s at least", FormatSize(minLogSize))
+	}
+	return size, err
+}
+
 // FormatSize writes a size with the largest unit that loses nothing.
 func FormatSize(n int64) string {
 	for _, u := range units {

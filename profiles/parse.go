@@ -365,10 +365,13 @@ func (d *decoder) variables(n ast.Node, env *Environment) error {
 }
 
 func (d *decoder) log(n ast.Node) error {
-	return d.mapping(n, "log", []field{{"on_error", func(n ast.Node) (err error) {
-		d.layer.logError, err = d.choice(n, "on_error", []string{LogStop, LogContinue})
-		return err
-	}}})
+	return d.mapping(n, "log", []field{
+		{"on_error", func(n ast.Node) (err error) {
+			d.layer.logError, err = d.choice(n, "on_error", []string{LogStop, LogContinue})
+			return err
+		}},
+		d.bound("max_size", func(s string) (err error) { d.layer.logSize, err = parseLogSize(s); return err }),
+	})
 }
 
 // bound is a field whose value is a number, a size or the like.

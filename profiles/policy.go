@@ -98,6 +98,7 @@ type Policy struct {
 	limits   Limits
 	syscalls []string
 	logError string
+	logSize  int64
 	sources  []Source
 	origins  []Origin
 }
@@ -149,6 +150,9 @@ func (p Policy) Syscalls() []string { return slices.Clone(p.syscalls) }
 // LogStop ends it, LogContinue does not. It is "" where no layer says it.
 func (p Policy) LogOnError() string { return p.logError }
 
+// LogMaxSize returns how large a file of a run's log may become before it goes on in another; 0 where no layer says it.
+func (p Policy) LogMaxSize() int64 { return p.logSize }
+
 // Sources returns the layers that the policy was made from, in their order.
 // Values set by modifiers other than With have no source.
 func (p Policy) Sources() []Source { return slices.Clone(p.sources) }
@@ -160,7 +164,7 @@ func (p Policy) Sources() []Source { return slices.Clone(p.sources) }
 //   - of the same path hide beats read beats write: the others are dropped;
 //   - what embedded profiles alone grant gives way to what is said of the same
 //     path, and is dropped below a hidden one;
-//   - scalars (workdir, home, upstream, proxy, on_error of the log, each quota and limit) are the later layer's where it sets them;
+//   - scalars (workdir, home, upstream, proxy, what is said of the log, each quota and limit) are the later layer's where it sets them;
 //   - for a single variable the later layer decides between passing the
 //     caller's value and setting one;
 //   - a path is optional only if every layer that names it says so;
@@ -183,6 +187,7 @@ func (p Policy) With(over Policy) Policy {
 		limits:   p.limits.with(over.limits),
 		syscalls: unite(p.syscalls, over.syscalls),
 		logError: cmp.Or(over.logError, p.logError),
+		logSize:  cmp.Or(over.logSize, p.logSize),
 		origins:  p.originsWith(over),
 	}
 	if (p.name == "" || p.name == baseProfile) && over.name != "" {

@@ -250,6 +250,7 @@ func randomPolicy(rng *rand.Rand) Policy {
 		env:      env,
 		rules:    rules,
 		logError: []string{"", LogStop, LogContinue}[rng.IntN(3)],
+		logSize:  []int64{0, 1 << 20, 5000000}[rng.IntN(3)],
 		upstream: []string{"", "none", "environment", "http://p.test:1"}[rng.IntN(4)],
 		proxy:    []string{"", proxyOn, proxyOff}[rng.IntN(3)],
 		quota:    Quota{Upload: rng.Int64N(3) << 20, HostUpload: rng.Int64N(3), Connections: rng.IntN(3)},

@@ -45,7 +45,7 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 		Tools: c.toolsFound, Env: entering, Withheld: withheld, Secrets: secrets(host.Environ, withheld, proxies != ""),
 		Rules: policy.Rules(), Denials: policy.Denials(), Loopback: policy.Loopback(), Publish: policy.Publish(),
 		Upstream: policy.Upstream(), Proxies: proxies, Proxy: policy.Proxy(), Quota: policy.Quota(), Syscalls: policy.Syscalls(),
-		Limits: policy.Limits(), GoesOn: policy.LogOnError() == profiles.LogContinue, Umask: host.Umask, State: host.State,
+		Limits: policy.Limits(), GoesOn: policy.LogOnError() == profiles.LogContinue, LogMaxSize: policy.LogMaxSize(), Umask: host.Umask, State: host.State,
 		Policy: PolicyRef{Name: policy.Name(), Digest: policy.Digest(), Sources: policy.Sources()},
 		policy: policy, entries: c.entries,
 	}

@@ -113,6 +113,7 @@ type Plan struct {
 	Filter      []string          `json:"filter"`             // summary of the syscall filter
 	Limits      profiles.Limits   `json:"limits"`
 	GoesOn      bool              `json:"goes_on,omitempty"` // also where its log cannot be written
+	LogMaxSize  int64             `json:"log_max_size,omitempty"`
 	Umask       int               `json:"umask"`
 	Policy      PolicyRef         `json:"policy"`
 	State       string            `json:"state"` // agentjail's state directory

@@ -77,11 +77,11 @@ func showLog(c *cli.Context, name string, filter eventFilter) error {
 	defer f.Close()
 	view := logView{out: bufio.NewWriter(c.App.Writer), notes: c.App.ErrWriter, filter: filter, json: c.Bool("json"), follow: c.Bool("follow")}
 	if !view.follow {
-		return view.show(f, func() bool { return audit.Writing(f) })
+		return view.show(f, f.Writing)
 	}
 	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt)
 	defer stop()
-	r := &followReader{f: f, ctx: ctx, alive: func() bool { return audit.Writing(f) }}
+	r := &followReader{log: f, ctx: ctx}
 	return view.show(r, func() bool { return ctx.Err() != nil })
 }
 
@@ -201,6 +201,7 @@ func logReason(e audit.Event) string {
 		Status  int
 		Counts  audit.Counts
 		Dropped json.RawMessage
+		Segment int
 	}
 	if json.Unmarshal(e.Detail, &d) != nil {
 		return e.Reason
@@ -210,6 +211,10 @@ func logReason(e audit.Event) string {
 		return strings.Join(d.Command, " ")
 	case audit.ActionDropped, audit.ActionFailed:
 		return e.Reason + " " + string(d.Dropped)
+	case audit.ActionNext:
+		return fmt.Sprintf("goes on in segment %d", d.Segment)
+	case audit.ActionSegment:
+		return fmt.Sprintf("segment %d", d.Segment)
 	case audit.ActionEnd:
 		var denied, allowed uint64
 		for _, counts := range d.Counts {
@@ -251,16 +256,23 @@ const followPause = 100 * time.Millisecond
 
 // followReader reads a log that is being written, up to the end of its writer or of ctx.
 type followReader struct {
-	f     io.Reader
-	ctx   context.Context
-	alive func() bool
+	log followed
+	ctx context.Context
+}
+
+// followed is an audit.Reader, or what a test has in the place of one.
+type followed interface {
+	io.Reader
+	Name() string
+	Writing() bool
 }
 
 func (r *followReader) Read(p []byte) (int, error) {
 	for {
-		alive := r.alive() // asked before reading: what was written last is read after the writer is gone
-		n, err := r.f.Read(p)
-		if n > 0 || !errors.Is(err, io.EOF) || !alive {
+		// Asked before reading: what was written last is read after the writer is gone. And it is gone from the segments before the last.
+		alive, segment := r.log.Writing(), r.log.Name()
+		n, err := r.log.Read(p)
+		if n > 0 || !errors.Is(err, io.EOF) || !alive && segment == r.log.Name() {
 			return n, err
 		}
 		select {
@@ -329,9 +341,9 @@ func describeRun(run loggedRun) (runLine, error) {
 	if err != nil {
 		return line, err
 	}
-	defer f.Close()
 	writing := audit.Writing(f)
-	first, last, err := firstAndLast(f)
+	f.Close()
+	first, last, err := audit.Ends(run.Path)
 	if err != nil {
 		return line, err
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -76,12 +75,7 @@ func liveRuns(notes io.Writer) ([]liveRun, error) {
 // describeLive reads the first event of a run's log. What cannot be read is left out: the run is there all the same.
 func describeLive(run loggedRun, pid int) liveRun {
 	live := liveRun{Run: run.ID, PID: pid}
-	f, err := os.Open(run.Path)
-	if err != nil {
-		return live
-	}
-	defer f.Close()
-	first, _, err := firstAndLast(f)
+	first, _, err := audit.Ends(run.Path)
 	var d struct {
 		Policy  struct{ Name string }
 		Workdir string

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -113,7 +112,7 @@ func findRun(name string) (loggedRun, error) {
 func namesFile(name string) bool { return strings.ContainsAny(name, "/.") }
 
 // openLog opens the log of a run, or a file.
-func openLog(name string) (*os.File, error) {
+func openLog(name string) (*audit.Reader, error) {
 	if !namesFile(name) {
 		run, err := findRun(name)
 		if err != nil {
@@ -121,47 +120,7 @@ func openLog(name string) (*os.File, error) {
 		}
 		name = run.Path
 	}
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	if st, err := f.Stat(); err != nil || st.IsDir() {
-		f.Close()
-		return nil, errors.Join(err, fmt.Errorf("%s is not a file", audit.Printable(name)))
-	}
-	return f, nil
-}
-
-// logTail is how much of a log's end is read to find its last line; run.end is much shorter.
-const logTail = 64 << 10
-
-// firstAndLast returns the first event of a log and the last whole one.
-func firstAndLast(f *os.File) (first, last audit.Event, err error) {
-	for e, err := range audit.Scan(f) {
-		if err != nil {
-			return first, last, err
-		}
-		first = e
-		break
-	}
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return first, last, err
-	}
-	tail := make([]byte, min(size, logTail))
-	if _, err := f.ReadAt(tail, size-int64(len(tail))); err != nil && !errors.Is(err, io.EOF) {
-		return first, last, err
-	}
-	tail = tail[:bytes.LastIndexByte(tail, '\n')+1]
-	if len(tail) > 0 {
-		tail = tail[bytes.LastIndexByte(tail[:len(tail)-1], '\n')+1:]
-	}
-	for e, err := range audit.Scan(bytes.NewReader(tail)) {
-		if err == nil {
-			last = e
-		}
-	}
-	return first, last, nil
+	return audit.OpenReader(name)
 }
 
 // argumentsAround returns a verb's arguments, and sets the flags that stand after the first of them: "log RUN --denied".

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -121,12 +120,10 @@ func end(l stoppable, timeout time.Duration) (how string, err error) {
 
 // endOf is how a run ended, as its log has it.
 func endOf(run loggedRun) string {
-	f, err := os.Open(run.Path)
-	if err != nil {
+	_, last, err := audit.Ends(run.Path)
+	if errors.Is(err, fs.ErrNotExist) {
 		return "has ended, and its log is gone"
 	}
-	defer f.Close()
-	_, last, err := firstAndLast(f)
 	var line runLine
 	if line.end(last); err != nil || last.Action != audit.ActionEnd || line.Status == nil {
 		return "has ended, and its log has no end"

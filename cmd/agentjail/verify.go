@@ -102,7 +102,7 @@ func verifyLog(name string, a anchor) (text string, code int, err error) {
 		return "", 0, err
 	}
 	defer f.Close()
-	writing := audit.Writing(f)
+	writing := f.Writing()
 	v, err := audit.Verify(f, a.demanded())
 	if err != nil {
 		return "", 0, fmt.Errorf("%s: %w", audit.Printable(f.Name()), err)
@@ -110,13 +110,16 @@ func verifyLog(name string, a anchor) (text string, code int, err error) {
 	if run := filepath.Base(filepath.Dir(f.Name())); !namesFile(name) && v.Run != "" && v.Run != run {
 		return fmt.Sprintf("changed: what run %s has is the log of run %s", run, audit.Printable(v.Run)), exitChanged, nil
 	}
-	text, code = verdict(v, a, writing)
+	text, code = verdict(v, a, writing || f.Writing())
 	return text, code, nil
 }
 
 // verdict puts what was found into a line and an exit code.
 func verdict(v audit.Verification, a anchor, writing bool) (string, int) {
 	lines := fmt.Sprintf("run %s, %d events", audit.Printable(v.Run), v.Events)
+	if v.Segments > 1 {
+		lines += fmt.Sprintf(" in %d segments", v.Segments)
+	}
 	switch {
 	case v.FirstBad != nil:
 		return fmt.Sprintf("changed: %v", v.FirstBad), exitChanged
@@ -124,6 +127,9 @@ func verdict(v audit.Verification, a anchor, writing bool) (string, int) {
 		return fmt.Sprintf("changed: %s, head %s, which is not the one asked for", lines, v.Head), exitChanged
 	case v.Events == 0 && !v.CutOff:
 		return "incomplete: the log is empty", exitIncomplete
+	case v.Segment > 1:
+		return fmt.Sprintf("incomplete: %s from segment %d on, head %s, %s: only a part of the log, which has %d events before it in other segments",
+			lines, v.Segment, v.Head, signedPart(v, a), v.First-1), exitIncomplete
 	case v.Complete && v.Failed > 0:
 		return fmt.Sprintf("incomplete: %s, status %d, head %s, %s: the log could not be written for a time, and %d accesses are not in it",
 			lines, v.Status, v.Head, signedPart(v, a), v.Dropped), exitIncomplete
@@ -155,6 +161,8 @@ func signedPart(v audit.Verification, a anchor) string {
 
 func whyIncomplete(v audit.Verification, writing bool) string {
 	switch {
+	case v.Next > 0:
+		return fmt.Sprintf("only a part of the log, which goes on in segment %d", v.Next)
 	case writing:
 		return "the run goes on"
 	case v.CutOff:

@@ -18,9 +18,13 @@ const (
 	ActionEnd     = "run.end"
 	ActionDropped = "events.dropped"
 	ActionFailed  = "log.failed"
+	ActionNext    = "log.next"    // the last line of a segment
+	ActionSegment = "log.segment" // the first line of another one
 
-	ActionSinkFailed  = "sink.failed"
-	ActionSinkDropped = "sink.dropped"
+	ActionSinkFailed    = "sink.failed"
+	ActionSinkDropped   = "sink.dropped"
+	ActionSinkReopened  = "sink.reopened"
+	ActionSinkTruncated = "sink.truncated"
 )
 
 // chain turns events into the lines of one log.
@@ -29,6 +33,7 @@ type chain struct {
 	seq    uint64
 	prev   string
 	counts Counts
+	told   uint64 // events that lines say are not in the log
 	policy string // digest that run.start tells
 	key    *Key   // nil: nothing is signed
 }
@@ -46,6 +51,7 @@ func (c *chain) append(buf []byte, e Event) []byte {
 	c.seq++
 	c.prev = hashLine(line)
 	c.counts.add(e)
+	c.told += toldBy(e)
 	return append(append(buf, line...), '\n')
 }
 
@@ -54,6 +60,7 @@ func (c *chain) back(seq uint64, prev string, events []Event) {
 	c.seq, c.prev = seq, prev
 	for _, e := range events {
 		c.counts.remove(e)
+		c.told -= toldBy(e)
 	}
 }
 
@@ -67,7 +74,7 @@ func mustLine(e Event) []byte {
 
 // signable tells whether an event closes what stands before it: it counts that, and is signed where there is a key.
 func signable(e Event) bool {
-	return e.Class == ClassRun && (e.Action == ActionHead || e.Action == ActionEnd)
+	return e.Class == ClassRun && (e.Action == ActionHead || e.Action == ActionEnd || e.Action == ActionNext || e.Action == ActionSegment)
 }
 
 func (c *chain) public() PublicKey {

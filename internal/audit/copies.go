@@ -68,6 +68,27 @@ func (r *Recorder) pollCopies(all bool) {
 	})
 }
 
+// lookAtCopies puts on record what others did to the copies. A file that is not where it was gets a successor, and so the log another
+// segment: then each of them begins with a line that tells what was before.
+func (r *Recorder) lookAtCopies() {
+	cut := false
+	for _, c := range r.copies {
+		action, moved := c.sink.look()
+		if action != "" {
+			r.note(action, c.name, lookReasons[action], nil)
+		}
+		cut = cut || moved
+	}
+	if cut && !r.dead && r.gap == nil {
+		r.cut()
+	}
+}
+
+var lookReasons = map[string]string{
+	ActionSinkReopened:  "the file was moved or removed: another one was made in its place",
+	ActionSinkTruncated: "somebody has shortened the file: lines of it may be missing",
+}
+
 // note keeps an event of the writer's own until it writes the next lines.
 func (r *Recorder) note(action, target, reason string, detail []byte) {
 	r.notes = append(r.notes, capped(Event{

@@ -4,6 +4,7 @@ package audit
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -13,8 +14,10 @@ import (
 // this one is about to start: a start that fails takes nothing away.
 type fileCopy struct {
 	*output
-	kept bool   // the file still holds that
-	held []byte // lines that wait meanwhile
+	base  string // what was named: the path of the first segment
+	moved bool   // the segment that is written has another name now, or none
+	kept  bool   // the file still holds what an earlier run wrote
+	held  []byte // lines that wait meanwhile
 }
 
 // openCopy makes a file that somebody named, or takes it. It waits for nothing (a pipe nobody reads), and takes only what can be a log: a
@@ -32,7 +35,7 @@ func openCopy(path string) (*fileCopy, error) {
 		f.Close()
 		return nil, &FileError{path, err, true}
 	}
-	return &fileCopy{output: &output{path: path, file: f, copy: true}, kept: size > 0}, nil
+	return &fileCopy{output: &output{path: path, file: f, copy: true}, base: path, kept: size > 0}, nil
 }
 
 // takeCopy locks a file, and tells how much it holds.
@@ -68,4 +71,48 @@ func (c *fileCopy) begin() error {
 	lines := c.held
 	c.kept, c.held = false, nil
 	return c.output.write(lines)
+}
+
+// cut goes on in the file of another segment, or where the one that was written has been moved away, in its place.
+func (c *fileCopy) cut(number int) error {
+	if c.kept {
+		return nil // what is held is one segment's
+	}
+	path := segmentPath(c.base, number)
+	if c.moved {
+		path = c.path
+	}
+	next, err := openCopy(path)
+	switch {
+	case err != nil:
+		return err
+	case next.kept && c.moved: // who moves a file away may have put another one there
+		next.close()
+		return &FileError{path, ErrNotEmpty, true}
+	}
+	if err := next.begin(); err != nil {
+		next.close()
+		return err
+	}
+	old := c.output
+	c.output, c.moved = next.output, false
+	return errors.Join(old.sync(), old.close())
+}
+
+// look compares the file with what its name leads to, as whoever rotates logs moves them away or empties them.
+func (c *fileCopy) look() (action string, moved bool) {
+	own, err := c.file.Stat()
+	if c.kept || err != nil {
+		return "", false
+	}
+	named, err := os.Lstat(c.path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(named, own) {
+		c.moved = true
+		return ActionSinkReopened, true
+	}
+	if own.Size() < c.size {
+		c.size = own.Size()
+		return ActionSinkTruncated, false
+	}
+	return "", false
 }

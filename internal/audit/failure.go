@@ -40,7 +40,7 @@ func (r *Recorder) check() {
 
 // resume tries to go on with a log that could not be written. Its first line then says what is missing.
 func (r *Recorder) resume() {
-	if r.gap == nil || r.log.check() != nil {
+	if r.gap == nil || r.log.check() != nil || r.header() != nil {
 		return
 	}
 	r.mu.Lock()
@@ -61,13 +61,9 @@ func (r *Recorder) resume() {
 
 // again writes an event that counts what was lost, or counts it on.
 func (r *Recorder) again(e Event, lost map[Class]uint64) bool {
-	line := r.chain.append(nil, e)
-	if r.log.write(line) == nil {
-		r.head, r.lines = r.chain.prev, r.chain.seq
-		r.eachCopy(func(c *openedCopy) error { return c.sink.write(line) })
+	if r.append(e) == nil {
 		return true
 	}
-	r.chain.back(r.lines, r.head, []Event{e})
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for class, n := range lost {
@@ -84,6 +80,9 @@ func (r *Recorder) closeOutputs() error {
 	}
 	if err := r.log.close(); err != nil {
 		r.fail(err, true)
+	}
+	if r.first != nil {
+		r.first.close() // its lines are with the disk
 	}
 	return errors.Join(r.Err(), copies)
 }

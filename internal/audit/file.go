@@ -35,6 +35,7 @@ var (
 	ErrNotRegular = errors.New("not a regular file")
 	ErrLinked     = errors.New("the file has another name as well (a hard link)")
 	ErrInUse      = errors.New("another run writes its log there")
+	ErrNotEmpty   = errors.New("another file is in its place, and not empty")
 	// ErrRemoved is for a log that somebody removed while it was written.
 	ErrRemoved = errors.New("the file was removed")
 )

@@ -3,7 +3,6 @@
 package audit
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -24,9 +23,6 @@ const flushInterval = time.Second
 // headInterval is how often the head of a run that goes on is signed. The first time is at the first flush.
 const headInterval = time.Minute
 
-// writeSize is about how much is written at once.
-const writeSize = 64 << 10
-
 // Options say where a log goes.
 type Options struct {
 	Path   string // must not exist; its directory must
@@ -34,6 +30,9 @@ type Options struct {
 	Run    string // id of the run, in every line
 	Key    string // file of the key that signs the log, made where there is none; empty: the log is not signed
 	Owner  int    // user id that the key's file must have
+	// MaxSize is how large a segment may become before another is begun: see segmentPath. A segment has one line at least, and some more
+	// where they are written at once.
+	MaxSize int64
 	// Continue: an error of writing does not end the run; that of a copy never, and that of the log itself not after the first Flush.
 	// What is missing is on record as soon as there is room for it, and in the summary.
 	Continue bool
@@ -74,16 +73,19 @@ type Recorder struct {
 	begun      bool  // Flush has returned without an error
 
 	// Of the writer, and of Start before there is one.
-	log    *output
-	copies []*openedCopy
-	chain  *chain
-	head   string // hash of the last line that is written
-	lines  uint64
-	synced uint64 // lines that the disk was asked to keep
-	dead   bool   // the log cannot be written
-	gap    error  // why it cannot for now, where the run goes on
-	signed uint64 // lines up to the last log.head
-	signAt time.Time
+	log       *output // its last segment
+	first     *output // its first one, which is kept open: the lock says that the log is written
+	segment   int     // number of the last one
+	headerDue bool    // which has no log.segment yet
+	copies    []*openedCopy
+	chain     *chain
+	head      string // hash of the last line that is written
+	lines     uint64
+	synced    uint64 // lines that the disk was asked to keep
+	dead      bool   // the log cannot be written
+	gap       error  // why it cannot for now, where the run goes on
+	signed    uint64 // lines up to the last log.head
+	signAt    time.Time
 	// What the copies did, and what of it is to be written yet.
 	troubles []Trouble
 	notes    []Event
@@ -95,7 +97,7 @@ func Open(o Options) (*Recorder, error) {
 		return nil, fmt.Errorf("run id %q cannot be one", o.Run)
 	}
 	r := &Recorder{
-		options: o, opened: time.Now(), folder: newFolder(), chain: newChain(o.Run), head: firstPrev,
+		options: o, opened: time.Now(), folder: newFolder(), chain: newChain(o.Run), head: firstPrev, segment: 1,
 		dropped: make(map[Class]uint64),
 		wake:    make(chan struct{}, 1), flushes: make(chan chan struct{}), closing: make(chan End),
 		done: make(chan struct{}), failed: make(chan struct{}),
@@ -274,6 +276,7 @@ func (r *Recorder) drain(flush bool) {
 	if flush {
 		r.resume()
 		r.pollCopies(false)
+		r.lookAtCopies()
 	}
 	r.mu.Lock()
 	batch := r.take()
@@ -323,9 +326,7 @@ func (r *Recorder) signHead(now time.Time) {
 	if r.chain.key == nil || r.lines == r.signed || now.Before(r.signAt) {
 		return
 	}
-	e := Event{Class: ClassRun, Action: ActionHead, Decision: Report, Detail: mustDetail(r.chain.headDetail())}
-	r.stamp(&e, now)
-	r.write([]Event{e})
+	r.writeOwn(r.own(ActionHead, r.chain.headDetail()))
 	r.signed, r.signAt = r.lines, now.Add(headInterval)
 }
 
@@ -340,12 +341,9 @@ func (r *Recorder) finish(end End) {
 	r.shut = true
 	r.mu.Unlock()
 	r.write(batch)
-	e := Event{
-		Class: ClassRun, Action: ActionEnd, Decision: Report, Reason: cut(end.Reason, MaxText),
-		Detail: mustDetail(r.chain.endDetail(end.Status, dropped)),
-	}
-	r.stamp(&e, time.Now())
-	r.write([]Event{e})
+	e := r.own(ActionEnd, r.chain.endDetail(end.Status, dropped))
+	e.Reason = cut(end.Reason, MaxText)
+	r.writeOwn(e)
 	if time.Since(r.opened) >= flushInterval {
 		r.sync()
 	}
@@ -357,71 +355,5 @@ func (r *Recorder) finish(end End) {
 		Run: r.options.Run, Status: end.Status, Reason: end.Reason, Lines: r.lines, Counts: r.chain.counts, Denied: r.tally.denied,
 		Noise: r.tally.noise, Dropped: r.allDropped, Top: r.tally.top(), More: r.tally.more,
 		Unreached: r.tally.failures, Head: r.head, Troubles: r.troubles,
-	}
-}
-
-// write appends events to the log and its copies. Those that the log itself does not take are counted as dropped.
-func (r *Recorder) write(events []Event) {
-	var buf []byte
-	for len(events) > 0 && !r.dead && r.gap == nil {
-		n := 0
-		for buf = buf[:0]; n < len(events) && len(buf) < writeSize; n++ {
-			buf = r.chain.append(buf, events[n])
-		}
-		if err := r.log.write(buf); err != nil {
-			whole := r.salvage(&buf)
-			r.chain.back(r.lines, r.head, events[whole:n])
-			n = whole
-			r.fail(err, true)
-		} else {
-			r.head, r.lines = r.chain.prev, r.chain.seq
-		}
-		r.eachCopy(func(c *openedCopy) error { return c.sink.write(buf) })
-		events = events[n:]
-	}
-	r.lose(events)
-}
-
-// salvage writes as many of the lines as fit, after they did not fit together, and leaves those in buf.
-func (r *Recorder) salvage(buf *[]byte) (lines int) {
-	size := 0
-	for line := range bytes.Lines(*buf) {
-		if r.log.write(line) != nil {
-			break
-		}
-		r.head = hashLine(line[:len(line)-1])
-		r.lines++
-		lines++
-		size += len(line)
-	}
-	*buf = (*buf)[:size]
-	return lines
-}
-
-// sync asks the disk to keep what is written since it was last asked. It costs more than the whole start of a run on many
-// disks, so that it is done once a second and at the end of what took longer: against the death of every process of a run the
-// kernel keeps what was written, and against a power cut nobody relies on the log of a run that it ended.
-func (r *Recorder) sync() {
-	r.check()
-	if r.dead || r.gap != nil || r.synced == r.lines {
-		return
-	}
-	if r.synced == 0 {
-		syncDir(r.log.path)
-	}
-	r.synced = r.lines
-	if err := r.log.sync(); err != nil {
-		r.fail(err, true)
-	}
-	r.eachCopy(func(c *openedCopy) error { return c.sink.sync() })
-}
-
-func (r *Recorder) lose(events []Event) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, e := range events {
-		if e.Action != ActionStart && !signable(e) { // a log without them says so by itself
-			r.drop(e.Class, weight(e))
-		}
 	}
 }

@@ -74,7 +74,7 @@ func TestVerifySigned(t *testing.T) {
 	for _, key := range []PublicKey{"", public} {
 		got, err := Verify(bytes.NewReader(join(log)), key)
 		want := Verification{
-			Run: testRun, Events: 6, Head: hashLine(bytes.TrimSpace(log[5])), Complete: true, Status: 3, Signer: public, Signed: 6,
+			Run: testRun, First: 1, Segment: 1, Segments: 1, Events: 6, Head: hashLine(bytes.TrimSpace(log[5])), Complete: true, Status: 3, Signer: public, Signed: 6,
 		}
 		if err != nil || got != want {
 			t.Errorf("%+v, %v (%v)", got, got.FirstBad, err)
@@ -171,7 +171,7 @@ func TestVerifyResigned(t *testing.T) {
 				e.Detail = mustDetail(c.endDetail(3, 0))
 			}
 		}), 6, "another key"},
-		{"a signature elsewhere", rewrite(func(e *Event) { e.Sig = sigOf(3) }), 1, "only log.head and run.end"},
+		{"a signature elsewhere", rewrite(func(e *Event) { e.Sig = sigOf(3) }), 1, "only log.head, log.next"},
 		{"a policy that is not the run's", signedLog(testKey(1), func(c *chain, e *Event) { c.policy = "sha256:bb" }), 3, "policy"},
 	}
 	for _, tt := range tests {

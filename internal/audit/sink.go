@@ -59,6 +59,10 @@ type sink interface {
 	write(lines []byte) error
 	// begin is called when the command is about to start.
 	begin() error
+	// cut is called where a segment of the log ends and another begins, of that number. Streams go on as they are.
+	cut(number int) error
+	// look finds out what others did to the copy. What is to be on record about it has an action; moved asks for a cut.
+	look() (action string, moved bool)
 	// missed returns how many lines the sink did not take since it last said so, and why it takes none any more. Unless all is
 	// asked for it says nothing while it is full: what tells of the loss would be lost as well.
 	missed(all bool) (lines uint64, err error)
@@ -141,8 +145,10 @@ func (q *queue) missed(all bool) (uint64, error) {
 	return n, q.err
 }
 
-func (q *queue) begin() error { return nil }
-func (q *queue) sync() error  { return nil }
+func (q *queue) begin() error         { return nil }
+func (q *queue) cut(int) error        { return nil }
+func (q *queue) look() (string, bool) { return "", false }
+func (q *queue) sync() error          { return nil }
 
 // close waits for the reader to take what waits, for closeWait at most.
 func (q *queue) close() error {

@@ -13,6 +13,10 @@ import (
 // Verification is what Verify found.
 type Verification struct {
 	Run      string // id of the run; of the first line
+	First    uint64 // its number: 1, unless it begins with a later segment
+	Segment  int    // number of the segment that it begins with
+	Segments int    // how many it has
+	Next     int    // number of the one that is to follow the last line; 0: none
 	Events   uint64 // lines that are good
 	Head     string // hash of the last good line; of a log that is whole, what the run printed at its end
 	Complete bool   // run.end is there, and nothing after it
@@ -22,7 +26,7 @@ type Verification struct {
 	CutOff   bool   // the last line has no end; it is not complete then
 
 	Signer PublicKey // key that the signatures name; empty where there are none
-	Signed uint64    // lines up to the last that is signed
+	Signed uint64    // good lines up to the last that is signed
 
 	// FirstBad is the first line that is not as it was written; nil if there is none. Nothing after it has been looked at.
 	FirstBad *LineError
@@ -124,18 +128,25 @@ func (v *verifier) check(line []byte) (number int, err error) {
 
 // place checks that an event is of this log and follows the one before.
 func (v *verifier) place(e Event) error {
-	if want := v.report.Events + 1; e.Seq != want {
-		return fmt.Errorf("has seq %d where %d is due: lines are missing, doubled or in another order", e.Seq, want)
-	}
 	first := v.report.Events == 0
+	start, segment := e.Class == ClassRun && e.Action == ActionStart, e.Class == ClassRun && e.Action == ActionSegment
 	if first {
-		v.report.Run = e.Run
+		v.report.Run, v.report.First = e.Run, 1
+	}
+	if first && segment { // the lines before are elsewhere
+		v.report.First, v.prev = e.Seq, e.Prev
+	}
+	if want := v.report.First + v.report.Events; e.Seq != want {
+		return fmt.Errorf("has seq %d where %d is due: lines are missing, doubled or in another order", e.Seq, want)
 	}
 	if e.Run != v.report.Run {
 		return fmt.Errorf("is of another run, %s", Printable(cut(e.Run, maxWord)))
 	}
-	if first != (e.Class == ClassRun && e.Action == ActionStart) {
+	switch {
+	case first && !start && !segment, !first && start:
 		return errors.New("run.start must be the first line and no other")
+	case !first && segment != (v.report.Next != 0):
+		return errors.New("log.segment must follow log.next, and nothing else may")
 	}
 	return nil
 }
@@ -174,6 +185,7 @@ func (v *verifier) content(e Event) error {
 			return &SchemaError{d.Schema}
 		}
 		v.policy = policyDigest(e.Detail)
+		v.report.Segment, v.report.Segments = 1, 1
 	case ActionDropped, ActionFailed:
 		var d droppedDetail
 		if err := json.Unmarshal(e.Detail, &d); err != nil {
@@ -182,15 +194,17 @@ func (v *verifier) content(e Event) error {
 		if e.Action == ActionFailed {
 			v.report.Failed++
 		}
-		for _, n := range d.Dropped {
-			v.dropped += n
-		}
+		v.dropped += toldBy(e)
 	case ActionHead:
 		var d headDetail
 		if err := json.Unmarshal(e.Detail, &d); err != nil {
 			return errors.New("log.head has no counts")
 		}
 		return v.head(e.Action, d)
+	case ActionNext:
+		return v.atNext(e)
+	case ActionSegment:
+		return v.atSegment(e)
 	case ActionEnd:
 		return v.end(e)
 	}
@@ -208,12 +222,12 @@ func (v *verifier) head(action string, d headDetail) error {
 	return nil
 }
 
-// signature checks that an event is signed where it has to be: log.head always, and run.end where a log.head came before. A
-// run.end alone may be unsigned, as those of versions that did not sign: then the log has no Signer.
+// signature checks that an event is signed where it has to be: log.head always, and run.end and the ends of segments where a signature
+// came before. Alone those may be unsigned, as where there is no key: then the log has no Signer.
 func (v *verifier) signature(e Event) error {
 	if !signable(e) {
 		if e.Sig != "" {
-			return errors.New("is signed, which only log.head and run.end are")
+			return errors.New("is signed, which only log.head, log.next, log.segment and run.end are")
 		}
 		return nil
 	}
@@ -222,7 +236,7 @@ func (v *verifier) signature(e Event) error {
 		return nil // content says so
 	}
 	switch {
-	case d.Key == "" && e.Sig == "" && e.Action == ActionEnd && v.report.Signer == "":
+	case d.Key == "" && e.Sig == "" && e.Action != ActionHead && v.report.Signer == "":
 		return nil
 	case d.Key == "" || e.Sig == "":
 		return fmt.Errorf("%s is not signed: the signature was removed", e.Action)
@@ -237,7 +251,7 @@ func (v *verifier) signature(e Event) error {
 	if e.Sig = ""; !d.Key.signed(mustLine(e), sig) {
 		return errors.New("its signature does not fit: this line or one before it was changed, and the chain made anew")
 	}
-	v.report.Signer, v.report.Signed = d.Key, e.Seq
+	v.report.Signer, v.report.Signed = d.Key, v.report.Events+1
 	return nil
 }
 

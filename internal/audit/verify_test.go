@@ -173,7 +173,9 @@ func TestVerifyIncomplete(t *testing.T) {
 func TestVerifyGood(t *testing.T) {
 	lines := sampleLog(testRun)
 	got, err := Verify(iotest.OneByteReader(bytes.NewReader(join(lines))), "")
-	want := Verification{Run: testRun, Events: uint64(len(lines)), Head: hashLine(bytes.TrimSpace(lines[len(lines)-1])), Complete: true}
+	want := Verification{
+		Run: testRun, First: 1, Segment: 1, Segments: 1, Events: uint64(len(lines)), Head: hashLine(bytes.TrimSpace(lines[len(lines)-1])), Complete: true,
+	}
 	if err != nil || got != want {
 		t.Errorf("%+v (%v), want %+v", got, err, want)
 	}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Reader reads a log across its segments, from the one that is opened on: a segment whose last line is log.next is followed by the one that
+// the line names, where that lies beside it. It can be read on where it has ended, while the log is written.
+type Reader struct {
+	file   *os.File
+	offset int64 // of what was read of the file
+	looked int64 // its size when its last line was looked at
+}
+
+// OpenReader opens a log, or a segment of one. A pipe has no more than what comes out of it.
+func OpenReader(path string) (*Reader, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if st, err := f.Stat(); err != nil || st.IsDir() {
+		f.Close()
+		return nil, errors.Join(err, fmt.Errorf("%s is not a file", Printable(path)))
+	}
+	return &Reader{file: f}, nil
+}
+
+// openSegment opens what must be a regular file.
+func openSegment(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		f.Close()
+		return nil, errors.Join(err, fmt.Errorf("%s is %w", Printable(path), ErrNotRegular))
+	}
+	return f, nil
+}
+
+// Name is the path of the segment that is read.
+func (r *Reader) Name() string { return r.file.Name() }
+
+// Writing tells whether a Recorder has that segment open.
+func (r *Reader) Writing() bool { return Writing(r.file) }
+
+// Close closes it.
+func (r *Reader) Close() error { return r.file.Close() }
+
+// Read implements io.Reader.
+func (r *Reader) Read(p []byte) (int, error) {
+	for {
+		n, err := r.file.Read(p)
+		r.offset += int64(n)
+		if n > 0 {
+			return n, nil
+		}
+		if !errors.Is(err, io.EOF) {
+			return 0, err
+		}
+		next, err := r.next()
+		if err != nil {
+			return 0, err
+		}
+		r.file.Close()
+		*r = Reader{file: next}
+	}
+}
+
+// next opens the segment that follows, where all of this one has been read. io.EOF says that there is none.
+func (r *Reader) next() (*os.File, error) {
+	st, err := r.file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() || st.Size() != r.offset || r.looked == r.offset {
+		return nil, io.EOF // or there is more to read by now
+	}
+	r.looked = r.offset
+	last, err := lastEvent(r.file, r.offset)
+	if err != nil {
+		return nil, err
+	}
+	d, err := segmentOf(last)
+	if last.Class != ClassRun || last.Action != ActionNext || err != nil {
+		return nil, io.EOF
+	}
+	next, err := openSegment(followingPath(r.file.Name(), d.Segment))
+	if errors.Is(err, fs.ErrNotExist) {
+		r.looked = 0
+		return nil, io.EOF
+	}
+	return next, err
+}
+
+// tailSize is how much of the end of a log is read to find its last line. The lines that end a segment and a log are much shorter.
+const tailSize = 64 << 10
+
+// lastEvent is the event of the last whole line of a file of that size, the zero Event where there is none.
+func lastEvent(f *os.File, size int64) (last Event, err error) {
+	tail := make([]byte, min(size, tailSize))
+	if _, err := f.ReadAt(tail, size-int64(len(tail))); err != nil && !errors.Is(err, io.EOF) {
+		return last, err
+	}
+	tail = tail[:bytes.LastIndexByte(tail, '\n')+1]
+	if len(tail) > 0 {
+		tail = tail[bytes.LastIndexByte(tail[:len(tail)-1], '\n')+1:]
+	}
+	for e, err := range Scan(bytes.NewReader(tail)) {
+		if err == nil {
+			last = e
+		}
+	}
+	return last, nil
+}
+
+// Ends returns the first event of a log, and the last whole one of its last segment.
+func Ends(path string) (first, last Event, err error) {
+	f, err := openSegment(path)
+	if err != nil {
+		return first, last, err
+	}
+	defer func() { f.Close() }()
+	for e, err := range Scan(f) {
+		if err != nil {
+			return first, last, err
+		}
+		first = e
+		break
+	}
+	for {
+		st, err := f.Stat()
+		if err != nil {
+			return first, last, err
+		}
+		r := Reader{file: f, offset: st.Size()}
+		if last, err = lastEvent(f, st.Size()); err != nil {
+			return first, last, err
+		}
+		next, err := r.next()
+		if errors.Is(err, io.EOF) {
+			return first, last, nil
+		}
+		if err != nil {
+			return first, last, err
+		}
+		f.Close()
+		f = next
+	}
+}
