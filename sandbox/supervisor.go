@@ -291,7 +291,6 @@ func (s *supervisor) startCommand() error {
 	if err := s.conn.Send(msgReady, report); err != nil {
 		return err
 	}
-	resetSlack(s.order.Slack)
 	if err := confine(s.own); err != nil {
 		return err
 	}

@@ -102,7 +102,7 @@ func (s *Supervisor) begin() {
 
 // relieve has a new worker receive the next notifications.
 func (s *Supervisor) relieve() {
-	w := &worker{Supervisor: s, path: make([]byte, maxPath)}
+	w := &worker{Supervisor: s, path: make([]byte, maxPath), link: make([]byte, maxPath)}
 	if s.duty.relieve(w) {
 		s.work.Go(w.serve)
 	}
@@ -205,6 +205,7 @@ func (s *Supervisor) release() {
 type worker struct {
 	*Supervisor
 	path []byte // for what is read of the caller's memory
+	link []byte // for what links lead to
 }
 
 func (w *worker) decide(n *notification) {

@@ -81,16 +81,20 @@ func (u *usher) place(tid uint32, dirfd int32, path string, follow bool) (at int
 	if err != nil || name == "" {
 		return from, path, err
 	}
-	defer u.leave(from)
 	slashes := path[len(name):]
 	// The kernel finds most by itself. What it does not find for this thread may be there for the caller.
 	dir, name, err := openParent(from, path)
-	switch {
-	case err == nil && ((follow || slashes != "") && isLink(dir, name)):
-		unix.Close(dir)
-	case err == nil:
+	if err == nil && (!follow && slashes == "" || !isLink(dir, name)) {
+		if dir != from {
+			u.leave(from)
+		}
 		return dir, name + slashes, nil
-	case err != unix.ENOENT:
+	}
+	defer u.leave(from)
+	switch {
+	case err == nil && dir != from:
+		unix.Close(dir)
+	case err != nil && err != unix.ENOENT:
 		return -1, "", err
 	}
 	return u.walk(tid, from, path, follow)

@@ -92,6 +92,15 @@ func (u *usher) step(tid uint32, dir int, name string) (file int, target string,
 	return -1, target, err
 }
 
+func readlinkat(dir int, name string) (string, error) {
+	buf := make([]byte, maxPath)
+	n, err := unix.Readlinkat(dir, name, buf)
+	if err != nil {
+		return "", err
+	}
+	return string(buf[:n]), nil
+}
+
 func onProc(fd int) bool {
 	var st unix.Statfs_t
 	return unix.Fstatfs(fd, &st) == nil && st.Type == unix.PROC_SUPER_MAGIC

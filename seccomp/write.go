@@ -43,7 +43,7 @@ func (w *worker) write(n *notification) {
 		w.unreadable(n) // what is protected by name alone could be meant
 		return
 	}
-	if err != nil || !valid(w.fd, n.ID) {
+	if err != nil {
 		carryOn(w.fd, n.ID)
 		return
 	}
@@ -59,7 +59,7 @@ func (w *worker) write(n *notification) {
 		if no.errno == 0 || in.renamed && no.late && !w.exists(n.PID, intents[0]) { // ENOENT comes first
 			continue
 		}
-		if no.target != "" {
+		if no.target != "" && valid(w.fd, n.ID) { // of a caller that was killed, what was read can be another's
 			w.emit(n, w.refused(n, in, no))
 		}
 		answer(w.fd, n.ID, no.errno)
@@ -211,7 +211,9 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 	if err != nil {
 		return none
 	}
-	defer unix.Close(parent)
+	if parent != at {
+		defer unix.Close(parent)
+	}
 	target := func() string { return path.Join(w.describeFile(parent), name) }
 	inReadOnly := onReadOnly(parent)
 	if !inReadOnly {
@@ -274,11 +276,14 @@ func (w *worker) given(file int) bool {
 	})
 }
 
-// openParent opens the directory that holds the last name of a path.
+// openParent opens the directory that holds the last name of a path: it is at itself, and not opened again, where that does.
 func openParent(at int, of string) (parent int, name string, err error) {
 	dir, name := path.Split(strings.TrimRight(of, "/"))
-	if dir == "" && name == "" {
+	switch {
+	case dir == "" && name == "":
 		return -1, "", unix.ENOENT
+	case dir == "":
+		return at, name, nil
 	}
 	parent, err = openAt(at, dir, true)
 	return parent, name, err
@@ -350,18 +355,9 @@ const unknownPath = "?"
 
 // describeFile is the path of a file as the run sees it: this thread's root is the run's.
 func (w *worker) describeFile(fd int) string {
-	link, err := readlinkat(int(w.usher.fds.Fd()), strconv.Itoa(fd))
+	n, err := unix.Readlinkat(int(w.usher.fds.Fd()), strconv.Itoa(fd), w.link)
 	if err != nil {
 		return unknownPath
 	}
-	return link
-}
-
-func readlinkat(dir int, name string) (string, error) {
-	buf := make([]byte, maxPath)
-	n, err := unix.Readlinkat(dir, name, buf)
-	if err != nil {
-		return "", &os.PathError{Op: "readlink", Path: name, Err: err}
-	}
-	return string(buf[:n]), nil
+	return string(w.link[:n])
 }
