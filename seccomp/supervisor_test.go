@@ -25,9 +25,10 @@ import (
 )
 
 const (
-	childEnv  = "SECCOMP_TEST_CHILD"  // the test that runs again as root of a user namespace
-	victimEnv = "SECCOMP_TEST_VICTIM" // the directory that the victim works in
-	slowEnv   = "SECCOMP_TEST_SLOW"   // the process is one that the victim started, for a call that takes long
+	childEnv   = "SECCOMP_TEST_CHILD"   // the test that runs again as root of a user namespace
+	victimEnv  = "SECCOMP_TEST_VICTIM"  // the directory that the victim works in
+	withoutEnv = "SECCOMP_TEST_WITHOUT" // a call that the victim's filter allows
+	slowEnv    = "SECCOMP_TEST_SLOW"    // the process is one that the victim started, for a call that takes long
 )
 
 // slowArgv are the arguments of a process that is not described before the test lets it.
@@ -71,6 +72,7 @@ type step struct {
 	Call string
 	A, B string // paths, or numbers in decimal
 	N    int
+	Args []string // of the call with the number N: see raw
 }
 
 // recorder is a Sink that keeps everything.

@@ -41,6 +41,9 @@ func victim(dir string) {
 	if err != nil {
 		fail("policy", err)
 	}
+	if without := os.Getenv(withoutEnv); without != "" {
+		policy.rules[without] = rule{Otherwise: allowed}
+	}
 	program, err := policy.Compile()
 	if err != nil {
 		fail("compile", err)
@@ -107,6 +110,8 @@ func (s step) run() error {
 	case "slow":
 		_, err := syscall.ForkExec("/proc/self/exe", slowArgv, &syscall.ProcAttr{Env: []string{slowEnv + "=1"}})
 		return err
+	case "raw":
+		return s.raw()
 	case "chdir":
 		return unix.Chdir(s.A)
 	case "unlink":

@@ -39,7 +39,8 @@ var numbers = map[string]uintptr{
 	"setns": unix.SYS_SETNS, "setresuid": unix.SYS_SETRESUID, "setsockopt": unix.SYS_SETSOCKOPT, "setuid": unix.SYS_SETUID,
 	"socket": unix.SYS_SOCKET, "socketpair": unix.SYS_SOCKETPAIR, "swapoff": unix.SYS_SWAPOFF, "swapon": unix.SYS_SWAPON,
 	"syslog": unix.SYS_SYSLOG, "umask": unix.SYS_UMASK, "umount2": unix.SYS_UMOUNT2, "unshare": unix.SYS_UNSHARE, "userfaultfd": unix.SYS_USERFAULTFD,
-	"vhangup": unix.SYS_VHANGUP,
+	"vhangup": unix.SYS_VHANGUP, "clock_adjtime": unix.SYS_CLOCK_ADJTIME, "fchmodat2": unix.SYS_FCHMODAT2, "mkdirat": unix.SYS_MKDIRAT,
+	"openat": unix.SYS_OPENAT,
 }
 
 // number finds a system call by name or by "@NUMBER".

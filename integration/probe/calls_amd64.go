@@ -13,6 +13,7 @@ func init() {
 		"chmod": unix.SYS_CHMOD, "ioperm": unix.SYS_IOPERM, "iopl": unix.SYS_IOPL, "kexec_file_load": unix.SYS_KEXEC_FILE_LOAD,
 		"lookup_dcookie": unix.SYS_LOOKUP_DCOOKIE, "mknod": unix.SYS_MKNOD, "modify_ldt": unix.SYS_MODIFY_LDT,
 		"nfsservctl": unix.SYS_NFSSERVCTL, "uselib": unix.SYS_USELIB, "ustat": unix.SYS_USTAT, "sysfs": unix.SYS_SYSFS,
+		"creat": unix.SYS_CREAT, "mkdir": unix.SYS_MKDIR, "open": unix.SYS_OPEN,
 	} {
 		numbers[name] = nr
 	}
