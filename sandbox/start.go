@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/runc/libcontainer"
 	"golang.org/x/sys/unix"
 
+	"github.com/agentjail/agentjail/sandbox/internal/netns"
 	"github.com/agentjail/agentjail/sandbox/internal/posture"
 	"github.com/agentjail/agentjail/sandbox/internal/rootfs"
 	"github.com/agentjail/agentjail/sandbox/internal/stage"
@@ -70,16 +71,23 @@ const stageProgram = "/proc/self/fd/4"
 // time, and no collection before there is something to collect, are enough for what works for a moment and then waits.
 var stageEnv = []string{"PATH=/", "GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=8MiB"}
 
-// startJail has libcontainer make the namespaces and start the stage in them.
-func (s *supervisor) startJail() error {
+// createJail has libcontainer look at what it will build, as soon as there is a network namespace. That does not need a finished
+// tree.
+func (s *supervisor) createJail(network func() (*netns.Namespace, error)) (*libcontainer.Container, error) {
+	var err error
+	if s.network, err = network(); err != nil {
+		return nil, setupError("network namespace", err)
+	}
 	config := jailConfig(s.order.ID, s.root, s.network.Path(), masked(s.order.Plan))
 	jail, err := libcontainer.Create(filepath.Join(s.order.Dir, "mnt", "state"), s.order.ID, config)
-	if err != nil {
-		return setupError("namespaces", err)
-	}
-	s.jail = jail
 	// Create refuses a cgroup manager that may not touch devices less than Start does: see opencontainers/cgroups.
 	config.Cgroups.Resources.SkipDevices = false
+	return jail, setupErrorOrNil("namespaces", err)
+}
+
+// startJail has libcontainer make the namespaces and start the stage in them.
+func (s *supervisor) startJail(jail *libcontainer.Container) error {
+	s.jail = jail
 	ours, theirs, err := unixPair()
 	if err != nil {
 		return setupError("stage", err)

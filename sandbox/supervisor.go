@@ -74,33 +74,32 @@ func supervise(newGateway NewGateway) int {
 func (s *supervisor) run(newGateway NewGateway) (err error) {
 	// The namespace is made while the launcher makes the run's files. The order is taken in any case: a launcher that cannot send
 	// it would report that, and not why.
-	network, refused := netns.New()
-	s.network = network
+	network := meanwhile(netns.New)
 	if err := s.receiveOrder(); err != nil {
 		return err
 	}
 	if s.began, err = fileTime(); err != nil {
 		return setupError("filters", err)
 	}
-	if refused != nil {
-		return setupError("network namespace", refused)
-	}
 	trace("supervisor: order received")
 	if err := s.mountRoot(); err != nil {
 		return err
 	}
-	if err := s.buildTree(); err != nil {
+	created := meanwhile(func() (*libcontainer.Container, error) { return s.createJail(network) })
+	tree := s.buildTree()
+	jail, err := created()
+	if err := errors.Join(err, tree); err != nil {
 		return err
 	}
 	// The network is captured while libcontainer starts its process: nothing in the namespace runs the command before both
 	// are done, and until then no interface in it is up.
 	aside := make(chan error, 1)
 	go func() { aside <- errors.Join(s.startNetwork(newGateway), s.compileFilter()) }()
-	jail := s.startJail()
-	if jail == nil {
-		jail = s.place()
+	started := s.startJail(jail)
+	if started == nil {
+		started = s.place()
 	}
-	if err := errors.Join(<-aside, jail); err != nil {
+	if err := errors.Join(<-aside, started); err != nil {
 		return err
 	}
 	trace("supervisor: jail and network")
@@ -149,6 +148,11 @@ func (s *supervisor) receiveOrder() error {
 func (s *supervisor) mountRoot() error {
 	mnt := filepath.Join(s.order.Dir, "mnt")
 	if err := rootfs.Private(); err != nil {
+		return setupError("mounts", err)
+	}
+	// libcontainer always makes a cgroup manager of its own; it can do nothing with a read-only hierarchy, and package
+	// limits, in the launcher, owns the run's cgroup alone.
+	if err := rootfs.ReadOnly("/sys/fs/cgroup"); err != nil {
 		return setupError("mounts", err)
 	}
 	if err := rootfs.Scratch(mnt, "fuse", "root", "hidden", "files", "state"); err != nil {
@@ -216,11 +220,6 @@ func (s *supervisor) buildTree() error {
 		hidden = filepath.Join(mnt, "hidden")
 	}
 	if err := builder.Build(treeEntries(s.order.Plan, hidden)); err != nil {
-		return setupError("mounts", err)
-	}
-	// libcontainer always makes a cgroup manager of its own; it can do nothing with a read-only hierarchy, and package
-	// limits, in the launcher, owns the run's cgroup alone.
-	if err := rootfs.ReadOnly("/sys/fs/cgroup"); err != nil {
 		return setupError("mounts", err)
 	}
 	if err := s.openTerminal(); err != nil {
