@@ -17,7 +17,7 @@ const forwardQueue = 8192
 // does not fit is counted, and the count is sent.
 type forwarder struct {
 	conn  *wire.Conn
-	queue chan forwarded
+	queue chan *forwarded // pointers: 3 MB of events that are not there would take the place of what a start allocates
 
 	mu      sync.Mutex
 	dropped map[audit.Class]uint64
@@ -30,7 +30,7 @@ type forwarded struct {
 }
 
 func newForwarder(conn *wire.Conn) *forwarder {
-	f := &forwarder{conn: conn, queue: make(chan forwarded, forwardQueue), dropped: map[audit.Class]uint64{}}
+	f := &forwarder{conn: conn, queue: make(chan *forwarded, forwardQueue), dropped: map[audit.Class]uint64{}}
 	go f.run()
 	return f
 }
@@ -41,7 +41,7 @@ func (f *forwarder) Emit(e audit.Event) {
 		e.Time = time.Now()
 	}
 	select {
-	case f.queue <- forwarded{event: e}:
+	case f.queue <- &forwarded{event: e}:
 	default:
 		f.lost(e.Class, func() uint64 { return max(e.Count, 1) })
 	}
@@ -57,7 +57,7 @@ func (f *forwarder) lost(class audit.Class, count func() uint64) {
 	}
 	f.dropped[class] += n
 	select {
-	case f.queue <- forwarded{}:
+	case f.queue <- &forwarded{}:
 	default: // the counts go with what waits
 	}
 }
@@ -92,6 +92,6 @@ func (f *forwarder) run() {
 // flush waits until every event so far has been sent.
 func (f *forwarder) flush() {
 	sent := make(chan struct{})
-	f.queue <- forwarded{sent: sent}
+	f.queue <- &forwarded{sent: sent}
 	<-sent
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/agentjail/agentjail/sandbox/internal/denyfs"
 	"github.com/agentjail/agentjail/sandbox/internal/limits"
 	"github.com/agentjail/agentjail/sandbox/internal/posture"
+	"github.com/agentjail/agentjail/sandbox/internal/prefault"
 	"github.com/agentjail/agentjail/sandbox/internal/ttyfilter"
 	"github.com/agentjail/agentjail/sandbox/internal/wire"
 	"github.com/agentjail/agentjail/sandbox/internal/workspace"
@@ -100,7 +101,7 @@ type Run struct {
 
 // Start builds the sandbox of a plan and starts its command. On an error nothing is left running.
 func Start(plan Plan, options Options) (*Run, error) {
-	postponeCollection()
+	prefault.Begin()
 	r := &Run{
 		options: options, plan: plan, messages: make(chan wire.Message), exited: make(chan error, 1),
 		told: make(chan struct{}), killed: make(chan struct{}),

@@ -10,6 +10,7 @@ import (
 	"github.com/agentjail/agentjail/sandbox/internal/limits"
 	// The process that libcontainer starts begins in this package's init function, as the stage does in package stage's.
 	_ "github.com/agentjail/agentjail/sandbox/internal/nsinit"
+	"github.com/agentjail/agentjail/sandbox/internal/prefault"
 )
 
 // Main runs the program in the role that a run started it for, and does not return then. It returns at once where the
@@ -33,4 +34,5 @@ func Main(newGateway NewGateway) {
 	case limits.ReaperArg:
 		os.Exit(limits.Reap())
 	}
+	prefault.Begin()
 }

@@ -50,7 +50,6 @@ type supervisor struct {
 
 // supervise is the main function of process B. It returns the exit code.
 func supervise(newGateway NewGateway) int {
-	postponeCollection()
 	WithoutCore()
 	// The signals of the terminal are the launcher's to handle; it tells this process what to pass on.
 	signal.Ignore(unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGHUP, unix.SIGTERM, unix.SIGPIPE)

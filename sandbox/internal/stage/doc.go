@@ -24,7 +24,11 @@
 // says after Go is treated as said by the command: sizes are bounded and values checked.
 package stage
 
-import "os"
+import (
+	"os"
+
+	_ "github.com/agentjail/agentjail/sandbox/internal/prefault" // before it begins
+)
 
 // Arg is the first argument of a process that is a stage.
 const Arg = "agentjail-stage"
