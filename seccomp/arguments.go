@@ -90,7 +90,9 @@ func modeRules(bits uint32) map[string]rule {
 }
 
 func ioctlRule(types ...uint32) rule {
-	return orElse(allowed, when(allowed, is(1, cloneIoctls...)), when(refused, is(1, deniedIoctls...)), when(refused, test{Arg: 1, Mask: 0xff00, In: types}))
+	family := func(types ...uint32) test { return test{Arg: 1, Mask: 0xff00, In: types} }
+	return orElse(allowed, when(allowed, is(1, cloneIoctls...)), when(refused, is(1, deniedIoctls...)), when(refused, family(types...)),
+		when(refused, family(socketIoctlType), isNot(1, socketIoctls...)))
 }
 
 func prctlRule(more ...uint32) rule {
@@ -136,7 +138,7 @@ func setsockoptRule() rule {
 	)
 }
 
-// deniedIoctls put input into a terminal, change its driver, or act on a file system or a network device.
+// deniedIoctls put input into a terminal, change its driver, or act on a file system or a namespace.
 var deniedIoctls = []uint32{
 	unix.TIOCSTI, unix.TIOCLINUX, unix.TIOCCONS, unix.TIOCSETD, unix.TUNSETIFF,
 	0xC0045877, 0xC0045878, // FIFREEZE, FITHAW
@@ -144,8 +146,19 @@ var deniedIoctls = []uint32{
 	0x40087602, 0x40047602, 0x40086604, 0x40046604, // FS_IOC_SETVERSION, FS_IOC32_SETVERSION, and by ext4's own numbers (fs/ext4/ext4.h)
 	// EXT4_IOC_MOVE_EXT and XFS_IOC_SWAPEXT exchange what files hold, and leave their times (fs/ext4/ext4.h, fs/xfs/libxfs/xfs_fs.h).
 	0xc028660f, 0xc0c0586d,
-	0x8914, 0x8916, 0x8918, 0x891a, 0x891c, 0x8922, 0x8924, 0x8929, 0x8930, 0x8937, 0x8946, 0x890b, 0x890c, // SIOCSIF*, SIOCADDRT, SIOCDELRT
 	0xb701, 0xb702, 0xb703, 0xb704, // NS_GET_USERNS, NS_GET_PARENT, NS_GET_NSTYPE, NS_GET_OWNER_UID
+}
+
+// socketIoctlType is the family of a socket (linux/sockios.h, asm-generic/sockios.h). Most of them change network devices, routes,
+// bridges, VLANs and tunnels, and load modules for it; what is no socket has none.
+const socketIoctlType = 0x89 << 8
+
+// socketIoctls are those that ask, or are about the socket itself.
+var socketIoctls = []uint32{
+	0x8901, 0x8902, 0x8903, 0x8904, 0x8905, // FIOSETOWN, SIOCSPGRP, FIOGETOWN, SIOCGPGRP, SIOCATMARK
+	0x8906, 0x8907, 0x80108906, 0x80108907, 0x894b, // SIOCGSTAMP, SIOCGSTAMPNS, both also with 64 bits of time, SIOCOUTQNSD
+	0x8910, 0x8912, 0x8913, 0x8915, 0x8917, 0x8919, 0x891b, 0x891d, 0x8921, // SIOCGIFNAME, SIOCGIFCONF, SIOCGIF{FLAGS,ADDR,DSTADDR,BRDADDR,NETMASK,METRIC,MTU}
+	0x8927, 0x8933, 0x8935, 0x8938, 0x8942, 0x8970, // SIOCGIF{HWADDR,INDEX,PFLAGS,COUNT,TXQLEN,MAP}
 }
 
 // cloneIoctls share the contents of files: FICLONE, FICLONERANGE, FIDEDUPERANGE (ioctl_ficlonerange(2), ioctl_fideduperange(2)). They

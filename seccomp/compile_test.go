@@ -136,6 +136,9 @@ func TestVerdicts(t *testing.T) {
 		{"ioctl", [6]uint64{0, unix.TIOCSTI}, Deny},
 		{"ioctl", [6]uint64{0, unix.TIOCSTI | high}, Deny},
 		{"ioctl", [6]uint64{0, unix.TIOCGWINSZ}, Allow},
+		{"ioctl", [6]uint64{0, unix.SIOCSIFFLAGS}, Deny}, {"ioctl", [6]uint64{0, unix.SIOCBRADDBR | high}, Deny}, {"ioctl", [6]uint64{0, 0x8983}, Deny},
+		{"ioctl", [6]uint64{0, unix.SIOCDEVPRIVATE + 1}, Deny}, {"ioctl", [6]uint64{0, unix.SIOCGSKNS}, Deny}, {"ioctl", [6]uint64{0, unix.SIOCGIFADDR}, Allow},
+		{"ioctl", [6]uint64{0, unix.SIOCGIFINDEX}, Allow}, {"ioctl", [6]uint64{0, 0x80108906}, Allow}, {"ioctl", [6]uint64{0, 0x541b}, Allow},
 		{"ioctl", [6]uint64{0, 0x50009401}, Deny}, {"ioctl", [6]uint64{0, 0x5000940e}, Deny}, {"ioctl", [6]uint64{0, 0x50009417 | high}, Deny}, // subvolumes
 		{"ioctl", [6]uint64{0, 0x5000943f}, Deny}, {"ioctl", [6]uint64{0, 0x4010bc10}, Deny},
 		{"ioctl", [6]uint64{0, unix.FICLONE}, Allow}, {"ioctl", [6]uint64{0, unix.FICLONERANGE}, Allow}, {"ioctl", [6]uint64{0, unix.FIDEDUPERANGE}, Allow},
