@@ -111,7 +111,7 @@ func (w *writer) network(p Policy) {
 		w.line("  allow:")
 	}
 	for _, r := range p.rules {
-		w.line("    - {%s}", destination(r))
+		w.line("    - {%s%s}", destination(r), r.Requests.yaml())
 	}
 	if len(p.denials) > 0 {
 		w.line("  deny:")

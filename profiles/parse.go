@@ -221,11 +221,17 @@ func (d *decoder) upstream(n ast.Node) (err error) {
 
 // rule reads one entry of network.allow.
 func (d *decoder) rule(n ast.Node) error {
-	rule, err := d.destination(n, "allow", PortRange{defaultPort, defaultPort}, parseGranted)
-	if err == nil {
-		d.layer.rules = append(d.layer.rules, rule)
+	var requests Requests
+	rule, err := d.destination(n, "allow", PortRange{defaultPort, defaultPort}, parseGranted, requests.fields(d)...)
+	if err != nil {
+		return err
 	}
-	return err
+	rule.Requests = requests
+	if err := rule.checkRequests(); err != nil {
+		return d.fail(n, err)
+	}
+	d.layer.rules = append(d.layer.rules, rule)
+	return nil
 }
 
 // destination reads an entry of a list of network whose ports are fallback where it names none.

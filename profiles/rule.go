@@ -37,6 +37,8 @@ type Rule struct {
 	Prefix netip.Prefix
 	// Ports is sorted, free of overlaps and never empty.
 	Ports []PortRange
+	// Requests narrows a rule about a name.
+	Requests Requests
 }
 
 // ParseRule reads a rule in the form of --allow-net: HOST[:PORT],
@@ -201,6 +203,12 @@ func (r Rule) checkWith(parseHost hostParser) error {
 			return errorf("%s is not a range of ports", p)
 		}
 	}
+	if err := r.Requests.check(); err != nil {
+		return err
+	}
+	if err := r.checkRequests(); err != nil {
+		return err
+	}
 	if r.Host == "" {
 		if r.Suffix {
 			return errorf("a network rule for subdomains needs a host")
@@ -237,7 +245,7 @@ func (r Rule) Target() string {
 	return r.Host
 }
 
-// String returns the rule as people write it: target and ports.
+// String returns the rule as people write it: target and ports, and what it says of requests.
 func (r Rule) String() string {
 	target := r.Target()
 	if r.Host == "" && r.Prefix.Addr().Is6() {
@@ -247,11 +255,14 @@ func (r Rule) String() string {
 	for i, p := range r.Ports {
 		ports[i] = p.String()
 	}
-	return target + ":" + strings.Join(ports, ",")
+	return strings.TrimSuffix(target+":"+strings.Join(ports, ",")+" "+r.Requests.String(), " ")
 }
 
 // mergeRules returns the rules sorted by target, with one rule for each target
-// and its ports united. The result shares no memory with the arguments.
+// and for what it says of requests, and its ports united. A rule that narrows
+// requests goes before one for the same target that does not: that one loses
+// the ports of which the other says more. The result shares no memory with the
+// arguments.
 func mergeRules(lists ...[]Rule) []Rule {
 	var out []Rule
 	for _, list := range lists {
@@ -261,18 +272,19 @@ func mergeRules(lists ...[]Rule) []Rule {
 		return cmp.Or(
 			cmp.Compare(a.Host, b.Host),
 			cmp.Compare(a.Target(), b.Target()),
+			a.Requests.compare(b.Requests),
 		)
 	})
 	merged := out[:0]
 	for _, r := range out {
-		if last := len(merged) - 1; last >= 0 && merged[last].Target() == r.Target() {
+		if last := len(merged) - 1; last >= 0 && merged[last].Target() == r.Target() && merged[last].Requests.compare(r.Requests) == 0 {
 			merged[last].Ports = mergePorts(merged[last].Ports, r.Ports)
 			continue
 		}
 		r.Ports = mergePorts(r.Ports)
 		merged = append(merged, r)
 	}
-	return merged
+	return narrowed(merged)
 }
 
 // mergePorts unites ranges of ports: sorted, without overlap, neighbours joined.

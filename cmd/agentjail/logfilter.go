@@ -162,6 +162,12 @@ func (h hostPattern) match(e audit.Event) bool {
 		return false
 	}
 	host := e.Target
+	if _, address, ok := strings.Cut(host, "://"); ok { // of a request
+		host, _, _ = strings.Cut(address, "/")
+		if !strings.Contains(host, ":") {
+			host += ":"
+		}
+	}
 	if addr, err := netip.ParseAddrPort(host); err == nil {
 		return h.block.IsValid() && h.block.Contains(addr.Addr())
 	}

@@ -70,6 +70,31 @@ func goesBefore(more int, other profiles.Denial) bool {
 	return more > 0 || more == 0 && other.Reason == ""
 }
 
+// rulesFor returns the rules by which a connection to port of a canonical name is judged: those of the most specific target that has the
+// port, a name before a suffix and a longer suffix before a shorter one. There are several where each grants other requests.
+func (a Access) rulesFor(name string, port uint16) (best []profiles.Rule) {
+	for _, r := range a.Rules {
+		if !matchName(r, name) || !hasPort(r, port) {
+			continue
+		}
+		switch {
+		case len(best) == 0 || specific(r) > specific(best[0]):
+			best = []profiles.Rule{r}
+		case specific(r) == specific(best[0]):
+			best = append(best, r)
+		}
+	}
+	return best
+}
+
+// specific orders the rules that match one name.
+func specific(r profiles.Rule) int {
+	if r.Suffix {
+		return len(r.Host)
+	}
+	return maxName + 1
+}
+
 // ruleForQuery returns the rule by which a query for a canonical name is answered as one for an allowed name.
 func (a Access) ruleForQuery(name string) (profiles.Rule, bool) {
 	if _, denied := a.deniedName(name, 0); denied {

@@ -52,15 +52,14 @@ func decideName(a Access, raw string, port uint16) Decision {
 	if denial, ok := a.deniedName(name, port); ok {
 		return Decision{Name: name, Rule: denial.String(), Reason: denialReason(name, denial)}
 	}
+	if rules := a.rulesFor(name, port); len(rules) > 0 {
+		return Decision{Allow: true, Name: name, Rule: rules[0].String(), Reason: "the host is on the allow-list"}
+	}
 	near := ""
 	for _, r := range a.Rules {
-		if !matchName(r, name) {
-			continue
+		if matchName(r, name) {
+			near = r.String()
 		}
-		if hasPort(r, port) {
-			return Decision{Allow: true, Name: name, Rule: r.String(), Reason: "the host is on the allow-list"}
-		}
-		near = r.String()
 	}
 	d := Decision{Name: name, Rule: near, Fix: "--allow-net " + name + ":" + strconv.Itoa(int(port))}
 	d.Reason = name + " is not on the allow-list of this run"

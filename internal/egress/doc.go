@@ -20,6 +20,9 @@
 // (ssh, a database) are passed on, but not on ports 80 and 443. A client that waits for the server to speak is connected
 // after 200 ms, and its first bytes are still judged when they come.
 //
+// Where a rule narrows the requests that it grants (profiles.Requests), the connection is for HTTP alone, and each request is judged,
+// passed on and answered for itself (relay). All readings of a path that servers are known to make must be granted.
+//
 // Then the name is resolved, on the host, and each answer is compared with a table of special addresses (loopback, private,
 // link-local, cloud metadata, the host's own...). Such an address is used only if a CIDR rule no wider than its special
 // range grants it. Then the allow event is written, and an address that passed is dialed: the name is not resolved again.
@@ -67,6 +70,8 @@
 //	net   tls.sni_mismatch      deny         HOST:PORT       the TLS hello has no SNI, another one, or cannot be read
 //	net   http.host_mismatch    deny         HOST:PORT       a request is for another host, or is CONNECT
 //	net   http.malformed        deny         HOST:PORT       a request that two servers could read in two ways
+//	net   http.request          allow, deny  METHOD URL      a request, where the rule says which are granted; allow with the status of the answer
+//	net   http.request          report       METHOD URL      such a request whose client left before the answer came
 //	net   proxy.malformed       deny         ADDRESS:PORT    a request to the explicit proxy that leads nowhere that could be judged
 //	net   tcp.upload            deny         HOST:PORT       a quota of what may be sent is used up: the connection is ended, or not made
 //	net   dial.special_address  deny         HOST:PORT       a special address, behind a name or in a wide CIDR rule, or a denied one behind a name

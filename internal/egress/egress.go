@@ -327,6 +327,9 @@ func (g *Gateway) Coverage() []string {
 		"network: one event for each connection that is passed on, not for the requests in it",
 		"network: a socket that its program closes at once may be gone before its process is looked for: the event has none then",
 	}
+	if narrow(g.cfg.Rules) {
+		lines = append(lines, "network: where a rule says which requests it grants, there is an event for each request: method and path, and not the query, fields or body")
+	}
 	if g.cfg.Upstream.Used() {
 		lines = append(lines, "network: allowed hosts are reached by a proxy ("+g.cfg.Upstream.String()+"), which resolves their names: "+
 			"to which address an allowed name leads, perhaps a private one, is neither checked nor recorded")

@@ -16,6 +16,7 @@ const (
 	actionSNIMismatch   = "tls.sni_mismatch"
 	actionHostMismatch  = "http.host_mismatch"
 	actionMalformedHTTP = "http.malformed"
+	actionRequest       = "http.request"
 	actionSpecial       = "dial.special_address"
 	actionDialFailed    = audit.ActionDialFailed
 	actionProxy         = "proxy.malformed"

@@ -30,6 +30,7 @@ type Explanation struct {
 	Fix       string   `json:"fix,omitempty"`
 
 	upstream upstream
+	narrow   bool // the rules grant some HTTP requests alone
 }
 
 // Answer is an address of an allowed name, and whether it would be dialed.
@@ -93,6 +94,7 @@ func beyond(r rune) bool { return r >= 0x80 }
 // decided takes over a decision, with what follows from it.
 func (e *Explanation) decided(access Access, d Decision) {
 	e.Allow, e.Rule, e.Reason, e.Fix = d.Allow, d.Rule, d.Reason, d.Fix
+	e.narrow = narrow(access.rulesFor(d.Name, e.Port))
 	verdict := map[bool]string{true: " allow", false: " deny"}
 	_, known := access.ruleForQuery(d.Name) // perhaps for another port
 	connect, query := actionConnect+verdict[d.Allow], actionQuery+verdict[known]
@@ -112,6 +114,9 @@ func (e *Explanation) decided(access Access, d Decision) {
 		e.Canonical, e.Events = d.Name, []string{connect}
 	default:
 		e.Canonical, e.Events = d.Name, []string{query, connect}
+	}
+	if e.narrow && d.Allow {
+		e.Events = append(e.Events, actionRequest)
 	}
 	if d.Allow && !d.Loopback && e.Port != dnsPort {
 		e.Proxy = e.upstream.host(target(d.Name, netip.AddrPortFrom(d.Addr, e.Port)), e.Port == 80)
@@ -144,6 +149,9 @@ func (e *Explanation) follows(d Decision) []string {
 
 // first says what a client must send first to an allowed name.
 func (e *Explanation) first() string {
+	if e.narrow {
+		return "HTTP requests alone, and of them what the rule grants; the others are told why by a 403"
+	}
 	if e.Port == 80 || e.Port == 443 {
 		return "what is sent first must be TLS or HTTP, and name this host"
 	}
@@ -153,7 +161,7 @@ func (e *Explanation) first() string {
 // Resolve asks this machine's resolver, as the gateway does, for the addresses of an allowed name, and judges them. What is no
 // allowed name stays as it is.
 func Resolve(ctx context.Context, access Access, e Explanation) (Explanation, error) {
-	if len(e.Events) != 2 || !e.Allow {
+	if len(e.Events) < 2 || !e.Allow {
 		return e, nil
 	}
 	addrs, err := resolveHost(ctx, e.Canonical)

@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 )
 
@@ -176,6 +175,9 @@ func forward(w io.Writer, h *head, req *http.Request, keepUpgrade bool) error {
 	return err
 }
 
+// badTrailers would change what the request is.
+var badTrailers = []string{"Host", "Content-Length", "Transfer-Encoding", "Connection", "Upgrade"}
+
 // forwardChunks frames a chunked body anew: extensions of chunks are dropped, and trailers that would change what the
 // request is.
 func forwardChunks(w io.Writer, req *http.Request) error {
@@ -201,11 +203,8 @@ func forwardChunks(w io.Writer, req *http.Request) error {
 	}
 	var end bytes.Buffer
 	end.WriteString("0\r\n")
-	for key := range req.Trailer {
-		switch strings.ToLower(key) {
-		case "host", "content-length", "transfer-encoding", "connection", "upgrade":
-			req.Trailer.Del(key)
-		}
+	for _, name := range badTrailers {
+		req.Trailer.Del(name)
 	}
 	if err := req.Trailer.Write(&end); err != nil {
 		return err

@@ -3,7 +3,6 @@
 package egress
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -25,8 +24,10 @@ const (
 	otherHosts = "other hosts"
 )
 
-// errQuota is a write that would exceed a quota.
-var errQuota = errors.New("the quota of what may be sent is used up")
+// A quotaError is a write, or a connection, that would exceed a quota.
+type quotaError struct{ spent }
+
+func (e *quotaError) Error() string { return e.reason() }
 
 // uploads counts what was sent. It never allows a byte more than the quota.
 type uploads struct {
@@ -143,8 +144,8 @@ func (l *link) out() io.Writer {
 type counted struct{ l *link }
 
 func (c counted) Write(b []byte) (int, error) {
-	if c.l.count(len(b)).rule != "" {
-		return 0, errQuota
+	if s := c.l.count(len(b)); s.rule != "" {
+		return 0, &quotaError{s}
 	}
 	return c.l.up.Write(b)
 }

@@ -32,7 +32,8 @@ type link struct {
 	name    string // behind dst, if it is of the pool
 	allow   Decision
 	kind    kind
-	via     string        // the upstream proxy, HOST:PORT; empty without one
+	by      *url.URL      // the upstream proxy; nil without one
+	via     string        // and its HOST:PORT
 	plain   bool          // up is that proxy itself, for requests in absolute form
 	secret  string        // the Proxy-Authorization for them
 	up      net.Conn      // nil until connected
@@ -89,9 +90,13 @@ func (l *link) serve() {
 
 // emit writes an event about the connection.
 func (l *link) emit(action string, decision audit.Decision, rule, reason, errno string) {
+	l.emitFor(target(l.name, l.dst), action, decision, rule, reason, errno)
+}
+
+// emitFor writes an event about something that is more than the connection.
+func (l *link) emitFor(what, action string, decision audit.Decision, rule, reason, errno string) {
 	l.g.cfg.Sink.Emit(audit.Event{
-		Class: audit.ClassNet, Action: action, Decision: decision,
-		Target: target(l.name, l.dst), Provenance: provenance(cmp.Or(l.name, l.asked)),
+		Class: audit.ClassNet, Action: action, Decision: decision, Target: what, Provenance: provenance(cmp.Or(l.name, l.asked)),
 		Rule: rule, Reason: reason, Via: l.via, Errno: errno, Process: l.proc,
 	})
 }
@@ -150,6 +155,9 @@ func (l *link) serveName() {
 	}
 	l.allow = d
 	l.begin()
+	rules := l.g.cfg.rulesFor(l.name, port)
+	requests := narrow(rules)
+	strict = strict || requests
 	first := l.g.wait.silence
 	if strict {
 		first = l.g.wait.first
@@ -162,6 +170,14 @@ func (l *link) serveName() {
 		l.answerFrom()
 		l.kind = l.in.classify(0, l.g.wait.proof)
 	}
+	switch {
+	case requests && l.kind == kindHTTP:
+		l.serveRelay("http", rules)
+		return
+	case requests && l.kind == kindTLS:
+		l.unproven("the rule grants some HTTP requests alone, and TLS hides which")
+		return
+	}
 	switch l.kind {
 	case kindTLS:
 		l.serveTLS()
@@ -173,7 +189,7 @@ func (l *link) serveName() {
 		if !strict && (l.up != nil || l.connect()) {
 			l.splice()
 		} else if strict {
-			l.unproven(fmt.Sprintf("port %d takes TLS and HTTP only, and the first bytes are neither", port))
+			l.unproven(notWeb(port, requests))
 		}
 	case kindProxied:
 		l.unproven("a PROXY protocol header hides who asks for what")
@@ -183,6 +199,14 @@ func (l *link) serveName() {
 	default:
 		l.unproven("the first bytes did not become TLS or HTTP in time")
 	}
+}
+
+// notWeb says why what is neither TLS nor HTTP is refused.
+func notWeb(port uint16, requests bool) string {
+	if requests {
+		return "the rule grants some HTTP requests alone, and the first bytes are of none"
+	}
+	return fmt.Sprintf("port %d takes TLS and HTTP only, and the first bytes are neither", port)
 }
 
 // unproven denies a connection whose first bytes are no proof.
@@ -238,7 +262,11 @@ func (l *link) connectFor(absolute bool) bool {
 			return false
 		}
 	}
-	dial, err := l.way(absolute)
+	err := l.route(absolute)
+	var dial func() (net.Conn, error)
+	if err == nil {
+		dial, err = l.way()
+	}
 	if err == nil {
 		l.emit(actionConnect, audit.Allow, l.allow.Rule, l.allow.Reason, "")
 		l.up, err = dial()
@@ -251,13 +279,17 @@ func (l *link) connectFor(absolute bool) bool {
 		l.refuse(403, closed.answer(target(l.name, l.dst)))
 		return false
 	}
-	code := ""
-	if errno := syscall.Errno(0); errors.As(err, &errno) {
-		code = unix.ErrnoName(errno)
-	}
-	l.failed(err.Error(), code)
+	l.failed(err.Error(), errnoName(err))
 	l.refuse(502, l.unreached())
 	return false
+}
+
+// errnoName is the name of the errno in an error, "" without one.
+func errnoName(err error) string {
+	if errno := syscall.Errno(0); errors.As(err, &errno) {
+		return unix.ErrnoName(errno)
+	}
+	return ""
 }
 
 // failed records that an allowed destination could not be reached.
@@ -270,30 +302,35 @@ func (l *link) unreached() string {
 	return target(l.name, l.dst) + " is allowed, but could not be reached"
 }
 
-// way returns how to dial what was allowed. A name that goes by a proxy is not resolved here: where there is a proxy, the host
-// often cannot. An address is compared with the special ones in any case.
-func (l *link) way(absolute bool) (dial func() (net.Conn, error), err error) {
-	to := target(l.name, l.dst)
-	var by *url.URL
-	if !l.allow.Loopback {
-		if by, err = l.g.proxy.proxyFor(to, l.kind == kindHTTP); err != nil {
-			return nil, err
-		}
+// route finds out by which proxy the destination is reached, if by any.
+func (l *link) route(absolute bool) (err error) {
+	if l.allow.Loopback {
+		return nil
 	}
+	l.by, err = l.g.proxy.proxyFor(target(l.name, l.dst), l.kind == kindHTTP)
+	if err != nil || l.by == nil {
+		return err
+	}
+	l.via, l.plain = l.by.Host, absolute && speaksHTTP(l.by)
+	if l.plain {
+		l.secret = basic(l.by)
+	}
+	return nil
+}
+
+// way returns how to dial what was allowed, by that route. A name that goes by a proxy is not resolved here: where there is a proxy, the
+// host often cannot. An address is compared with the special ones in any case.
+func (l *link) way() (dial func() (net.Conn, error), err error) {
 	var addrs []netip.Addr
-	if by == nil || l.name == "" {
+	if l.by == nil || l.name == "" {
 		if addrs, err = l.addresses(); err != nil {
 			return nil, err
 		}
 	}
-	if by == nil {
+	if l.by == nil {
 		return func() (net.Conn, error) { return l.g.race(l.g.ctx, addrs, l.dst.Port()) }, nil
 	}
-	l.via, l.plain = by.Host, absolute && speaksHTTP(by)
-	if l.plain {
-		l.secret = basic(by)
-	}
-	return func() (net.Conn, error) { return l.g.throughProxy(by, to, l.plain) }, nil
+	return func() (net.Conn, error) { return l.g.throughProxy(l.by, target(l.name, l.dst), l.plain) }, nil
 }
 
 // addresses returns what to dial. Each special address that is left out is a denial; if no other is left the error is
