@@ -27,13 +27,13 @@ type LogOptions struct {
 	Shared *os.File
 	Syslog string // the socket of a syslog daemon, such as /dev/log
 	// OTLP is where an OpenTelemetry collector takes logs over HTTP, such as http://localhost:4318/v1/logs, and Header what the requests
-	// have, such as an Authorization.
+	// have, such as an Authorization. See Plan.WithoutCollector.
 	OTLP   *url.URL
 	Header http.Header
 }
 
-// copies are the places as package audit knows them.
-func (o LogOptions) copies() []audit.Copy {
+// copies are the places as package audit knows them. published are the ports of this machine's loopback that lead into the run.
+func (o LogOptions) copies(published []uint16) []audit.Copy {
 	var copies []audit.Copy
 	for _, path := range o.Files {
 		copies = append(copies, audit.Copy{File: path})
@@ -48,7 +48,7 @@ func (o LogOptions) copies() []audit.Copy {
 		copies = append(copies, audit.Copy{Syslog: o.Syslog})
 	}
 	if o.OTLP != nil {
-		copies = append(copies, audit.Copy{OTLP: &audit.Collector{URL: o.OTLP, Header: o.Header}})
+		copies = append(copies, audit.Copy{OTLP: &audit.Collector{URL: o.OTLP, Header: o.Header, Refuse: dialsCollector(o.OTLP.Scheme, published)}})
 	}
 	return copies
 }

@@ -114,6 +114,7 @@ type Plan struct {
 	Limits      profiles.Limits   `json:"limits"`
 	GoesOn      bool              `json:"goes_on,omitempty"` // also where its log cannot be written
 	LogMaxSize  int64             `json:"log_max_size,omitempty"`
+	Collector   string            `json:"collector,omitempty"` // of the log, where the command may reach it, too: see WithoutCollector
 	Umask       int               `json:"umask"`
 	Policy      PolicyRef         `json:"policy"`
 	State       string            `json:"state"` // agentjail's state directory

@@ -260,7 +260,7 @@ func (r *Run) startDetail() map[string]any {
 		onError = profiles.LogContinue
 	}
 	copies := []string{}
-	for _, c := range r.options.Log.copies() {
+	for _, c := range r.options.Log.copies(nil) {
 		copies = append(copies, c.String())
 	}
 	denials := make([]string, 0, len(r.plan.Denials))

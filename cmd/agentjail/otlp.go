@@ -3,21 +3,43 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/agentjail/agentjail/sandbox"
 )
 
 // otlpPath is where a collector takes logs, if its URL does not say (OTLP, "OTLP/HTTP Request").
 const otlpPath = "/v1/logs"
 
-// collectorURL is where the collector of --log-otlp takes logs. published are the ports of this machine's loopback that lead into the run.
-func collectorURL(text string, published []uint16) (*url.URL, error) {
+// lookupTime is how long the addresses of a collector are looked for.
+const lookupTime = 5 * time.Second
+
+// withoutCollector keeps the command of a plan from the collector of --log-otlp.
+func withoutCollector(text string, plan sandbox.Plan) (sandbox.Plan, error) {
+	if text == "" {
+		return plan, nil
+	}
+	u, err := collectorURL(text)
+	if err != nil {
+		return plan, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lookupTime)
+	defer cancel()
+	// Where there is none now, no collector answers either, and the run does not start.
+	addresses, _ := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
+	return plan.WithoutCollector(u, addresses), nil
+}
+
+// collectorURL is where the collector of --log-otlp takes logs.
+func collectorURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
@@ -27,19 +49,10 @@ func collectorURL(text string, published []uint16) (*url.URL, error) {
 	case u.Fragment != "":
 		return nil, fmt.Errorf("--log-otlp: a URL of a collector has no #%s", u.Fragment)
 	}
-	port, _ := strconv.ParseUint(u.Port(), 10, 16)
-	if isLoopback(u.Hostname()) && slices.Contains(published, uint16(port)) {
-		return nil, fmt.Errorf("--log-otlp: port %d of this machine leads into the run (--publish), which would get its own log; choose another", port)
-	}
 	if u.Path == "" || u.Path == "/" {
 		u.Path = otlpPath
 	}
 	return u, nil
-}
-
-func isLoopback(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback() || strings.EqualFold(host, "localhost")
 }
 
 // otlpHeaders are the variables that hold headers of requests to a collector, the one that counts first (OpenTelemetry Protocol Exporter,

@@ -92,6 +92,9 @@ func runAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if plan, err = withoutCollector(c.String("log-otlp"), plan); err != nil {
+		return err
+	}
 	if c.Bool("dry-run") {
 		_, err := fmt.Fprint(os.Stdout, plan)
 		return err
@@ -400,6 +403,9 @@ func (p printer) widened(plan sandbox.Plan) {
 	}
 	if plan.GoesOn {
 		fmt.Fprintln(os.Stderr, "agentjail: the policy lets the command go on where its log cannot be written")
+	}
+	if plan.Collector != "" {
+		fmt.Fprintf(os.Stderr, "agentjail: the policy lets the command reach the collector of its log, %s: it can send records there as well\n", audit.Printable(plan.Collector))
 	}
 	for _, path := range plan.Sockets() {
 		fmt.Fprintf(os.Stderr, "agentjail: the policy allows all that %s does for who connects to it\n", audit.Printable(path))

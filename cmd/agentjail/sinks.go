@@ -55,7 +55,7 @@ func logOptions(c *cli.Context, plan sandbox.Plan) (o sandbox.LogOptions, err er
 		}
 	}
 	if text := c.String("log-otlp"); text != "" {
-		if o.OTLP, err = collectorURL(text, plan.Publish); err != nil {
+		if o.OTLP, err = collectorURL(text); err != nil {
 			return o, err
 		}
 		o.Header, err = collectorHeader(os.LookupEnv)

@@ -9,10 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
+	"syscall"
 	"time"
 )
 
@@ -22,6 +26,8 @@ import (
 type Collector struct {
 	URL    *url.URL // of the logs, such as http://localhost:4318/v1/logs
 	Header http.Header
+	// Refuse says why no connection is made to an address, the proxy's where one is used; nil: to any.
+	Refuse func(netip.AddrPort) error
 }
 
 // String names the collector, without what may be a secret.
@@ -38,6 +44,7 @@ const (
 	otlpPause     = 100 * time.Millisecond
 	otlpMaxPause  = 5 * time.Second
 	otlpMaxAnswer = 64 << 10
+	otlpMaxText   = 200 // of what it says of an error
 )
 
 // collector is a Collector that has answered.
@@ -49,6 +56,7 @@ type collector struct {
 
 func openCollector(c Collector) (sink, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DialContext = (&net.Dialer{Control: c.control}).DialContext
 	client := &http.Client{
 		Transport: transport,
 		// The log goes where it was sent, and nowhere else.
@@ -62,6 +70,15 @@ func openCollector(c Collector) (sink, error) {
 		return nil, &SinkError{c.String(), fmt.Errorf("no collector takes logs: %w", err)}
 	}
 	return newQueue(c.String(), o), nil
+}
+
+// control is called with each address before a connection is made.
+func (c Collector) control(_, address string, _ syscall.RawConn) error {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil || c.Refuse == nil {
+		return err
+	}
+	return c.Refuse(at)
 }
 
 func (o *collector) send(ctx context.Context, lines []byte) (lost uint64, err error) {
@@ -107,10 +124,38 @@ func (o *collector) deliver(ctx context.Context, body []byte) (rejected uint64, 
 type statusError struct {
 	code  int
 	after time.Duration // which it asks for
+	text  string        // what it says of it
 }
 
 func (e *statusError) Error() string {
-	return fmt.Sprintf("it answers %d %s", e.code, http.StatusText(e.code))
+	msg := fmt.Sprintf("it answers %d %s", e.code, http.StatusText(e.code))
+	switch {
+	case e.text == "":
+		return msg
+	case e.code/100 == 3:
+		return msg + ", and that it is at " + e.text + ": give that URL, if you trust it; redirects are not followed"
+	}
+	return msg + ": " + e.text
+}
+
+// textOf is what an answer says of itself: where else to ask, or the message of a status (OTLP, "Failures"), or the first line of a text.
+func textOf(answer *http.Response, body []byte) string {
+	if answer.StatusCode/100 == 3 {
+		to, err := answer.Location()
+		if err != nil {
+			return ""
+		}
+		return cut(Collector{URL: to}.String()[len("otlp "):], otlpMaxText)
+	}
+	var status struct{ Message string }
+	if json.Unmarshal(body, &status) == nil && status.Message != "" {
+		return Printable(cut(status.Message, otlpMaxText))
+	}
+	if kind, _, _ := strings.Cut(answer.Header.Get("Content-Type"), ";"); kind != "text/plain" {
+		return ""
+	}
+	line, _, _ := strings.Cut(string(body), "\n")
+	return Printable(cut(strings.TrimSpace(line), otlpMaxText))
 }
 
 // again tells whether the same request may succeed later (OTLP, "Retryable Response Codes").
@@ -152,7 +197,7 @@ func (o *collector) post(ctx context.Context, body []byte) (rejected uint64, err
 	text, _ := io.ReadAll(io.LimitReader(answer.Body, otlpMaxAnswer))
 	if answer.StatusCode != http.StatusOK {
 		seconds, _ := strconv.Atoi(answer.Header.Get("Retry-After"))
-		return 0, &statusError{answer.StatusCode, time.Duration(seconds) * time.Second}
+		return 0, &statusError{answer.StatusCode, time.Duration(seconds) * time.Second, textOf(answer, text)}
 	}
 	return rejectedOf(text), nil
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -194,6 +195,56 @@ func TestNoCollector(t *testing.T) {
 		if !errors.As(err, &se) || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("Open returned %v, want %s", err, name)
 		}
+	}
+}
+
+// TestCollectorSays: what a collector answers is in the error, bounded and harmless; nothing is dialed that is refused.
+func TestCollectorSays(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/moved":
+			http.Redirect(w, r, "/other?token=secret", http.StatusFound)
+		case "/status":
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusInternalServerError)
+			w.Write([]byte(`{"code":13,"message":"no disk\u001b[2J"}`))
+		case "/text":
+			http.Error(w, strings.Repeat("x", 1000)+"\nsecond", http.StatusInternalServerError)
+		case "/page":
+			w.Header().Set("Content-Type", "text/html")
+			w.WriteHeader(http.StatusInternalServerError)
+			w.Write([]byte("<html>"))
+		}
+	}))
+	defer server.Close()
+	open := func(path string, refuse func(netip.AddrPort) error) error {
+		u, _ := url.Parse(server.URL + path)
+		s, err := openCollector(Collector{URL: u, Refuse: refuse})
+		if err == nil {
+			s.close()
+		}
+		return err
+	}
+	for path, want := range map[string]string{
+		"/moved":  "it answers 302 Found, and that it is at " + server.URL + "/other: give that URL, if you trust it; redirects are not followed",
+		"/status": `it answers 500 Internal Server Error: no disk\x1b[2J`,
+		"/text":   "it answers 500 Internal Server Error: " + strings.Repeat("x", 200),
+		"/page":   "it answers 500 Internal Server Error",
+	} {
+		if err := open(path, nil); err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	var asked []netip.AddrPort
+	err := open("/", func(at netip.AddrPort) error {
+		asked = append(asked, at)
+		return errors.New("not there")
+	})
+	if err == nil || !strings.Contains(err.Error(), "not there") || len(asked) != 1 || "http://"+asked[0].String() != server.URL {
+		t.Errorf("%v, asked for %v", err, asked)
+	}
+	if err := open("/", func(netip.AddrPort) error { return nil }); err != nil {
+		t.Error(err)
 	}
 }
 
