@@ -11,7 +11,7 @@ import (
 
 // syscallGroups names the groups of system calls that a policy may allow in
 // addition to the default. Package seccomp says what is in them.
-var syscallGroups = []string{"debug", "packaging", "perf"}
+var syscallGroups = []string{"debug", "nested", "packaging", "perf"}
 
 // Parse reads a policy from YAML. source names the document in errors and in
 // Sources; text is at most 1 MiB. The profiles that the document extends are

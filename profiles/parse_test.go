@@ -203,7 +203,7 @@ var parseErrors = []struct{ name, text, want string }{
 	{"loopback range", head + "network: {loopback: [\"1-2\"]}\n", `p.yaml:2:22: "1-2" is not a port: write a number from 1 to 65535`},
 	{"loopback null", head + "network: {loopback: [null]}\n", "p.yaml:2:22: a number is needed here, not nothing"},
 
-	{"syscall group", head + "syscalls: {allow: [nested]}\n", `p.yaml:2:20: system call group "nested" is unknown: there are debug, packaging, perf`},
+	{"syscall group", head + "syscalls: {allow: [nestd]}\n", `p.yaml:2:20: system call group "nestd" is unknown: there are debug, nested, packaging, perf`},
 	{"variable wildcard", head + "environment: {pass: [\"*\"]}\n", "p.yaml:2:22: variable * would pass the whole environment: name what is needed"},
 	{"variable name", head + "environment: {pass: [A-B]}\n", `p.yaml:2:22: "A-B" is not the name of a variable: letters, digits and underscores, with a * at most at the end`},
 	{"variable with value", head + "environment: {pass: [A=B]}\n", `p.yaml:2:22: "A=B" is not the name of a variable: letters, digits and underscores, with a * at most at the end`},
@@ -295,7 +295,7 @@ func TestSyscallGroups(t *testing.T) {
 		t.Errorf("the canonical form reads back as:\n%s", again.YAML())
 	}
 	_, err := Parse("p.yaml", []byte("version: 1\nsyscalls: {allow: [ptrace]}\n"))
-	if want := `p.yaml:2:20: system call group "ptrace" is unknown: there are debug, packaging, perf`; err == nil || err.Error() != want {
+	if want := `p.yaml:2:20: system call group "ptrace" is unknown: there are debug, nested, packaging, perf`; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

@@ -289,6 +289,9 @@ func (s *supervisor) startCommand() error {
 	if err := s.conn.Send(msgReady, report); err != nil {
 		return err
 	}
+	if err := limitNamespaces(s.filter.Namespaces()); err != nil {
+		return err
+	}
 	if err := confine(s.own); err != nil {
 		return err
 	}

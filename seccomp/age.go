@@ -19,7 +19,7 @@ var keepsBirth = []int64{
 
 // isOlder tells whether a file is older than the run. What cannot be told is; what is missing is not.
 func (w *worker) isOlder(file string) bool {
-	fd, err := unix.Open(file, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := w.openInRun(file)
 	if err == unix.ENOENT || err == unix.ENOTDIR {
 		return false
 	}

@@ -224,8 +224,13 @@ func TestGroups(t *testing.T) {
 		{"ioctl", [6]uint64{0, unix.TIOCSTI}}, {"chmod", [6]uint64{0, 0o4755}}, {"openat", [6]uint64{0, 0, unix.O_CREAT, 0o2755}},
 		{"mknodat", [6]uint64{0, 0, unix.S_IFREG | 0o4755}}, {"mknodat", [6]uint64{0, 0, unix.S_IFCHR | 0o4755}}, {"mount", [6]uint64{}},
 		{"unshare", [6]uint64{unix.CLONE_NEWUSER}}, {"bpf", [6]uint64{}}, {"process_mrelease", [6]uint64{}},
+		{"clone", [6]uint64{nestedFlags | uint64(unix.SIGCHLD)}}, {"unshare", [6]uint64{nestedFlags | unix.CLONE_FS}}, {"unshare", [6]uint64{unix.CLONE_FILES}},
+		{"chroot", [6]uint64{}}, {"clone", [6]uint64{unix.CLONE_NEWUSER | unix.CLONE_NEWNS}}, {"unshare", [6]uint64{unix.CLONE_NEWUSER | unix.CLONE_NEWNS}},
+		{"unshare", [6]uint64{unix.CLONE_NEWUTS}}, {"unshare", [6]uint64{unix.CLONE_NEWCGROUP}}, {"unshare", [6]uint64{unix.CLONE_NEWUSER | unix.CLONE_NEWTIME}},
+		{"unshare", [6]uint64{unix.CLONE_NEWUSER | 1<<20}}, {"setns", [6]uint64{0, unix.CLONE_NEWNET}}, {"umount2", [6]uint64{}}, {"pivot_root", [6]uint64{}},
+		{"move_mount", [6]uint64{}}, {"clone3", [6]uint64{}}, {"open_by_handle_at", [6]uint64{}}, {"sethostname", [6]uint64{}},
 	}
-	want := map[string][]int{"debug": {0, 1, 2, 3, 4, 6}, "perf": {8, 9}, "packaging": {12, 13, 14}}
+	want := map[string][]int{"debug": {0, 1, 2, 3, 4, 6}, "nested": {17, 20, 21, 22, 23}, "perf": {8, 9}, "packaging": {12, 13, 14}}
 	for _, g := range groups {
 		p, err := Default(Options{Allow: []string{g.Name}})
 		if err != nil {
@@ -244,7 +249,7 @@ func TestGroups(t *testing.T) {
 			t.Errorf("%s is not named:\n%s", g.Name, lines)
 		}
 	}
-	for i, want := range []string{0: "debug", 8: "perf", 12: "packaging", 16: "", 17: ""} {
+	for i, want := range []string{0: "debug", 8: "perf", 12: "packaging", 16: "", 17: "nested"} {
 		if want == "" && i < 16 {
 			continue
 		}
@@ -257,7 +262,7 @@ func TestGroups(t *testing.T) {
 func TestUnknownGroup(t *testing.T) {
 	_, err := Default(Options{Allow: []string{"debug", "none"}})
 	var unknown *UnknownGroupError
-	if !errors.As(err, &unknown) || unknown.Name != "none" || !strings.Contains(err.Error(), "debug, packaging, perf") {
+	if !errors.As(err, &unknown) || unknown.Name != "none" || !strings.Contains(err.Error(), "debug, nested, packaging, perf") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -19,12 +19,18 @@ import (
 func (w *worker) connect(n *notification) {
 	to, err := readAddress(n.PID, n.Args[1], uint32(n.Args[2]))
 	if err == unix.EPERM {
-		w.unreadable(n)
+		w.unknown(n, unreadable)
 		return
 	}
 	if err != nil {
 		answer(w.fd, n.ID, errnoOf(err))
 		return
+	}
+	if path, ok := to.path(); ok {
+		if reason := w.exceeds([]intent{{action: "connect", path: path}}); reason != "" {
+			w.unknown(n, reason)
+			return
+		}
 	}
 	socket, err := w.fetch(n)
 	if err != nil {
@@ -138,7 +144,11 @@ func (w *worker) judge(n *notification, path string) (int, error) {
 	case ofRun:
 		return file, nil
 	case ofHost:
-		w.refuse(n, w.describeFile(file), "ECONNREFUSED", ofTheHost)
+		reason := ofTheHost
+		if w.spaces != nil {
+			reason += ", or of a network namespace that the run made"
+		}
+		w.refuse(n, w.describeFile(file), "ECONNREFUSED", reason)
 	}
 	unix.Close(file)
 	return -1, unix.ECONNREFUSED

@@ -12,7 +12,8 @@
 // read-only mount refuses them with EROFS that nothing records; connect(2), since a read-only mount does not stop a
 // connection to a host's socket that lies in it; and listen(2), by which the Supervisor learns the files of the run's own
 // sockets. Of the first and the last it lets the kernel carry out what the mounts allow anyway; a connect it carries out
-// itself, with arguments copied once. Where the run's root does not report for itself, calls that look at a path are asked about
+// itself, with arguments copied once. Where the policy has the group nested, making a namespace and a socket are asked about, too: see
+// Namespace and Socket. Where the run's root does not report for itself, calls that look at a path are asked about
 // as well, and only recorded: see Tree.
 //
 // What it refuses beyond the names: the argument filters are on the low 32 bits of arguments that the kernel truncates, so

@@ -28,6 +28,8 @@ var groups = []group{
 		func() map[string]rule {
 			return map[string]rule{"personality": personalityRule(noRandomization, noRandomization|0x20000), "prctl": prctlRule()}
 		}},
+	{nestedGroup, "sandboxes that programs bring (Chromium's, Firefox's): user, pid, net and ipc namespaces of their own, and chroot; no mounts, and " +
+		"no network in there", "chroot", nestedRules},
 	{"packaging", "the set-user-ID and set-group-ID bits of files (dpkg-deb, tar -p), which have no effect inside", "",
 		func() map[string]rule { return modeRules(0) }},
 	{"perf", "performance counters (perf), as far as the kernel's perf_event_paranoid lets an ordinary user have them",

@@ -70,7 +70,7 @@ func (t *tree) hides(at mountedFile) bool { return slices.Contains(t.hidden, at)
 // look records a look at what is not granted, and lets the kernel go on: there is nothing of the host's to be found.
 func (w *worker) look(n *notification) {
 	in, err := w.lookIntent(n)
-	if err == nil && in.path != "" {
+	if err == nil && in.path != "" && !w.rootless {
 		w.report(n, in)
 	}
 	carryOn(w.fd, n.ID)

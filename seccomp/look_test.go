@@ -165,13 +165,17 @@ func TestMovedPlace(t *testing.T) {
 	})
 }
 
-// walking are the calls of allowList that take a path. All of them are asked about, but for those whose path is none of a file.
-const walking = `access chdir execve execveat faccessat faccessat2 file_getattr getxattr getxattrat inotify_add_watch lgetxattr
+// walking are the calls of allowList and of groups that take a path. All of them are asked about, but for those whose path is none of a file.
+const walking = `access chdir chroot execve execveat faccessat faccessat2 file_getattr getxattr getxattrat inotify_add_watch lgetxattr
 listxattr listxattrat llistxattr lstat newfstatat open openat readlink readlinkat stat statfs statx`
 
 func TestLooksAreAsked(t *testing.T) {
-	plain := defaultPolicy(t)
-	asking, err := Default(Options{Looks: true, Allow: []string{"debug", "packaging"}})
+	groups := []string{"debug", "nested", "packaging"}
+	plain, err := Default(Options{Allow: groups})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asking, err := Default(Options{Looks: true, Allow: groups})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,10 +8,11 @@ import (
 
 // lookShapes are the calls that walk a path and change nothing. They are asked about where the run's root does not report for itself
 // (see Tree). Of the calls that walk one and are not here, those of writeList and connect(2) are asked about anyway, and the others are
-// refused: openat2(2), name_to_handle_at(2), chroot(2), mount(2) and its like.
+// refused: openat2(2), name_to_handle_at(2), mount(2) and its like.
 var lookShapes = map[string]shape{
 	"access":            {action: "access", dir: -1, path: 0, follow: true, flags: -1},
 	"chdir":             {action: "chdir", dir: -1, path: 0, follow: true, flags: -1},
+	"chroot":            {action: "chdir", dir: -1, path: 0, follow: true, flags: -1},
 	"execve":            {action: "exec", dir: -1, path: 0, follow: true, flags: -1},
 	"execveat":          {action: "exec", dir: 0, path: 1, follow: true, flags: 4},
 	"faccessat":         {action: "access", dir: 0, path: 1, follow: true, flags: -1},

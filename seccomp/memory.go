@@ -47,7 +47,8 @@ func readPath(tid uint32, address uint64, buf []byte) (string, error) {
 	return string(buf[:end]), nil
 }
 
-// numberAfter finds "field:\tN" in a status file.
+// numberAfter finds "field:\tN" in a status file. Of several numbers, one for each pid namespace from the reader's to the thread's own
+// (proc_pid_status(5)), it is the second: the run's namespace is in the reader's, and those that a run makes are in the run's.
 func numberAfter(status, field string) (int, error) {
 	for line := range strings.Lines(status) {
 		if rest, ok := strings.CutPrefix(line, field+":"); ok {
@@ -55,7 +56,7 @@ func numberAfter(status, field string) (int, error) {
 			if len(words) == 0 {
 				break
 			}
-			return strconv.Atoi(words[len(words)-1])
+			return strconv.Atoi(words[min(1, len(words)-1)])
 		}
 	}
 	return 0, errNoField

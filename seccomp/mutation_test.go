@@ -49,7 +49,7 @@ func probes(t *testing.T, p Policy) []probe {
 			if call == "ptrace" && c.args[0] == unix.PTRACE_TRACEME {
 				continue // a thread that is traced by the parent stops at the next signal
 			}
-			if nr, ok := numberOf(call); ok && p.Verdict(NativeArch(), nr, c.args).Kind == Deny {
+			if nr, ok := numberOf(call); ok && refuses(p.Verdict(NativeArch(), nr, c.args)) {
 				all = append(all, c)
 			}
 		}
@@ -76,6 +76,9 @@ func probes(t *testing.T, p Policy) []probe {
 	}
 	return all
 }
+
+// refuses tells of a verdict that the kernel does not carry out the call, whatever its path is.
+func refuses(v Verdict) bool { return v.Kind == Deny || v.Kind == Done }
 
 func read(t *testing.T, file string) string {
 	t.Helper()
@@ -125,7 +128,7 @@ func mutants(p Policy) []mutant {
 	for _, name := range slices.Sorted(maps.Keys(p.rules)) {
 		r := p.rules[name]
 		add := func(what string, r rule) { all = append(all, mutant{name + ": " + what, name, r}) }
-		if r.Otherwise.Kind == Deny {
+		if refuses(r.Otherwise) {
 			add("all else is allowed", rule{r.Clauses, allowed})
 		}
 		for i, c := range r.Clauses {
@@ -134,12 +137,12 @@ func mutants(p Policy) []mutant {
 				clauses[i] = changed
 				return rule{clauses, r.Otherwise}
 			}
-			if c.Then.Kind == Deny {
+			if refuses(c.Then) {
 				add(fmt.Sprintf("no clause %d", i+1), rule{slices.Delete(slices.Clone(r.Clauses), i, i+1), r.Otherwise})
 			}
 			for j, one := range c.Tests {
-				if c.Then.Kind != Deny {
-					if r.Otherwise.Kind == Deny {
+				if !refuses(c.Then) {
+					if refuses(r.Otherwise) {
 						add(fmt.Sprintf("clause %d: argument %d is not looked at", i+1, one.Arg+1), with(clause{slices.Delete(slices.Clone(c.Tests), j, j+1), c.Then}))
 					}
 					continue
@@ -158,27 +161,32 @@ func mutants(p Policy) []mutant {
 // weaker are the tests of a clause that refuses less, by one value or bit.
 func weaker(t test) map[string]test {
 	all := map[string]test{}
+	with := func(mask uint32, in ...uint32) test {
+		weak := t
+		weak.Mask, weak.In = mask, in
+		return weak
+	}
 	for i, v := range t.In {
 		if !t.Not && len(t.In) > 1 {
-			all[fmt.Sprintf("without %#x", v)] = test{t.Arg, t.Mask, slices.Delete(slices.Clone(t.In), i, i+1), false}
+			all[fmt.Sprintf("without %#x", v)] = with(t.Mask, slices.Delete(slices.Clone(t.In), i, i+1)...)
 		}
 	}
 	switch {
 	case t.Not && t.Mask == unix.S_IFMT:
 		for _, node := range []uint32{unix.S_IFCHR, unix.S_IFBLK} {
-			all[fmt.Sprintf("with %#x", node)] = test{t.Arg, t.Mask, append(slices.Clone(t.In), node), true}
+			all[fmt.Sprintf("with %#x", node)] = with(t.Mask, append(slices.Clone(t.In), node)...)
 		}
 	case t.Not && t.Mask != ^uint32(0) && slices.Equal(t.In, []uint32{0}): // bits
 		for rest := t.Mask; rest != 0; rest &= rest - 1 {
 			if bit := rest & -rest; bit != t.Mask {
-				all[fmt.Sprintf("without bit %#x", bit)] = test{t.Arg, t.Mask &^ bit, t.In, true}
+				all[fmt.Sprintf("without bit %#x", bit)] = with(t.Mask&^bit, t.In...)
 			}
 		}
 	}
 	return all
 }
 
-// marked is the program with an errno that no kernel answers in place of each question to the Supervisor.
+// marked is the program with an errno that no kernel answers in place of each question to the Supervisor, and of what is answered as done.
 const marker = 4000
 
 func marked(t *testing.T, p Policy) Program {
@@ -188,7 +196,7 @@ func marked(t *testing.T, p Policy) Program {
 		t.Fatal(err)
 	}
 	for i := range program {
-		if program[i].Code == unix.BPF_RET|unix.BPF_K && program[i].K == unix.SECCOMP_RET_USER_NOTIF {
+		if program[i].Code == unix.BPF_RET|unix.BPF_K && (program[i].K == unix.SECCOMP_RET_USER_NOTIF || program[i].K == unix.SECCOMP_RET_ERRNO) {
 			program[i].K = unix.SECCOMP_RET_ERRNO | marker
 		}
 	}

@@ -15,14 +15,16 @@ type Kind uint8
 
 // The kinds of verdicts. The zero Kind denies.
 const (
-	Deny    Kind = iota // recorded, answered with an errno
-	Allow               // by the filter alone
-	Write               // a write to a path: the Supervisor decides
-	Connect             // connect(2): the Supervisor carries it out
-	Listen              // listen(2): the Supervisor looks at the socket, and the kernel carries it out
-	Look                // a look at a path: the Supervisor records it where it is denied, and the kernel carries it out
-	Done                // answered as if it had been carried out, which would change nothing that may change: see coreRules
-	Kill                // the whole process
+	Deny      Kind = iota // recorded, answered with an errno
+	Allow                 // by the filter alone
+	Write                 // a write to a path: the Supervisor decides
+	Connect               // connect(2): the Supervisor carries it out
+	Listen                // listen(2): the Supervisor looks at the socket, and the kernel carries it out
+	Look                  // a look at a path: the Supervisor records it where it is denied, and the kernel carries it out
+	Namespace             // clone(2) or unshare(2) of namespaces: the Supervisor records it, and the kernel carries it out
+	Socket                // socket(2): the kernel carries it out in the run's network namespace, and in no other
+	Done                  // answered as if it had been carried out, which would change nothing that may change: see coreRules
+	Kill                  // the whole process
 )
 
 // Verdict is what becomes of a call.

@@ -19,7 +19,7 @@ import (
 type Config struct {
 	Policy   Policy
 	Listener *os.File   // of the filter; the Supervisor's to close
-	Init     int        // a process of the run, by its number here: its root and its network namespace are the run's
+	Init     int        // a process of the run, by its number here: its root and its namespaces are the run's
 	ReadOnly []*os.File // what the command was given open for reading, and may not write by /proc/self/fd either
 	Sockets  []string   // paths of the run at which sockets of the host are mounted that it may connect to
 	Tree     *Tree      // the run's root, where that does not report for itself; the Policy asks about looks then
@@ -43,6 +43,7 @@ type Supervisor struct {
 	granted  []mountedFile // of Config.Sockets
 	tree     *tree         // nil without Config.Tree
 	places   []mountedFile // of Config.Places
+	spaces   *spaces       // nil where a run makes none
 	duty     *duty
 	stop     *os.File // readable when Close was called
 	stopper  *os.File
@@ -64,6 +65,7 @@ func NewSupervisor(c Config) (*Supervisor, error) {
 		func() (e error) { s.granted, e = s.usher.mounted(c.Sockets); return e },
 		func() (e error) { s.tree, e = newTree(s.usher, c.Tree); return e },
 		func() (e error) { s.places, e = s.usher.mounted(c.Places); return e },
+		func() (e error) { s.spaces, e = newSpaces(s.usher, c); return e },
 		func() (e error) { s.duty, e = newDuty(); return e },
 		func() (e error) {
 			s.connects, e = newPending(func(id uint64) bool { return valid(s.fd, id) })
@@ -206,19 +208,26 @@ type worker struct {
 	*Supervisor
 	path []byte // for what is read of the caller's memory
 	link []byte // for what links lead to
+
+	nested   bool // the caller has a user namespace of its own: see asCaller
+	rootless bool // and its root cannot be this thread's
 }
 
 func (w *worker) decide(n *notification) {
 	v := w.config.Policy.Verdict(n.Arch, uint32(n.NR), n.Args)
 	switch v.Kind {
 	case Write:
-		w.write(n)
+		w.asCaller(n, w.write)
 	case Connect:
-		w.connect(n)
+		w.asCaller(n, w.connect)
 	case Listen:
 		w.listen(n)
 	case Look:
-		w.look(n)
+		w.asCaller(n, w.look)
+	case Namespace:
+		w.namespace(n)
+	case Socket:
+		w.socket(n)
 	case Allow:
 		// The filter never asks about it.
 		answer(w.fd, n.ID, unix.EPERM)
@@ -251,7 +260,7 @@ func (w *worker) deny(n *notification, errno unix.Errno) {
 	} else if group := groupFor(n.Arch, uint32(n.NR), n.Args); group != "" {
 		e.Reason = fmt.Sprintf("the group %s of system calls would allow it: a policy can list it under syscalls", group)
 	} else if name == "clone" || name == "unshare" || name == "setns" {
-		e.Reason = "there are no namespaces to be had in a run: a program that has a sandbox of its own works without it (such as by --no-sandbox)"
+		e.Reason = w.noNamespace()
 	}
 	w.emit(n, e)
 	answer(w.fd, n.ID, errno)

@@ -29,6 +29,8 @@ const (
 	victimEnv  = "SECCOMP_TEST_VICTIM"  // the directory that the victim works in
 	withoutEnv = "SECCOMP_TEST_WITHOUT" // a call that the victim's filter allows
 	slowEnv    = "SECCOMP_TEST_SLOW"    // the process is one that the victim started, for a call that takes long
+	groupsEnv  = "SECCOMP_TEST_GROUPS"  // what the victim's policy allows
+	nestedEnv  = "SECCOMP_TEST_NESTED"  // the process is one that the victim started, in namespaces of its own
 )
 
 // slowArgv are the arguments of a process that is not described before the test lets it.
@@ -37,6 +39,12 @@ var slowArgv = []string{"slow"}
 func TestMain(m *testing.M) {
 	if os.Getenv(slowEnv) != "" {
 		(step{Call: "unshare", N: unix.CLONE_NEWUSER}).run()
+		os.Exit(0)
+	}
+	if os.Getenv(nestedEnv) != "" {
+		runtime.LockOSThread()
+		json.NewEncoder(os.Stdout).Encode(syscall.Errno(0)) // the answer to the step that started it
+		steps()
 		os.Exit(0)
 	}
 	if dir := os.Getenv(victimEnv); dir != "" {

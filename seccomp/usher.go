@@ -57,17 +57,19 @@ const onHostTries = 64
 
 // enter moves the calling thread into the run's root. The thread is of no other use afterwards.
 func (u *usher) enter() error {
-	for _, step := range []struct {
-		name string
-		call func() error
-	}{
-		{"unshare(CLONE_FS)", func() error { return unix.Unshare(unix.CLONE_FS) }},
-		{"fchdir", func() error { return unix.Fchdir(int(u.root.Fd())) }},
-		{"chroot", func() error { return unix.Chroot(".") }},
-	} {
-		if err := step.call(); err != nil {
-			return fmt.Errorf("seccomp: %s: %w", step.name, err)
-		}
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("seccomp: unshare(CLONE_FS): %w", err)
+	}
+	return changeRoot(int(u.root.Fd()))
+}
+
+// changeRoot gives the calling thread another root. It shares its own with no other thread: see enter.
+func changeRoot(root int) error {
+	if err := unix.Fchdir(root); err != nil {
+		return fmt.Errorf("seccomp: fchdir: %w", err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return fmt.Errorf("seccomp: chroot: %w", err)
 	}
 	return nil
 }

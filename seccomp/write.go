@@ -40,11 +40,15 @@ const fuseMagic = 0x65735546
 func (w *worker) write(n *notification) {
 	intents, err := w.intents(n)
 	if err == unix.EPERM {
-		w.unreadable(n) // what is protected by name alone could be meant
+		w.unknown(n, unreadable) // what is protected by name alone could be meant
 		return
 	}
 	if err != nil {
 		carryOn(w.fd, n.ID)
+		return
+	}
+	if reason := w.exceeds(intents); reason != "" {
+		w.unknown(n, reason)
 		return
 	}
 	if len(intents) == 2 && !intents[1].source && !w.sameMount(n.PID, intents[0], intents[1]) {
@@ -87,14 +91,16 @@ func (w *worker) refused(n *notification, in intent, no refusal) audit.Event {
 	return e
 }
 
-// unreadable refuses and records a call whose path or address is in memory that may not be read: the caller runs a program that its owner
+// unreadable is said of a call whose path or address is in memory that may not be read: the caller runs a program that its owner
 // may not read either, and that belongs to a user or group whom the run's user namespace does not have (would_dump in fs/exec.c).
-func (w *worker) unreadable(n *notification) {
+const unreadable = "what it aims at is not known: the memory of this program may not be read"
+
+// unknown refuses and records a call that nothing but its name and its numbers is told of.
+func (w *worker) unknown(n *notification, reason string) {
 	name := Name(uint32(n.NR))
 	w.emit(n, audit.Event{
 		Class: audit.ClassSyscall, Action: name, Decision: audit.Deny, Target: describe(name, n.Args), Errno: "EPERM",
-		Reason: "what it aims at is not known: the memory of this program may not be read", Provenance: audit.FromKernel,
-		Process: w.describeCaller(n.PID),
+		Reason: reason, Provenance: audit.FromKernel, Process: w.describeCaller(n.PID),
 	})
 	answer(w.fd, n.ID, unix.EPERM)
 }
@@ -353,11 +359,19 @@ func onReadOnly(fd int) bool {
 // unknownPath stands for one that the kernel does not tell.
 const unknownPath = "?"
 
-// describeFile is the path of a file as the run sees it: this thread's root is the run's.
+// describeFile is the path of a file as the run sees it.
 func (w *worker) describeFile(fd int) string {
-	n, err := unix.Readlinkat(int(w.usher.fds.Fd()), strconv.Itoa(fd), w.link)
+	if w.nested {
+		return w.usher.fromTheRoot(fd)
+	}
+	return w.usher.pathOf(fd, w.link)
+}
+
+// pathOf is the path of a file from this thread's root, which buf has room for.
+func (u *usher) pathOf(fd int, buf []byte) string {
+	n, err := unix.Readlinkat(int(u.fds.Fd()), strconv.Itoa(fd), buf)
 	if err != nil {
 		return unknownPath
 	}
-	return string(w.link[:n])
+	return string(buf[:n])
 }

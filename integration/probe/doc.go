@@ -19,6 +19,7 @@
 //	probe reap [-kill WHO -after D] -- COMMAND   run a command, see that no process outlives it
 //	probe capture -- COMMAND        run a command on a network of its own, print what was sent there instead of its output
 //	probe userns0 -- COMMAND        run a command in a user namespace that allows no further one
+//	probe chromium PATH             do what Chromium's sandbox does, print what such a process reaches: a socket at PATH among it
 //	probe cover FILE -- COMMAND     run a command for which FILE is an empty one that cannot be opened
 //	probe layers DIR -- COMMAND     run a command that has an overlayfs of DIR and a tmpfs at DIR
 //	probe disk [-free BYTES] DIR -- COMMAND   run a command that has a file system at DIR with so much room left
@@ -37,7 +38,7 @@ var verbs = map[string]func(args []string) error{
 	"calls": calls, "sweep": sweep, "x32": x32, "int80": int80, "matrix": matrix, "tiocsti": tiocsti,
 	"fds": fds, "ns": namespaces, "sockets": sockets,
 	"dial": dial, "dgram": dgram, "listen": listen,
-	"fork": forks, "filter": filter, "hold": hold, "reap": reap, "userns0": userns0, "capture": capture, "cover": cover, "layers": layers, "disk": disk,
+	"fork": forks, "filter": filter, "hold": hold, "reap": reap, "userns0": userns0, "capture": capture, "chromium": chromium, "cover": cover, "layers": layers, "disk": disk,
 }
 
 func main() {
