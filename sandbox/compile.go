@@ -49,9 +49,6 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 		Policy: PolicyRef{Name: policy.Name(), Digest: policy.Digest(), Sources: policy.Sources()},
 		policy: policy, entries: c.entries,
 	}
-	if err := plan.withoutPassage(); err != nil {
-		return Plan{}, err
-	}
 	if err := plan.describe(); err != nil {
 		return Plan{}, err
 	}

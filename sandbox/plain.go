@@ -54,21 +54,14 @@ func (p Plan) isMade(target string) bool {
 	case above == nil:
 		return p.plain()
 	default:
-		return above.Kind == Tmpfs || above.isPrivate()
+		return above.Kind == Tmpfs || above.isPrivate() || p.isPassage(*above)
 	}
 }
 
-// withoutPassage refuses what a tmpfs for a root cannot do: show something in a directory that is hidden, and nothing of the rest.
-func (p Plan) withoutPassage() error {
-	if !p.plain() {
-		return nil
-	}
-	for _, m := range p.Mounts {
-		if shown := p.shownBelow(m.Target); m.Kind == Hidden && len(shown) > 0 {
-			return requestErrorf("hide %q: to show %q in it takes FUSE, which cannot be used here (%s)", m.Target, shown[0].Path, p.WithoutFUSE)
-		}
-	}
-	return nil
+// isPassage tells whether a hidden directory has something shown in it where no process serves the root: a tmpfs of its own stands in
+// for it then, which holds the way to that and nothing else.
+func (p Plan) isPassage(m Mount) bool {
+	return p.plain() && m.Kind == Hidden && len(p.shownBelow(m.Target)) > 0
 }
 
 // plainEntries are what a tmpfs for a root needs besides the mounts of a plan.
@@ -119,6 +112,8 @@ func (p Plan) tree() (*seccomp.Tree, error) {
 	t := &seccomp.Tree{Judge: rules.judge, Refuse: rules.refuse}
 	for _, m := range p.Mounts {
 		switch {
+		case p.isPassage(m):
+			t.Passages = append(t.Passages, m.Target)
 		case m.Kind == Hidden:
 			t.Hidden = append(t.Hidden, m.Target)
 		case !p.Home.Mounted && m.isPrivate() && within(p.Identity.Home, m.Target):

@@ -29,7 +29,7 @@ func plainPlan(t *testing.T) Plan {
 	return plan
 }
 
-// What is to be shown in a hidden directory takes FUSE, and is no run without it.
+// A hidden directory with something shown in it is a tmpfs of its own, in which the mount points are made.
 func TestPlainPassage(t *testing.T) {
 	host := fakeHost()
 	policy := with(t, base(t), func(p profiles.Policy) (profiles.Policy, error) { return p.WithHide("/home/ann/src/other") },
@@ -38,9 +38,27 @@ func TestPlainPassage(t *testing.T) {
 		})
 	for _, without := range []string{"", "open /dev/fuse: no such file or directory"} {
 		host.WithoutFUSE = without
-		_, err := Compile(policy, host, []string{"agent"})
-		if refused := err != nil && strings.Contains(err.Error(), `hide "/home/ann/src/other": to show "/home/ann/src/other/x" in it takes FUSE`); refused != (without != "") {
-			t.Errorf("%q: %v", without, err)
+		plan, err := Compile(policy, host, []string{"agent"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries := map[string]rootfs.Entry{}
+		for _, e := range treeEntries(plan, "/hidden") {
+			entries[e.Target] = e
+		}
+		hidden, shown := entries["/home/ann/src/other"], entries["/home/ann/src/other/x"]
+		if passage := hidden.Kind == rootfs.Tmpfs && !hidden.Writable && shown.Make; passage != (without != "") {
+			t.Errorf("%q: hidden %+v, shown %+v", without, hidden, shown)
+		}
+		if shown.Kind != rootfs.Bind {
+			t.Errorf("%q: shown %+v", without, shown)
+		}
+		tree, err := plan.tree()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if without != "" && (!slices.Contains(tree.Passages, hidden.Target) || slices.Contains(tree.Hidden, hidden.Target)) {
+			t.Errorf("passages %q, hidden %q", tree.Passages, tree.Hidden)
 		}
 	}
 }

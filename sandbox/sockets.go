@@ -21,7 +21,7 @@ func (c *compiler) sockets() error {
 		if info.Mode()&fs.ModeSocket == 0 {
 			return requestErrorf("socket %q is none", path)
 		}
-		if c.hidesPath(target) {
+		if c.hidesItself(target) {
 			return requestErrorf("socket %q is hidden by the policy; leave out one", path)
 		}
 		if err := c.add(Mount{Kind: Socket, Target: target, Source: target, Origin: originPolicy}); err != nil {
@@ -29,6 +29,14 @@ func (c *compiler) sockets() error {
 		}
 	}
 	return nil
+}
+
+// hidesItself tells whether the policy hides the very path: a socket in a hidden directory is more specific than that.
+func (c *compiler) hidesItself(path string) bool {
+	return slices.ContainsFunc(c.policy.Files().Hide, func(hide string) bool {
+		target, _, err := c.canonical(c.expand(hide))
+		return err == nil && target == path
+	})
 }
 
 // hidesPath tells whether the policy hides a path, whether or not it lies in a grant.

@@ -48,7 +48,10 @@ func treeEntries(plan Plan, hidden string) []rootfs.Entry {
 		if m.Target == "/dev" {
 			e.Links = devLinks
 		}
-		if m.Kind == Hidden {
+		switch {
+		case plan.isPassage(m):
+			e.Kind, e.Mode = rootfs.Tmpfs, 0o755
+		case m.Kind == Hidden:
 			e.Source = filepath.Join(hidden, hiddenNode(plan, m, nodes))
 			nodes++
 		}

@@ -15,8 +15,9 @@ import (
 // Tree describes a root that does not report for itself, as the run's own file system would (package denyfs): what is not granted is
 // not there, and a look at it is recorded because the call was asked about. The record is all that depends on the answer.
 type Tree struct {
-	Hidden []string // paths of the run at which stand-ins are mounted, of files that are hidden
-	Home   []string // paths of the run at which the private home, or a part of it, is mounted
+	Hidden   []string // paths of the run at which stand-ins are mounted, of files that are hidden
+	Passages []string // paths of the run at which hidden directories are that show the way to what is granted in them
+	Home     []string // paths of the run at which the private home, or a part of it, is mounted
 
 	// Judge completes an event, of what is missing inside and there on the host; dir says that it is a directory there. It is false
 	// where there is to be no event.
@@ -36,9 +37,10 @@ const (
 // tree is a Tree with the mounts that it speaks of.
 type tree struct {
 	Tree
-	root   uint64   // id of its mount
-	home   []uint64 // ids of mounts
-	hidden []mountedFile
+	root     uint64   // id of its mount
+	home     []uint64 // ids of mounts
+	passages []uint64
+	hidden   []mountedFile
 }
 
 func newTree(u *usher, t *Tree) (*tree, error) {
@@ -54,17 +56,30 @@ func newTree(u *usher, t *Tree) (*tree, error) {
 		return nil, err
 	}
 	out := &tree{Tree: *t, root: root.mount, hidden: hidden}
-	home, err := u.mounted(t.Home)
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range home {
-		out.home = append(out.home, m.mount)
+	for paths, ids := range map[*[]string]*[]uint64{&t.Home: &out.home, &t.Passages: &out.passages} {
+		at, err := u.mounted(*paths)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range at {
+			*ids = append(*ids, m.mount)
+		}
 	}
 	return out, nil
 }
 
-// hides tells whether a file is a stand-in, and of the root where it is of neither.
+// rule is that by which nothing of the host's is in a directory of the run's own: "" for one of another mount.
+func (t *tree) rule(at mountedFile) string {
+	switch {
+	case slices.Contains(t.hidden, at), slices.Contains(t.passages, at.mount):
+		return ruleHidden
+	case at.mount == t.root:
+		return ruleNotGranted
+	}
+	return ""
+}
+
+// hides tells whether a file is a stand-in.
 func (t *tree) hides(at mountedFile) bool { return slices.Contains(t.hidden, at) }
 
 // look records a look at what is not granted, and lets the kernel go on: there is nothing of the host's to be found.
@@ -101,11 +116,13 @@ func (w *worker) report(n *notification, in intent) unix.Errno {
 	if err != nil {
 		return 0
 	}
-	dir := w.describeFile(at)
+	dir, rule := w.describeFile(at), w.tree.rule(here)
 	switch {
 	case w.tree.hides(here):
 		return w.denied(n, in.action, path.Join(dir, rest), unix.EACCES, ruleHidden, false)
-	case here.mount != w.tree.root && !slices.Contains(w.tree.home, here.mount):
+	case rule == "" && slices.Contains(w.tree.home, here.mount):
+		rule = ruleNotGranted
+	case rule == "":
 		return 0
 	}
 	errno, makes := unix.ENOENT, in.absent || in.renamed || in.creates()
@@ -119,7 +136,7 @@ func (w *worker) report(n *notification, in intent) unix.Errno {
 	if !ok {
 		return 0
 	}
-	return w.denied(n, in.action, found.path, errno, ruleNotGranted, found.dir)
+	return w.denied(n, in.action, found.path, errno, rule, found.dir)
 }
 
 // aim resolves what a call aims at: the object, or with ENOENT the last directory on the way to it and what is left of the path.
@@ -270,29 +287,21 @@ func (w *worker) atHome(file int) bool {
 	return err == nil && slices.Contains(w.tree.home, here.mount)
 }
 
-// atRoot tells whether a file lies in the root of a Tree.
-func (w *worker) atRoot(file int) bool {
+// ofTree is the rule of a Tree by which nothing of the host's is in a directory, or is a file: "" for one that is not the Tree's.
+func (w *worker) ofTree(file int) string {
 	if w.tree == nil {
-		return false
+		return ""
 	}
 	here, err := mountedAt(file)
-	return err == nil && here.mount == w.tree.root
+	if err != nil {
+		return ""
+	}
+	return w.tree.rule(here)
 }
 
-// notHere is the refusal of a change to the root of a Tree, or to a stand-in that lies in it: it is none where a file is of neither.
+// notHere is the refusal of a change to what is a Tree's: it is none where a file is not.
 func (w *worker) notHere(file int, target string) (none refusal) {
-	if w.tree == nil {
-		return none
-	}
-	rule := ""
-	here, err := mountedAt(file)
-	switch {
-	case err != nil:
-	case w.tree.hides(here):
-		rule = ruleHidden
-	case here.mount == w.tree.root:
-		rule = ruleNotGranted
-	}
+	rule := w.ofTree(file)
 	if rule == "" {
 		return none
 	}

@@ -239,7 +239,7 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 	switch {
 	case !inReadOnly && exists && in.action == "rmdir" && !isEmpty(object) && w.protects("rename", target, parent):
 		return refusal{errno: unix.ENOTEMPTY} // as without agentjail, where this is no refusal of its
-	case (!inReadOnly || w.atRoot(parent)) && !guarded && exists && !in.absent && isMountPoint(object):
+	case (!inReadOnly || w.ofTree(parent) != "") && !guarded && exists && !in.absent && isMountPoint(object):
 		return mounted(target())
 	case !inReadOnly && !guarded, exists && in.absent, !exists && err != unix.ENOENT:
 		return none
