@@ -9,32 +9,27 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/oklog/ulid/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/agentjail/agentjail/internal/audit"
-	"github.com/agentjail/agentjail/profiles"
 	"github.com/agentjail/agentjail/sandbox/internal/denyfs"
 	"github.com/agentjail/agentjail/sandbox/internal/limits"
 	"github.com/agentjail/agentjail/sandbox/internal/posture"
-	"github.com/agentjail/agentjail/sandbox/internal/prefault"
 	"github.com/agentjail/agentjail/sandbox/internal/ttyfilter"
 	"github.com/agentjail/agentjail/sandbox/internal/wire"
 	"github.com/agentjail/agentjail/sandbox/internal/workspace"
 )
 
-// SupervisorArg is the word that starts the program as a run's supervisor.
-const SupervisorArg = "agentjail-supervisor"
-
 // Options are what a run needs of its caller.
 type Options struct {
 	Stdin, Stdout, Stderr *os.File
 	Log                   LogOptions
+	// Early is a supervisor that was started before the plan was made. It may be nil.
+	Early *Early
 	// Cancel ends the start when a signal comes, with a CancelledError. What comes when the command runs is for Run.Signal.
 	Cancel <-chan os.Signal
 	// FilterTerminal keeps from the caller's terminal what the command could make it do beyond showing text, with an event for each
@@ -101,9 +96,8 @@ type Run struct {
 
 // Start builds the sandbox of a plan and starts its command. On an error nothing is left running.
 func Start(plan Plan, options Options) (*Run, error) {
-	prefault.Begin()
 	r := &Run{
-		options: options, plan: plan, messages: make(chan wire.Message), exited: make(chan error, 1),
+		options: options, plan: plan, messages: make(chan wire.Message),
 		told: make(chan struct{}), killed: make(chan struct{}),
 	}
 	if err := r.start(); err != nil {
@@ -268,59 +262,25 @@ func (r *Run) layered(layer string, err error) error {
 	return setupError(layer, err)
 }
 
-// spawn starts the supervisor as root of a user namespace of its own, in which only the caller's ids exist.
+// spawn takes the supervisor that was started early, where there is one that fits, and starts one otherwise.
 func (r *Run) spawn() error {
-	conn, theirs, err := wire.Pair()
-	if err != nil {
-		return &SetupError{Layer: "supervisor", Err: err}
-	}
-	defer theirs.Close()
-	r.conn = conn
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = []string{"agentjail", SupervisorArg}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = r.options.Stdin, r.options.Stdout, r.options.Stderr
-	cmd.ExtraFiles = []*os.File{theirs}
-	cmd.Env = supervisorEnv(r.plan.Proxies != "")
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: r.plan.Identity.UID, Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: r.plan.Identity.GID, Size: 1}},
-		Pdeathsig:   unix.SIGKILL, Setsid: true,
-	}
-	r.process = cmd
-	started := make(chan error)
-	go func() {
-		// The death signal comes when the thread that forked ends (prctl(2), PR_SET_PDEATHSIG): this one stays.
-		runtime.LockOSThread()
-		err := withSlack(cmd.Start)
-		started <- err
-		if err == nil {
-			r.exited <- cmd.Wait()
+	stdio := [3]*os.File{r.options.Stdin, r.options.Stdout, r.options.Stderr}
+	e := r.options.Early
+	if !e.fits(r.plan, stdio) {
+		e.Close()
+		var err error
+		if e, err = startSupervisor(r.plan.Identity, stdio, r.plan.Proxies != ""); err != nil {
+			return &SetupError{Layer: "supervisor", Err: err}
 		}
-	}()
-	if err := <-started; err != nil {
-		r.process = nil
+	}
+	e.taken = true
+	r.conn, r.exited = e.conn, e.exited
+	if err := <-e.started; err != nil {
 		return setupError("user namespace", err)
 	}
+	r.process = e.process
 	go r.receive()
 	return nil
-}
-
-// supervisorEnv is what of the caller's environment the supervisor needs: to resolve names as the host does, to trace, and where
-// the gateway uses proxies, to find them: their passwords are in no plan.
-func supervisorEnv(proxied bool) []string {
-	env := []string{} // a nil one would be the caller's whole environment (os/exec)
-	names := []string{"AGENTJAIL_TRACE", "LOCALDOMAIN", "RES_OPTIONS"}
-	if proxied {
-		env = append(env, profiles.ProxyVariables(os.Environ())...)
-		names = append(names, "SSL_CERT_FILE", "SSL_CERT_DIR") // of a proxy that speaks TLS
-	}
-	for _, name := range names {
-		if v, ok := os.LookupEnv(name); ok {
-			env = append(env, name+"="+v)
-		}
-	}
-	return env
 }
 
 // receive reads the supervisor's messages until it is gone. Events go to the log at once.

@@ -34,5 +34,5 @@ func Main(newGateway NewGateway) {
 	case limits.ReaperArg:
 		os.Exit(limits.Reap())
 	}
-	prefault.Begin()
+	prefault.Program()
 }

@@ -88,6 +88,11 @@ func runAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	var early *sandbox.Early
+	if !c.Bool("dry-run") {
+		early = sandbox.StartEarly(host, os.Stdin, os.Stdout, os.Stderr)
+		defer early.Close()
+	}
 	plan, profile, err := planFor(c, host, command)
 	if err != nil {
 		return err
@@ -103,7 +108,7 @@ func runAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	options := sandbox.Options{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Log: log, FilterTerminal: c.Bool("filter-terminal")}
+	options := sandbox.Options{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Log: log, Early: early, FilterTerminal: c.Bool("filter-terminal")}
 	if c.Bool("selftest") {
 		results, err := testPolicy(c, profile)
 		if err != nil {

@@ -5,8 +5,8 @@
 // ready with its neighbours, the more so in a virtual machine whose page tables are shadowed, and the four processes of a start
 // take some 3000 of them.
 //
-// It works in an init function, before most other packages are initialised, in the processes that a run starts; Begin is for the one
-// that starts them. All of it is advice: where the kernel does not take it, a start takes longer, and nothing else.
+// It works in an init function, before most other packages are initialised, in the processes that a run starts; Program and Heap are for
+// the one that starts them. All of it is advice: where the kernel does not take it, a start takes longer, and nothing else.
 package prefault
 
 import (
@@ -29,38 +29,35 @@ const (
 	nsinit     = "init" // libcontainer's word
 )
 
-// init is Begin for the supervisor. The processes inside the namespaces touch too little heap for a huge page, of which the stage would
-// make a copy for the command's process.
+// init leaves the heap of the processes inside the namespaces alone. They touch too little of it for a huge page, of which the stage
+// would make a copy for the command's process.
 func init() {
 	if len(os.Args) < 2 {
 		return
 	}
 	switch os.Args[1] {
 	case Supervisor:
-		Begin()
+		Program()
+		Heap()
 	case nsinit, Stage:
-		program()
+		Program()
 	}
 }
 
-// Begin is called by a process that will stay, as soon as it is known to be one.
-func Begin() { once.Do(begin) }
-
-var once sync.Once
-
-func begin() {
-	postponeCollection() // else what heap leaves unused would be reason enough for one
-	program()
-	heap()
-}
-
-// program maps the program's code and constants, all of which are in the page cache by now or will be soon. What is there costs no memory
+// Program maps the program's code and constants, all of which are in the page cache by now or will be soon. What is there costs no memory
 // to be mapped, and the kernel maps 16 pages around a fault anyway.
-func program() {
+func Program() {
 	for _, a := range mapped() {
 		advise(a.start, a.end-a.start, unix.MADV_POPULATE_READ) // Linux 5.14
 	}
 }
+
+// Heap has what is allocated from now on come from huge pages, and no garbage collected for a second: what it leaves unused would be
+// reason enough. A process that forks should call it just before. What it has touched by then is write-protected by the fork, which
+// costs a fault for each page that is written again, and splits huge pages.
+func Heap() { once.Do(func() { postponeCollection(); heap() }) }
+
+var once sync.Once
 
 // An area is a part of the address space.
 type area struct{ start, end uintptr }
@@ -109,7 +106,7 @@ func readOnly(lines string) (areas []area) {
 // is made ready of it: two huge pages.
 const chunk = 4 << 20
 
-// heap has the memory that is allocated next come from huge pages. The runtime gives out the lowest free address, and begins at a random
+// heap begins another chunk, of huge pages. The runtime gives out the lowest free address, and begins at a random
 // one in its first chunk: the rest of the chunk is allocated, and never touched, so that the next allocation begins another one.
 // An allocation of this size is made from no cache (pageCachePages in runtime/mpagecache.go).
 func heap() {

@@ -32,9 +32,10 @@ func TestReadOnly(t *testing.T) {
 }
 
 // What was advised is in force: all of the program is mapped, and what is allocated next lies where huge pages are wanted.
-func TestBegin(t *testing.T) {
+func TestInForce(t *testing.T) {
 	before := areaOf(t, address(make([]byte, chunk/16)))
-	Begin()
+	Program()
+	Heap()
 	if slices.Contains(before.flags, "hg") {
 		t.Fatal("huge pages were wanted before")
 	}
