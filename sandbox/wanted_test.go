@@ -3,7 +3,10 @@
 package sandbox
 
 import (
+	"cmp"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/agentjail/agentjail/profiles"
@@ -60,6 +63,64 @@ func TestWantedMounts(t *testing.T) {
 	if got := wantedMounts(plan, fakeProc.Lstat); !slices.Equal(got, want) {
 		t.Errorf("without FUSE: got  %+v\nwant %+v", got, want)
 	}
+}
+
+// TestEveryMountIsCompared: a run that lacks any one mount of its plan, or has one that is less restricted, is not as planned, and does
+// not start.
+// Containment checks: A01, A24.
+func TestEveryMountIsCompared(t *testing.T) {
+	policy := with(t, writing(t, "/home/ann/data/x"),
+		func(p profiles.Policy) (profiles.Policy, error) { return p.WithRead("/home/ann/data") },
+		func(p profiles.Policy) (profiles.Policy, error) { return p.WithHide("/home/ann/src/app/.env") })
+	plan, err := Compile(policy, fakeHost(), []string{"true"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := posture.Want{Mounts: wantedMounts(plan, fakeProc.Lstat)}
+	differences := func(made []posture.WantMount) (fields []string) {
+		for _, d := range posture.Compare(want, posture.Posture{Mounts: kernelMounts(made)}) {
+			if strings.HasPrefix(d.Field, `mount "`) {
+				fields = append(fields, d.Field)
+			}
+		}
+		return fields
+	}
+	if fields := differences(want.Mounts); len(fields) > 0 {
+		t.Fatalf("as planned, but for %q", fields)
+	}
+	kinds := map[Kind]bool{}
+	for i, m := range plan.Mounts {
+		kinds[m.Kind] = true
+		lesser := plan
+		lesser.Mounts = slices.Delete(slices.Clone(plan.Mounts), i, i+1)
+		if fields := differences(wantedMounts(lesser, fakeProc.Lstat)); !slices.Contains(fields, "mount "+strconv.Quote(m.Target)) {
+			t.Errorf("%s %s is not missed: %q", m.Kind, m.Target, fields)
+		}
+	}
+	for i, m := range want.Mounts {
+		for flag := posture.ReadOnly; flag <= posture.NoExec; flag <<= 1 {
+			made := slices.Clone(want.Mounts)
+			made[i].Flags &^= flag
+			if fields := differences(made); m.Flags&flag != 0 && !slices.Contains(fields, "mount "+strconv.Quote(m.Point)) {
+				t.Errorf("%s without %v is as planned: %q", m.Point, flag, fields)
+			}
+		}
+	}
+	for _, kind := range []Kind{Bind, Device, File, Tmpfs, Pts, Hidden} {
+		if !kinds[kind] {
+			t.Errorf("the plan has no mount of the kind %s", kind)
+		}
+	}
+}
+
+// kernelMounts are mounts as the kernel lists them.
+func kernelMounts(made []posture.WantMount) []posture.Mount {
+	mounts := make([]posture.Mount, len(made))
+	for i, m := range made {
+		mounts[i] = posture.Mount{ID: i + 1, Parent: m.On + 1, Point: m.Point, Type: cmp.Or(m.Type, "ext4"), Flags: m.Flags}
+	}
+	mounts[0].Parent = 0
+	return mounts
 }
 
 // TestWritablePlaces: Landlock and the mounts say the same of where the command may write. A read-only place in a writable
