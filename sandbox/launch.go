@@ -226,6 +226,9 @@ func (r *Run) open(id string) error {
 	if r.plan.Home.Ephemeral {
 		r.plan = r.plan.withHome(r.dir.home())
 	}
+	if err := r.dir.hold(r.plan.Home.Caches); err != nil {
+		return r.layered("private home", err)
+	}
 	obstructed, err := r.plan.Home.furnish(r.plan.Identity.Home)
 	if err != nil {
 		return r.layered("private home", err)

@@ -22,6 +22,8 @@ type runDir struct {
 	path string
 	mark *os.File // locked for as long as the launcher lives; says which process that is: see FindLauncher
 	live string
+	// caches are those of the private home that the run has, locked (shared) as long as it has them: see Prune.
+	caches *os.File
 }
 
 // stateError says why a directory is not taken for agentjail's own. Logs, the key that signs them and the private homes lie there.
@@ -109,6 +111,9 @@ func (d *runDir) home() string { return filepath.Join(d.path, "home") }
 func (d *runDir) close() error {
 	err := errors.Join(os.Remove(filepath.Join(d.path, "mnt")), removeTree(d.home()))
 	os.Remove(d.path) // where there is no log, since a copy of it was refused
+	if d.caches != nil {
+		d.caches.Close()
+	}
 	return errors.Join(err, os.Remove(d.live), d.mark.Close())
 }
 
@@ -176,15 +181,4 @@ func lockDead(mark *os.File) bool {
 func (c crashedRun) settle() {
 	os.Remove(c.mark.Name())
 	c.mark.Close()
-}
-
-// removeTree removes a directory that the command wrote, which may hold directories without write permission.
-func removeTree(dir string) error {
-	filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err == nil && e.IsDir() {
-			os.Chmod(path, 0o700)
-		}
-		return nil
-	})
-	return os.RemoveAll(dir)
 }

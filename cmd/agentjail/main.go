@@ -27,7 +27,7 @@ func main() {
 		os.Exit(selftest.Main(os.Args[2], os.Stdout))
 	}
 	commands := []*cli.Command{
-		runCommand(), psCommand(), stopCommand(), logCommand(), verifyCommand(), keyCommand(), profilesCommand(), doctorCommand(),
+		runCommand(), psCommand(), stopCommand(), logCommand(), verifyCommand(), keyCommand(), pruneCommand(), profilesCommand(), doctorCommand(),
 		selftestCommand(), explainCommand(),
 	}
 	for _, c := range commands {
