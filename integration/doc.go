@@ -14,7 +14,8 @@
 // with go test, the package skips: it needs that set-up.
 //
 // Conditions for scripts: [root], [user] (who runs the suite), [testnet] (the names are there), [fuse], [limits] (a cgroup
-// can be made), [tmpfs] (the script runs again without FUSE: TestWithoutFUSE). Under AGENTJAIL_MUST_WORK=1 a condition that stands for a missing tool fails the test.
+// can be made), [tmpfs] (the script runs again without FUSE: TestWithoutFUSE), [redirect] and [ports] (without TPROXY, and
+// without nftables: TestWithoutTProxy, TestWithoutNftables). Under AGENTJAIL_MUST_WORK=1 a condition that stands for a missing tool fails the test.
 //
 // Commands for scripts, besides those of testscript:
 //

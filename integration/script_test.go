@@ -15,18 +15,19 @@ import (
 
 func TestScripts(t *testing.T) {
 	needSuite(t)
-	testscript.Run(t, scripts(false))
+	testscript.Run(t, scripts(""))
 }
 
-// scripts are the scripts of testdata, with a run's root of FUSE or, where plain is set, a tmpfs.
-func scripts(plain bool) testscript.Params {
+// scripts are the scripts of testdata, with a condition that is met because of how they are run.
+func scripts(met string) testscript.Params {
 	return testscript.Params{
 		Dir:         filepath.Join(suite.base, "testdata"),
 		WorkdirRoot: suite.work,
 		Setup:       setupScript,
 		Condition: func(name string) (bool, error) {
-			if name == "tmpfs" {
-				return plain, nil
+			switch name {
+			case onTmpfs, byRedirect, byPorts:
+				return name == met, nil
 			}
 			return condition(name)
 		},

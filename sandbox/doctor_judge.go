@@ -36,6 +36,7 @@ type trial struct {
 	Fix   string        `json:"fix,omitempty"` // of the package that failed
 	Value int           `json:"value,omitempty"`
 	Text  string        `json:"text,omitempty"` // for people
+	Lines []string      `json:"lines,omitempty"`
 }
 
 // notTried is the detail of a check that an earlier one made pointless.
@@ -97,9 +98,19 @@ func checkFiles(f doctorFacts) DoctorCheck {
 
 func checkNetwork(f doctorFacts) DoctorCheck {
 	c, t := f.needed("network", "network namespace, nftables TPROXY", trialNetwork, fixPrivilege)
-	if c.Status == DoctorOK && t.Value == 0 {
-		c.Detail = "without IPv6, which this kernel does not have"
+	if c.Status != DoctorOK {
+		return c
 	}
+	c.Mechanism = "network namespace, " + t.Text
+	var detail []string
+	if len(t.Lines) > 0 {
+		c.Status, c.Fix = DoctorWeaker, t.Fix
+		detail = append(detail, "nftables TPROXY cannot be used: "+t.Lines[0])
+	}
+	if t.Value == 0 {
+		detail = append(detail, "without IPv6, which this kernel does not have")
+	}
+	c.Detail = strings.Join(detail, "; ")
 	return c
 }
 

@@ -30,7 +30,7 @@ func goodHost() doctorFacts {
 		Release: "6.8.0-45-generic", UID: 1000, Program: "/usr/local/bin/agentjail", FuseMode: "0666",
 		Settings: map[string]string{"user.max_user_namespaces": "63000", "lsm": "lockdown,yama,apparmor"},
 		Trials: map[string]trial{
-			trialUser: {}, trialMounts: {}, trialFuse: {}, trialNetwork: {Value: 1}, trialSpaces: {}, trialProc: {}, trialIdentity: {},
+			trialUser: {}, trialMounts: {}, trialFuse: {}, trialNetwork: {Value: 1, Text: "nftables TPROXY"}, trialSpaces: {}, trialProc: {}, trialIdentity: {},
 			trialFilter: {}, trialKillable: {}, trialSync: {}, trialLandlock: {Value: 6}, trialLimits: {Text: "cgroup v2"},
 			trialState: {Text: "/home/u/.local/state/agentjail"},
 		},
@@ -103,6 +103,12 @@ var doctorHosts = map[string]doctorFacts{
 		f.Trials[trialLimits] = trial{Error: "the bus is gone\nand so is systemd", Fix: "one line\nand another"}
 		f.Trials[trialState] = trial{Error: "/srv: permission denied", Errno: unix.EACCES, Text: "/srv/agentjail"}
 	}),
+	"no-tproxy": goodHost().with(func(f *doctorFacts) {
+		f.Trials[trialNetwork] = trial{
+			Value: 1, Text: "nftables REDIRECT", Fix: "modprobe nft_tproxy",
+			Lines: []string{"nftables tproxy: no such file or directory", "network: captured by nftables REDIRECT"},
+		}
+	}),
 	"sudo-closed": goodHost().with(func(f *doctorFacts) {
 		f.FuseMode = "0600"
 		f.Trials[trialFuse] = failed(&closedError{1000, unix.EACCES, unix.EPERM})
@@ -110,7 +116,7 @@ var doctorHosts = map[string]doctorFacts{
 	"newer": goodHost().with(func(f *doctorFacts) { f.Release = "8.1.0-rc2" }),
 	"old-but-works": goodHost().with(func(f *doctorFacts) {
 		f.Release, f.UID = "5.15.0-generic", 0
-		f.Trials[trialNetwork] = trial{}
+		f.Trials[trialNetwork] = trial{Text: "nftables TPROXY"}
 		f.Trials[trialKillable] = no(unix.EINVAL, "seccomp")
 		f.Trials[trialSync] = no(unix.EINVAL, "ioctl")
 		f.Trials[trialLandlock] = trial{Value: 1}

@@ -225,18 +225,25 @@ func tryMounts() (string, error) {
 	return "", errors.New("there is no directory to mount on")
 }
 
-// tryNetwork makes a run's network namespace. The value tells how many address families it has besides IPv4.
+// tryNetwork makes a run's network namespace. The value tells whether it has IPv6, the text by what it is captured, the fix how that would
+// be better, and the lines what that misses.
 func tryNetwork() trial {
 	ns, err := netns.New()
 	if err != nil {
 		return failed(err)
 	}
 	defer ns.Close()
-	if err := ns.Capture(nil); err != nil {
+	if err := ns.Capture(&netns.Watch{Refused: func(netns.Refusal) {}}, nil); err != nil {
 		return failed(err)
 	}
-	tcp, _ := ns.Listeners()
-	return trial{Value: len(tcp) - 1}
+	t := trial{Text: ns.Mechanism().String()}
+	if ns.IPv6() {
+		t.Value = 1
+	}
+	if why := ns.Fallback(); why != nil {
+		t.Fix, t.Lines = failed(why).Fix, append([]string{why.Error()}, ns.Weaker()...)
+	}
+	return t
 }
 
 func asInit(ctx context.Context, w *os.File, id Identity) {
@@ -300,4 +307,17 @@ func listen() (uintptr, error) {
 		return 0, fmt.Errorf("seccomp: %w", errno)
 	}
 	return fd, nil
+}
+
+// NetworkCoverage says what the run of a plan would see less of than by the best way to capture its network, with the reason. It tries that
+// as the doctor does, which a run does when it starts.
+func NetworkCoverage(plan Plan) []string {
+	t := tryNamespaces(plan.Identity)[trialNetwork]
+	if t.Error != "" {
+		return []string{"network: a run does not start: " + t.Error}
+	}
+	if len(t.Lines) == 0 {
+		return nil
+	}
+	return append(t.Lines[1:], "network: nftables TPROXY cannot be used: "+t.Lines[0])
 }

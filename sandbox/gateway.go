@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/agentjail/agentjail/internal/audit"
+	"github.com/agentjail/agentjail/profiles"
 	"github.com/agentjail/agentjail/sandbox/internal/netns"
 )
 
@@ -46,6 +47,21 @@ func (p Plan) hostPorts() []uint16 {
 		if !r.Prefix.IsValid() || !r.Prefix.IsSingleIP() || !r.Prefix.Addr().IsLoopback() {
 			continue
 		}
+		for _, span := range r.Ports {
+			for port := int(span.First); port <= int(span.Last); port++ {
+				ports = append(ports, uint16(port))
+			}
+		}
+	}
+	slices.Sort(ports)
+	return slices.Compact(ports)
+}
+
+// gatewayPorts are the ports at which the gateway has something to say: those of all grants, of its proxy, and of the web, where it
+// tells a client why not.
+func (p Plan) gatewayPorts() []uint16 {
+	ports := append(p.hostPorts(), 80, 443, netip.MustParseAddrPort(profiles.ProxyAddress).Port())
+	for _, r := range p.Rules {
 		for _, span := range r.Ports {
 			for port := int(span.First); port <= int(span.Last); port++ {
 				ports = append(ports, uint16(port))

@@ -269,7 +269,7 @@ func (s *supervisor) posture(ready stage.Ready, wanted func() (posture.Want, err
 		return readyReport{}, err
 	}
 	report := readyReport{
-		PID: ready.HostPID, Init: first, Posture: got.Detail(), Differences: posture.Compare(want, got), Coverage: s.gateway.Coverage(),
+		PID: ready.HostPID, Init: first, Posture: got.Detail(), Differences: posture.Compare(want, got), Coverage: append(s.network.Coverage(), s.gateway.Coverage()...),
 	}
 	report.Posture["landlock_abi"] = ready.LandlockABI
 	report.Posture["wait_killable"] = ready.WaitKillable

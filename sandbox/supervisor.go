@@ -173,7 +173,7 @@ func (s *supervisor) mountRoot() error {
 }
 
 func (s *supervisor) startNetwork(newGateway NewGateway) error {
-	if err := s.network.Capture(&netns.Watch{Granted: s.order.Plan.hostPorts(), Refused: s.refused}); err != nil {
+	if err := s.network.Capture(&netns.Watch{Granted: s.order.Plan.hostPorts(), Refused: s.refused}, s.order.Plan.gatewayPorts()); err != nil {
 		return setupError("network namespace", err)
 	}
 	gateway, err := newGateway(s.order.Plan, s.sink)

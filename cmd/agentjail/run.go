@@ -101,6 +101,7 @@ func runAction(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("dry-run") {
+		plan.Coverage = append(plan.Coverage, sandbox.NetworkCoverage(plan)...)
 		_, err := fmt.Fprint(os.Stdout, plan)
 		return err
 	}

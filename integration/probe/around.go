@@ -22,8 +22,9 @@ import (
 const newNamespaces = 0x7E020000
 
 // filter takes system calls away from a command, as an older kernel or a stricter container would. The name "namespaces"
-// stands for every way of making one, "listener" and "killable" for seccomp(2) with the flag of Linux 5.0 or 5.19 alone. SUCCESS makes a call do nothing
-// and say that it has worked.
+// stands for every way of making one, "listener" and "killable" for seccomp(2) with the flag of Linux 5.0 or 5.19 alone, "transparent"
+// for the socket option that TPROXY needs, "netfilter" for sockets that nftables is set up by. SUCCESS makes a call do nothing and say
+// that it has worked.
 func filter(args []string) error {
 	before, command, err := afterDashes(args)
 	if err != nil || len(before) != 1 {
@@ -42,6 +43,13 @@ func filter(args []string) error {
 			continue
 		case "listener":
 			program = append(program, refuseFlag(unix.SYS_SECCOMP, 1, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, errno)...)
+			continue
+		case "transparent": // IP_TRANSPARENT and IPV6_TRANSPARENT (ip(7), ipv6(7))
+			program = append(program, refuseArgs(unix.SYS_SETSOCKOPT, errno, map[int]uint32{1: unix.SOL_IP, 2: unix.IP_TRANSPARENT})...)
+			program = append(program, refuseArgs(unix.SYS_SETSOCKOPT, errno, map[int]uint32{1: unix.SOL_IPV6, 2: unix.IPV6_TRANSPARENT})...)
+			continue
+		case "netfilter": // netlink(7)
+			program = append(program, refuseArgs(unix.SYS_SOCKET, errno, map[int]uint32{0: unix.AF_NETLINK, 2: unix.NETLINK_NETFILTER})...)
 			continue
 		case "killable":
 			program = append(program, refuseFlag(unix.SYS_SECCOMP, 1, unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, errno)...)
@@ -70,6 +78,18 @@ func errnoByName(word string) (errno uint32, known bool) {
 		}
 	}
 	return 0, false
+}
+
+// refuseArgs refuses a call whose arguments have these values, by their lower halves.
+func refuseArgs(nr uintptr, errno uint32, args map[int]uint32) []bpf.Instruction {
+	const low = 16 // seccomp_data.args, on a little-endian machine
+	rest := uint8(2 * len(args))
+	program := []bpf.Instruction{bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(nr), SkipTrue: rest + 2}}
+	for i, value := range args {
+		rest -= 2
+		program = append(program, bpf.LoadAbsolute{Off: uint32(low + 8*i), Size: 4}, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: value, SkipTrue: rest + 1})
+	}
+	return append(program, bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | errno}, bpf.LoadAbsolute{Off: 0, Size: 4})
 }
 
 func refuse(nr uintptr, errno uint32) []bpf.Instruction {

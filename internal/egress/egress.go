@@ -318,7 +318,6 @@ func (g *Gateway) pause(network string, err error) bool {
 // Coverage says, in sentences for people, what a run's network events show and what they cannot.
 func (g *Gateway) Coverage() []string {
 	lines := []string{
-		"network: every TCP connection, UDP packet and DNS query of the run is judged and recorded, whatever its destination",
 		"network: of UDP packets that come faster than they can be judged, which go nowhere, only the number is recorded",
 		"network: allowed hosts are reached over TCP only; UDP, including HTTP/3, is denied and recorded even to allowed hosts",
 		"network: DNS answers addresses (A, AAAA) only; SRV, TXT, MX and other records are answered empty or refused",

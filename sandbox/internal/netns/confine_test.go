@@ -43,7 +43,7 @@ func breaker() int {
 	_, err = configureLink()
 	try("routes", err)
 	try("rules", probe(nil))
-	try("packet log", (&watcher{}).open())
+	try("packet log", new(packetLog).open(logGroup))
 	down, err := unix.NewIfreq("lo")
 	if err != nil {
 		return 1

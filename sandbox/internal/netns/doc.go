@@ -11,6 +11,10 @@
 //	command ──connect 127.0.0.1:3000─▶ lo ──prerouting──▶ a socket of the command listens there? it gets the packet
 //	                                                      nobody does?  tproxy, as for every other address
 //
+// Where the kernel has no TPROXY the next best [Mechanism] is used. By redirect, an output chain of nat changes the port to that of the
+// listeners, and connection tracking tells them which one was dialed. By ports, there are no rules at all: since every address is
+// local, a socket that listens at port 443 gets what goes to port 443 of any address.
+//
 // New must be called by a process that is root in the user namespace that is to own the network namespace (or root on the
 // host). The command runs in a user namespace below that one, so that even with all its capabilities it could not change an
 // interface, a route or a rule. Nothing of the calling process moves: only sockets made here live in the namespace.
@@ -20,7 +24,7 @@
 //
 // # Limits
 //
-// TCP and UDP are captured, over IPv4 and IPv6; a kernel without IPv6 gives a namespace without it. Anything else (ICMP, SCTP)
+// TCP and UDP are captured (by ports, only what goes to these), over IPv4 and IPv6; a kernel without IPv6 gives a namespace without it. Anything else (ICMP, SCTP)
 // and multicast is dropped, without a record unless there is a Watch; sockets for it are the syscall filter's to refuse.
 //
 // The files of /proc/sys/net belong to the namespace's root, whose uid on the host is the command's own. They lead nowhere, but

@@ -62,9 +62,13 @@ func (n *Namespace) Lost() uint64 {
 		u.look()
 		lost += u.losses.take()
 	}
+	if n.dropped != nil {
+		n.dropped.log.look()
+		lost += n.dropped.log.losses.take()
+	}
 	if n.watch != nil {
-		n.watch.look()
-		lost += n.watch.losses.take()
+		n.watch.log.look()
+		lost += n.watch.log.losses.take()
 	}
 	return lost
 }

@@ -18,11 +18,15 @@ import (
 
 // Namespace is the network namespace of a run. Its methods may be called from any goroutine.
 type Namespace struct {
-	file  *os.File // keeps the namespace
-	tcp   []net.Listener
-	udp   []*UDP
-	owner *owners
-	watch *watcher // nil without a Watch
+	file      *os.File // keeps the namespace
+	ipv6      bool
+	mechanism Mechanism
+	fallback  error // see Fallback
+	tcp       []net.Listener
+	udp       []*UDP
+	dropped   *droppedUDP // nil where udp has all datagrams, or none but those to port 53 can be had
+	owner     *owners
+	watch     *watcher // nil without a Watch
 }
 
 // New makes a network namespace with nothing in it: no interface is up, so nothing reaches anything, until Capture. The
@@ -46,18 +50,21 @@ func New() (*Namespace, error) {
 	return n, nil
 }
 
-// Capture brings the namespace up, with every address captured; with a Watch, where one is given. It is called once, and
-// what fails in it leaves the namespace closed to everything. The error is an *Error that names what is missing.
-func (n *Namespace) Capture(watch *Watch) error {
-	if watch != nil {
-		n.watch = &watcher{Watch: *watch}
-	}
+// Capture brings the namespace up, with every address captured; with a Watch, where one is given. ports are those at which a
+// gateway may have something to grant: see ByPorts. It is called once, and what fails in it leaves the namespace closed to
+// everything. The error is an *Error that names what is missing.
+func (n *Namespace) Capture(watch *Watch, ports []uint16) error {
+	return n.captureBy(mechanisms, watch, ports)
+}
+
+// captureBy takes the first of the mechanisms that works here.
+func (n *Namespace) captureBy(mechanisms []Mechanism, watch *Watch, ports []uint16) error {
 	// Sockets keep the namespace that they were made in.
 	return onOwnThread(func() error {
 		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
 			return fail("network namespace", fixNamespace, fmt.Errorf("setns: %w", err))
 		}
-		return n.build()
+		return n.build(mechanisms, watch, ports)
 	})
 }
 
@@ -77,47 +84,37 @@ func onOwnThread(f func() error) error {
 	return <-done
 }
 
-func (n *Namespace) build() error {
-	ipv6, err := configureLink()
-	if err != nil {
+func (n *Namespace) build(mechanisms []Mechanism, watch *Watch, ports []uint16) error {
+	var err error
+	if n.ipv6, err = configureLink(); err != nil {
 		return fail("loopback interface", fixLink, err)
-	}
-	if err := n.load(ipv6); err != nil {
-		return err
-	}
-	addrs := []netip.Addr{loopback4}
-	if ipv6 {
-		addrs = append(addrs, loopback6)
-	}
-	for _, addr := range addrs {
-		if err := n.listen(netip.AddrPortFrom(addr, port)); err != nil {
-			return fail("listeners", fixListen, err)
-		}
 	}
 	if n.owner, err = newOwners(n.file); err != nil {
 		return fail("socket owners", fixDiag, err)
+	}
+	var granted []uint16
+	if watch != nil {
+		granted = watch.Granted
+		if n.watch = (&watcher{Watch: *watch}); n.watch.log.open(logGroup) != nil {
+			n.unwatch()
+		}
+	}
+	for _, m := range mechanisms {
+		if err = n.use(m, granted, ports); err == nil {
+			n.mechanism = m
+			break
+		}
+		if n.fallback == nil {
+			n.fallback = err
+		}
+	}
+	if err != nil {
+		return allFailed(n.fallback, err)
 	}
 	if n.watch != nil {
 		n.watch.start(n)
 	}
 	return nil
-}
-
-// load puts the rules in, with those of the Watch where this kernel can log.
-func (n *Namespace) load(ipv6 bool) error {
-	if n.watch == nil {
-		return loadRules(ipv6, nil)
-	}
-	err := n.watch.open()
-	if err == nil {
-		err = newRuleset(ipv6, &n.watch.Watch).load()
-	}
-	if err == nil {
-		return nil
-	}
-	n.watch.close()
-	n.watch = nil
-	return loadRules(ipv6, nil)
 }
 
 // loIndex is LOOPBACK_IFINDEX (net/net_namespace.h): lo is the first interface of every namespace.
@@ -189,38 +186,17 @@ func localDefault(h *netlink.Handle, lo netlink.Link, src netip.Addr) error {
 	})
 }
 
-// listen opens the listeners of one family.
-func (n *Namespace) listen(addr netip.AddrPort) error {
-	lc := net.ListenConfig{Control: control(transparent(addr.Addr()))}
-	lc.SetMultipathTCP(false) // tproxy looks for plain TCP sockets
-	network := "4"
-	if addr.Addr().Is6() {
-		network = "6"
-	}
-	l, err := lc.Listen(context.Background(), "tcp"+network, addr.String())
-	if err != nil {
-		return err
-	}
-	n.tcp = append(n.tcp, l)
-	u, err := listenUDP(network, addr)
-	if err != nil {
-		return err
-	}
-	n.udp = append(n.udp, u)
-	return nil
-}
-
 // option is a socket option with a number as its value.
 type option struct {
 	level, name, value int
 }
 
-// transparent are the options of a socket that takes connections to every address (ip(7), ipv6(7)).
-func transparent(addr netip.Addr) []option {
+// transparent is the option of a socket that takes what goes to every address (ip(7), ipv6(7)).
+func transparent(addr netip.Addr) option {
 	if addr.Is6() {
-		return []option{{unix.SOL_SOCKET, unix.SO_MARK, mark}, {unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1}}
+		return option{unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1}
 	}
-	return []option{{unix.SOL_SOCKET, unix.SO_MARK, mark}, {unix.SOL_IP, unix.IP_TRANSPARENT, 1}}
+	return option{unix.SOL_IP, unix.IP_TRANSPARENT, 1}
 }
 
 // control sets options on a socket before it is bound.
@@ -268,8 +244,19 @@ func (n *Namespace) Inside(ctx context.Context, port uint16) (conn net.Conn, err
 	return conn, err
 }
 
-// Listeners returns what captures the run's traffic, for IPv4 and IPv6. Close closes them too.
-func (n *Namespace) Listeners() (tcp []net.Listener, udp []*UDP) { return n.tcp, n.udp }
+// IPv6 reports whether the namespace has it.
+func (n *Namespace) IPv6() bool { return n.ipv6 }
+
+// Listeners returns what captures the run's traffic. Close closes them too.
+func (n *Namespace) Listeners() (tcp []net.Listener, udp []PacketConn) {
+	for _, u := range n.udp {
+		udp = append(udp, u)
+	}
+	if n.dropped != nil {
+		udp = append(udp, n.dropped)
+	}
+	return n.tcp, udp
+}
 
 // Close releases the namespace, which ends with the last process in it. It may be called again.
 func (n *Namespace) Close() error {
@@ -279,6 +266,9 @@ func (n *Namespace) Close() error {
 	}
 	for _, u := range n.udp {
 		errs = append(errs, ignoreClosed(u.Close()))
+	}
+	if n.dropped != nil {
+		errs = append(errs, n.dropped.Close())
 	}
 	if n.watch != nil {
 		errs = append(errs, n.watch.close())
@@ -290,6 +280,17 @@ func (n *Namespace) Close() error {
 		errs = append(errs, ignoreClosed(n.file.Close()))
 	}
 	return errors.Join(errs...)
+}
+
+// closeListeners forgets what listens.
+func (n *Namespace) closeListeners() {
+	for _, l := range n.tcp {
+		l.Close()
+	}
+	for _, u := range n.udp {
+		u.Close()
+	}
+	n.tcp, n.udp = nil, nil
 }
 
 func ignoreClosed(err error) error {

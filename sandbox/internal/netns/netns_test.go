@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,8 +22,9 @@ import (
 )
 
 const (
-	childEnv = "NETNS_TEST_CHILD"
-	dialArg  = "netns-dial" // starts the test binary as a program of a run: NETWORK ADDRESS
+	childEnv     = "NETNS_TEST_CHILD"
+	mechanismEnv = "NETNS_TEST_MECHANISM"
+	dialArg      = "netns-dial" // starts the test binary as a program of a run: NETWORK ADDRESS
 )
 
 func TestMain(m *testing.M) {
@@ -128,15 +130,37 @@ func program(t *testing.T, n *Namespace, network, address string) (pid int, end 
 	return cmd.Process.Pid, func() int { stdin.Close(); cmd.Wait(); return cmd.ProcessState.ExitCode() }
 }
 
-// inUserNamespace runs the calling test's body again, as root of a user namespace: what the supervisor is.
+// inUserNamespace runs the calling test's body again, as root of a user namespace: what the supervisor is. It does so for each
+// mechanism that hands every port to the listeners.
 func inUserNamespace(t *testing.T, body func(t *testing.T)) {
+	t.Helper()
+	withMechanisms(t, body, ByTProxy, ByRedirect)
+}
+
+func withMechanisms(t *testing.T, body func(t *testing.T), list ...Mechanism) {
 	t.Helper()
 	if os.Getenv(childEnv) == t.Name() {
 		body(t)
 		return
 	}
+	for _, m := range list {
+		inChild(t, m)
+	}
+}
+
+// mechanism is the one that a test is to use.
+func mechanism() Mechanism {
+	m, err := strconv.Atoi(os.Getenv(mechanismEnv))
+	if err != nil {
+		panic(err)
+	}
+	return Mechanism(m)
+}
+
+func inChild(t *testing.T, m Mechanism) {
+	t.Helper()
 	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), childEnv+"="+t.Name(), "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(os.Environ(), childEnv+"="+t.Name(), mechanismEnv+"="+strconv.Itoa(int(m)), "GORACE=atexit_sleep_ms=0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
@@ -144,7 +168,7 @@ func inUserNamespace(t *testing.T, body func(t *testing.T)) {
 	}
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS") {
-		t.Fatalf("inside: %v\n%s", err, out)
+		t.Fatalf("inside, by %v: %v\n%s", m, err, out)
 	}
 }
 
@@ -157,7 +181,7 @@ func captured(t *testing.T, watch *Watch) *Namespace {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { n.Close() })
-	if err := n.Capture(watch); err != nil {
+	if err := n.captureBy([]Mechanism{mechanism()}, watch, nil); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -174,7 +198,7 @@ func TestClosedUntilCaptured(t *testing.T) {
 		reach := func() (err error) {
 			inside(t, n, func() {
 				var c net.Conn
-				if c, err = net.DialTimeout("tcp4", "127.0.0.1:80", 20*time.Second); err == nil {
+				if c, err = net.DialTimeout("tcp4", "93.184.216.34:80", 20*time.Second); err == nil {
 					c.Close()
 				}
 			})
@@ -183,7 +207,7 @@ func TestClosedUntilCaptured(t *testing.T) {
 		if err := reach(); !errors.Is(err, unix.ENETUNREACH) {
 			t.Errorf("before: %v, want ENETUNREACH", err)
 		}
-		if err := n.Capture(nil); err != nil {
+		if err := n.captureBy([]Mechanism{mechanism()}, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		if err := reach(); err != nil {
@@ -250,6 +274,23 @@ func echo(n *Namespace) {
 	}
 }
 
+// udpFor is where datagrams to an address arrive.
+func udpFor(n *Namespace, address string) PacketConn {
+	_, udp := n.Listeners()
+	switch to := addrPort(address); {
+	case !answered(address):
+		return n.dropped
+	case to.Addr().Is6():
+		return udp[1]
+	}
+	return udp[0]
+}
+
+// answered reports whether a datagram to an address can be.
+func answered(address string) bool {
+	return mechanism() == ByTProxy || strings.HasSuffix(address, ":53")
+}
+
 var everywhere = []string{
 	"93.184.216.34:443", "127.0.0.53:53", "127.0.0.1:1", "10.1.2.3:65535", "169.254.169.254:80", "[2606:4700::1111]:443", "[::1]:1", "[fd00:ec2::254]:80",
 }
@@ -272,6 +313,9 @@ func TestUDPArrivesAndIsAnswered(t *testing.T) {
 		n := newNamespace(t)
 		echo(n)
 		for _, address := range everywhere {
+			if !answered(address) {
+				continue
+			}
 			c := dial(t, n, "udp", address) // connected: it takes answers from that address alone
 			var b [100]byte
 			for range 2 {
@@ -319,7 +363,7 @@ func TestDatagramsWithoutChecksum(t *testing.T) {
 		n := newNamespace(t)
 		echo(n)
 		for address, o := range map[string]option{
-			"93.184.216.34:443": {unix.SOL_SOCKET, unix.SO_NO_CHECK, 1}, "[2606:4700::1111]:443": {unix.SOL_UDP, unix.UDP_NO_CHECK6_TX, 1},
+			"93.184.216.34:53": {unix.SOL_SOCKET, unix.SO_NO_CHECK, 1}, "[2606:4700::1111]:53": {unix.SOL_UDP, unix.UDP_NO_CHECK6_TX, 1},
 		} {
 			c := dial(t, n, "udp", address)
 			raw, err := c.(*net.UDPConn).SyscallConn()
@@ -392,8 +436,8 @@ func TestOwnServers(t *testing.T) {
 func TestOwner(t *testing.T) {
 	inUserNamespace(t, func(t *testing.T) {
 		n := newNamespace(t)
-		tcp, udp := n.Listeners()
-		for i, address := range []string{"93.184.216.34:443", "[2606:4700::1111]:443", "127.0.0.1:3000", "[::1]:3000"} {
+		tcp, _ := n.Listeners()
+		for i, address := range []string{"93.184.216.34:443", "[2606:4700::1111]:443", "127.0.0.1:53", "[::1]:53"} {
 			pid, end := program(t, n, "tcp", address)
 			c, err := tcp[i%2].Accept()
 			if err != nil {
@@ -417,7 +461,7 @@ func TestOwner(t *testing.T) {
 				t.Errorf("%s: the program ended with %d", address, code)
 			}
 			pid, end = program(t, n, "udp", address)
-			_, src, dst, err := udp[i%2].ReadFromTo(make([]byte, 10))
+			_, src, dst, err := udpFor(n, address).ReadFromTo(make([]byte, 10))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -459,7 +503,6 @@ func TestOwnerThread(t *testing.T) {
 func TestNoOwnerIsRemembered(t *testing.T) {
 	inUserNamespace(t, func(t *testing.T) {
 		n := newNamespace(t)
-		_, udp := n.Listeners()
 		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -474,7 +517,7 @@ func TestNoOwnerIsRemembered(t *testing.T) {
 		}
 		raw.Control(func(fd uintptr) { err = unix.Sendmsg(pair[0], []byte("x"), unix.UnixRights(int(fd)), nil, 0) })
 		c.Close()
-		_, src, dst, rerr := udp[0].ReadFromTo(nil)
+		_, src, dst, rerr := udpFor(n, "93.184.216.34:443").ReadFromTo(nil)
 		if err := errors.Join(err, rerr); err != nil {
 			t.Fatal(err)
 		}

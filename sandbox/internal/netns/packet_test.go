@@ -125,7 +125,7 @@ func FuzzParsePacket(f *testing.F) {
 
 // Containment checks: P01.
 func FuzzPayloads(f *testing.F) {
-	f.Add(bindRequest())
+	f.Add(bindRequest(logGroup))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		total := 0
 		for _, p := range payloads(b) {

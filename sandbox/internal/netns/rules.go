@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
-	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -34,106 +33,181 @@ var (
 	loopback6 = netip.IPv6Loopback()
 )
 
-// ruleset is what the table holds. In the syntax of nft(8), with the lines of a Watch marked by +:
+// wanted says what rules are to be made for. With watch and dropped there is somebody to read the log of packets.
+type wanted struct {
+	mechanism Mechanism
+	ipv6      bool
+	granted   []uint16 // of loopback, see Watch
+	watch     bool     // what a Watch wants is refused and logged
+	dropped   bool     // datagrams that go nowhere are logged for droppedUDP
+}
+
+// ruleset is what the table holds. In the syntax of nft(8), with the lines of a Watch marked by +, those of ByTProxy alone by T, and
+// those of ByRedirect by R:
 //
 //	table inet agentjail {
 //		chain own {
 //			meta l4proto tcp tcp flags & (fin|syn|rst|ack) != syn accept    # belongs to a connection, or gets a reset
+//	R+		tcp dport 1 log group 1 drop                                    # where the listeners are
 //			socket transparent 0 accept                                     # a socket of the command listens there
-//	+		tcp dport 53 return                                             # and each port of Watch.Granted
+//	T+		tcp dport 53 return                                             # and each port of Watch.Granted
 //	+		meta l4proto tcp log group 1 drop                               # refused by this package
+//	R		meta l4proto tcp accept                                         # without a Watch: refused by the kernel
 //		}
 //		chain capture {
 //			type filter hook prerouting priority mangle; policy drop;
 //			meta mark 0x616a accept                                         # answers of the gateway
+//	R		ct status & dnat != 0 accept                                    # see redirect
 //			ip daddr 127.0.0.0/8 jump own
 //			ip6 daddr ::1 jump own
 //	+		ip daddr 224.0.0.0/4 jump multicast                             # and ip6 daddr ff00::/8
-//			tproxy ip to 127.0.0.1:1 accept
-//			tproxy ip6 to [::1]:1 accept
+//	T		tproxy ip to 127.0.0.1:1 accept
+//	T		tproxy ip6 to [::1]:1 accept
+//	R		tcp dport 1 accept                                              # dialed as it is: nothing was changed
+//	R		udp dport 53 accept
+//	R		meta l4proto udp log group 2 drop
 //			tcp flags & (fin|syn|rst|ack) != syn socket transparent 0 accept  # answers to sockets at other addresses
 //	+		log group 1 drop
 //		}
 //	+	chain multicast { log group 1; socket transparent 0 accept; drop }
+//	R	chain untracked {
+//			type filter hook output priority raw;
+//			meta l4proto != tcp notrack
+//		}
+//	R	chain redirect {
+//			type nat hook output priority dstnat;
+//			meta mark 0x616a accept                                         # of Inside
+//			ip daddr 127.0.0.0/8 tcp dport 53 dnat to :1                    # and each port of Watch.Granted; and ip6 daddr ::1
+//			ip daddr 127.0.0.0/8 accept                                     # and ip6 daddr ::1
+//			meta l4proto tcp dnat to :1                                     # the port alone: see there
+//		}
 //	}
 //
 // tproxy (nft_tproxy.c) breaks off its rule for other protocols than TCP and UDP, for the other family, and where the packet
 // belongs to a socket that is not transparent, which is one of the command. socket looks up connections and listeners.
-type ruleset struct{ own, multicast, capture [][]expr.Any }
+type ruleset []chain
 
-func newRuleset(ipv6 bool, w *Watch) ruleset {
-	mine := []expr.Any{
+type chain struct {
+	name  string
+	hook  *nftables.Chain // what makes it one that packets go through by themselves; nil for one to jump to
+	rules [][]expr.Any
+}
+
+// isOwn matches what a socket takes that is not transparent: by TProxy all but the listeners, by Redirect the listeners as well, which
+// their ports tell from the command's.
+func isOwn() []expr.Any {
+	return []expr.Any{
 		&expr.Socket{Key: expr.SocketKeyTransparent, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{0}},
 		verdict(expr.VerdictAccept),
 	}
-	r := ruleset{
-		own: [][]expr.Any{append(notSYN(), verdict(expr.VerdictAccept)), mine},
-		capture: [][]expr.Any{
-			{
-				&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
-				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(mark)},
-				verdict(expr.VerdictAccept),
-			},
-			append(destination(unix.NFPROTO_IPV4, 16, []byte{127}, []byte{255}), jump("own")),
-		},
+}
+
+func isMarked() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(mark)},
+		verdict(expr.VerdictAccept),
 	}
-	if ipv6 {
-		all := bytes.Repeat([]byte{255}, 16)
-		r.capture = append(r.capture, append(destination(unix.NFPROTO_IPV6, 24, loopback6.AsSlice(), all), jump("own")))
+}
+
+func newRuleset(w wanted) ruleset {
+	drop := nftables.ChainPolicyDrop
+	r := ruleset{{name: "own", rules: w.own()}}
+	if w.watch {
+		r = append(r, chain{name: "multicast", rules: [][]expr.Any{{log(logGroup)}, isOwn(), {verdict(expr.VerdictDrop)}}})
 	}
-	if w != nil {
-		r.watch(ipv6, w, mine)
+	capture := chain{"capture", &nftables.Chain{
+		Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle, Policy: &drop,
+	}, [][]expr.Any{isMarked()}}
+	add := func(rules ...[]expr.Any) { capture.rules = append(capture.rules, rules...) }
+	if w.mechanism == ByRedirect {
+		add(wasRedirected())
 	}
-	r.capture = append(r.capture, append(tproxy(unix.NFPROTO_IPV4, loopback4), verdict(expr.VerdictAccept)))
-	if ipv6 {
-		r.capture = append(r.capture, append(tproxy(unix.NFPROTO_IPV6, loopback6), verdict(expr.VerdictAccept)))
+	for _, match := range w.loopback() {
+		add(append(match, jump("own")))
 	}
-	r.capture = append(r.capture, append(notSYN(), mine...))
-	if w != nil {
-		r.capture = append(r.capture, []expr.Any{log(), verdict(expr.VerdictDrop)})
+	if w.watch {
+		add(append(destination(unix.NFPROTO_IPV4, 16, []byte{224}, []byte{240}), jump("multicast")))
+	}
+	if w.watch && w.ipv6 {
+		add(append(destination(unix.NFPROTO_IPV6, 24, []byte{255}, []byte{255}), jump("multicast")))
+	}
+	if w.mechanism == ByRedirect {
+		add(w.arrived()...)
+	} else {
+		add(append(tproxy(unix.NFPROTO_IPV4, loopback4), verdict(expr.VerdictAccept)))
+	}
+	if w.mechanism == ByTProxy && w.ipv6 {
+		add(append(tproxy(unix.NFPROTO_IPV6, loopback6), verdict(expr.VerdictAccept)))
+	}
+	add(append(notSYN(), isOwn()...))
+	if w.watch {
+		add([]expr.Any{log(logGroup), verdict(expr.VerdictDrop)})
+	}
+	r = append(r, capture)
+	if w.mechanism == ByRedirect {
+		r = append(r, untracked(), w.redirect())
 	}
 	return r
 }
 
-// watch adds what a Watch needs in front of tproxy.
-func (r *ruleset) watch(ipv6 bool, w *Watch, mine []expr.Any) {
-	isTCP := []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+// own is the chain of what goes to loopback.
+func (w wanted) own() [][]expr.Any {
+	rules := [][]expr.Any{append(notSYN(), verdict(expr.VerdictAccept))}
+	if w.watch && w.mechanism == ByRedirect {
+		rules = append(rules, append(toPort(unix.IPPROTO_TCP, port), log(logGroup), verdict(expr.VerdictDrop)))
 	}
-	for _, p := range append([]uint16{portDNS}, w.Granted...) {
-		r.own = append(r.own, append(slices.Clone(isTCP),
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.BigEndian.AppendUint16(nil, p)},
-			verdict(expr.VerdictReturn)))
+	rules = append(rules, isOwn())
+	switch {
+	case w.watch:
+		if w.mechanism == ByTProxy {
+			for _, p := range append([]uint16{portDNS}, w.granted...) {
+				rules = append(rules, append(toPort(unix.IPPROTO_TCP, p), verdict(expr.VerdictReturn)))
+			}
+		}
+		rules = append(rules, append(protocol(expr.CmpOpEq, unix.IPPROTO_TCP), log(logGroup), verdict(expr.VerdictDrop)))
+	case w.mechanism == ByRedirect:
+		rules = append(rules, append(protocol(expr.CmpOpEq, unix.IPPROTO_TCP), verdict(expr.VerdictAccept)))
 	}
-	r.own = append(r.own, append(isTCP, log(), verdict(expr.VerdictDrop)))
-	r.multicast = [][]expr.Any{{log()}, mine, {verdict(expr.VerdictDrop)}}
-	r.capture = append(r.capture, append(destination(unix.NFPROTO_IPV4, 16, []byte{224}, []byte{240}), jump("multicast")))
-	if ipv6 {
-		r.capture = append(r.capture, append(destination(unix.NFPROTO_IPV6, 24, []byte{255}, []byte{255}), jump("multicast")))
+	return rules
+}
+
+// loopback matches what goes to loopback, for each family.
+func (w wanted) loopback() [][]expr.Any {
+	match := [][]expr.Any{destination(unix.NFPROTO_IPV4, 16, []byte{127}, []byte{255})}
+	if w.ipv6 {
+		match = append(match, destination(unix.NFPROTO_IPV6, 24, loopback6.AsSlice(), bytes.Repeat([]byte{255}, 16)))
 	}
+	return match
 }
 
 func verdict(kind expr.VerdictKind) expr.Any { return &expr.Verdict{Kind: kind} }
 
 func jump(chain string) expr.Any { return &expr.Verdict{Kind: expr.VerdictJump, Chain: chain} }
 
-// log hands the first bytes of a packet to the group at which a watcher listens; nobody else can.
-func log() expr.Any {
-	return &expr.Log{Key: 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_SNAPLEN, Group: logGroup, Snaplen: logBytes}
+// log hands the first bytes of a packet to a group, at which a packetLog listens; nobody else can.
+func log(group uint16) expr.Any {
+	return &expr.Log{Key: 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_SNAPLEN, Group: group, Snaplen: logBytes}
+}
+
+func protocol(op expr.CmpOp, number byte) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: []byte{number}}}
+}
+
+// toPort matches what goes to a port; it stands at the same place in both protocols.
+func toPort(number byte, p uint16) []expr.Any {
+	return append(protocol(expr.CmpOpEq, number),
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.BigEndian.AppendUint16(nil, p)})
 }
 
 // notSYN matches the TCP segments that do not open a connection. The flags are byte 13 of the header (RFC 9293, 3.1).
 func notSYN() []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+	return append(protocol(expr.CmpOpEq, unix.IPPROTO_TCP),
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{flagFIN | flagSYN | flagRST | flagACK}, Xor: []byte{0}},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{flagSYN}},
-	}
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{flagSYN}})
 }
 
 // destination matches packets of one family whose destination, at the offset of its header, has a prefix.
@@ -162,21 +236,13 @@ func (r ruleset) load() error {
 	if err != nil {
 		return err
 	}
-	drop := nftables.ChainPolicyDrop
 	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: tableName})
-	// A chain must be there before a rule jumps to it.
-	for _, c := range []struct {
-		name  string
-		rules [][]expr.Any
-	}{{"own", r.own}, {"multicast", r.multicast}, {"capture", r.capture}} {
-		if c.rules == nil {
-			continue
+	for _, c := range r { // one must be there before a rule jumps to it
+		chain := &nftables.Chain{}
+		if c.hook != nil {
+			chain = c.hook
 		}
-		chain := &nftables.Chain{Name: c.name, Table: table}
-		if c.name == "capture" {
-			chain.Type, chain.Hooknum = nftables.ChainTypeFilter, nftables.ChainHookPrerouting
-			chain.Priority, chain.Policy = nftables.ChainPriorityMangle, &drop
-		}
+		chain.Name, chain.Table = c.name, table
 		conn.AddChain(chain)
 		for _, exprs := range c.rules {
 			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: exprs})
@@ -185,21 +251,38 @@ func (r ruleset) load() error {
 	return conn.Flush()
 }
 
-// loadRules loads the table, and says which part of nftables is missing where that fails.
-func loadRules(ipv6 bool, w *Watch) error {
-	err := newRuleset(ipv6, w).load()
-	if err == nil {
-		return nil
+// unload removes the table.
+func unload() error {
+	conn, err := nftables.New()
+	if err != nil {
+		return err
 	}
+	conn.DelTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: tableName})
+	return conn.Flush()
+}
+
+// missing says which part of nftables is, where the rules could not be loaded.
+func missing(m Mechanism, err error) error {
 	// A probe has no chain with a hook, so that it changes nothing whatever happens.
 	if perr := probe(nil); perr != nil {
 		return fail("nftables", fixTables, perr)
 	}
-	if perr := probe(tproxy(unix.NFPROTO_IPV4, loopback4)); errors.Is(perr, unix.ENOENT) || errors.Is(perr, unix.EOPNOTSUPP) {
-		return fail("nftables tproxy", fixTProxy, perr)
+	lacks := func(e ...expr.Any) error {
+		if err := probe(e); errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
+			return err
+		}
+		return nil
 	}
-	if perr := probe([]expr.Any{&expr.Socket{Key: expr.SocketKeyTransparent, Register: 1}}); errors.Is(perr, unix.ENOENT) || errors.Is(perr, unix.EOPNOTSUPP) {
+	if m == ByTProxy {
+		if perr := lacks(tproxy(unix.NFPROTO_IPV4, loopback4)...); perr != nil {
+			return fail("nftables tproxy", fixTProxy, perr)
+		}
+	}
+	if perr := lacks(&expr.Socket{Key: expr.SocketKeyTransparent, Register: 1}); perr != nil {
 		return fail("nftables socket", fixSocket, perr)
+	}
+	if m == ByRedirect {
+		return fail("nftables nat", fixNAT, err)
 	}
 	return fail("nftables", fixTables, err)
 }

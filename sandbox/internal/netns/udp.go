@@ -10,11 +10,19 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// PacketConn receives datagrams that the run sends, to whatever address; see UDP.
+type PacketConn interface {
+	ReadFromTo(b []byte) (n int, src, dst netip.AddrPort, err error)
+	WriteFromTo(b []byte, src, dst netip.AddrPort) error
+	Close() error
+}
 
 // UDP receives the datagrams of one address family that the run sends, to whatever address, and answers from that address.
 //
@@ -43,14 +51,14 @@ const (
 	maxRestBytes = 4 << 20
 )
 
-// listenUDP makes a UDP in the network namespace of the calling thread.
-func listenUDP(network string, addr netip.AddrPort) (*UDP, error) {
+// listenUDP makes a UDP in the network namespace of the calling thread, with further options of its socket.
+func listenUDP(network string, addr netip.AddrPort, options []option) (*UDP, error) {
 	ipv6 := addr.Addr().Is6()
-	options := append(transparent(addr.Addr()), option{unix.SOL_IP, unix.IP_RECVORIGDSTADDR, 1})
 	if ipv6 {
 		// Without a checksum, which its sender may leave out (UDP_NO_CHECK6_TX), a datagram would be dropped unseen (RFC 6936).
-		options = append(transparent(addr.Addr()), option{unix.SOL_IPV6, unix.IPV6_RECVORIGDSTADDR, 1},
-			option{unix.SOL_UDP, unix.UDP_NO_CHECK6_RX, 1})
+		options = append(slices.Clip(options), option{unix.SOL_IPV6, unix.IPV6_RECVORIGDSTADDR, 1}, option{unix.SOL_UDP, unix.UDP_NO_CHECK6_RX, 1})
+	} else {
+		options = append(slices.Clip(options), option{unix.SOL_IP, unix.IP_RECVORIGDSTADDR, 1})
 	}
 	lc := net.ListenConfig{Control: control(options)}
 	conn, err := lc.ListenPacket(context.Background(), "udp"+network, addr.String())

@@ -3,12 +3,9 @@
 package netns
 
 import (
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -39,77 +36,11 @@ type Refusal struct {
 // everything on loopback goes to the listeners then.
 func (n *Namespace) Watching() bool { return n.watch != nil }
 
-// watcher reads the log of packets (libnetfilter_log's protocol, linux/netfilter/nfnetlink_log.h).
+// watcher tells of what is logged to its group.
 type watcher struct {
 	Watch
-	file   *os.File
-	losses losses
-	ended  chan struct{}
-}
-
-const (
-	logGroup = 1   // of this namespace: groups are its own
-	logBytes = 128 // the longest headers are 60 and 60
-)
-
-// Messages and attributes of nfnetlink_log.
-const (
-	ulogPacket     = unix.NFNL_SUBSYS_ULOG << 8
-	ulogConfig     = unix.NFNL_SUBSYS_ULOG<<8 | 1
-	cfgCommand     = 1
-	cfgMode        = 2
-	cfgBuffer      = 3
-	cfgThreshold   = 5
-	commandBind    = 1
-	copyPacket     = 2
-	attrPayload    = 9
-	nfgenmsgLength = 4
-)
-
-// open listens in the network namespace of the calling thread.
-func (w *watcher) open() error {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
-	if err != nil {
-		return fmt.Errorf("nfnetlink_log: %w", err)
-	}
-	w.file = os.NewFile(uintptr(fd), "nfnetlink_log")
-	if err := unix.Sendto(fd, bindRequest(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return fmt.Errorf("nfnetlink_log: %w", err)
-	}
-	answer := make([]byte, 4096)
-	n, _, err := unix.Recvfrom(fd, answer, unix.MSG_DONTWAIT) // the kernel has answered when sendto returns
-	if err != nil {
-		return fmt.Errorf("nfnetlink_log: %w", err)
-	}
-	if n < unix.NLMSG_HDRLEN+4 || binary.NativeEndian.Uint16(answer[4:]) != unix.NLMSG_ERROR {
-		return errors.New("nfnetlink_log: no acknowledgement")
-	}
-	if errno := unix.Errno(-int32(binary.NativeEndian.Uint32(answer[unix.NLMSG_HDRLEN:]))); errno != 0 {
-		return fmt.Errorf("nfnetlink_log: %w", errno)
-	}
-	return nil
-}
-
-// bindRequest asks for the group's packets, each at once (the default is to wait for a hundred of them, or a second).
-func bindRequest() []byte {
-	body := []byte{unix.AF_UNSPEC, 0, 0, logGroup} // struct nfgenmsg: family, version, the group in network order
-	body = appendAttr(body, cfgCommand, []byte{commandBind})
-	body = appendAttr(body, cfgMode, append(binary.BigEndian.AppendUint32(nil, logBytes), copyPacket, 0))
-	// The default is a page for each message, which takes more room in the socket's buffer than what is in it.
-	body = appendAttr(body, cfgBuffer, binary.BigEndian.AppendUint32(nil, logBytes))
-	body = appendAttr(body, cfgThreshold, binary.BigEndian.AppendUint32(nil, 1))
-	message := binary.NativeEndian.AppendUint32(nil, uint32(unix.NLMSG_HDRLEN+len(body)))
-	message = binary.NativeEndian.AppendUint16(message, ulogConfig)
-	message = binary.NativeEndian.AppendUint16(message, unix.NLM_F_REQUEST|unix.NLM_F_ACK)
-	return append(append(message, make([]byte, 8)...), body...)
-}
-
-// appendAttr adds an attribute with its padding (netlink(7)).
-func appendAttr(b []byte, kind uint16, value []byte) []byte {
-	b = binary.NativeEndian.AppendUint16(b, uint16(unix.SizeofNlAttr+len(value)))
-	b = binary.NativeEndian.AppendUint16(b, kind)
-	b = append(b, value...)
-	return append(b, make([]byte, (4-len(value)%4)%4)...)
+	log   packetLog
+	ended chan struct{}
 }
 
 // start begins to read.
@@ -121,41 +52,17 @@ func (w *watcher) start(n *Namespace) {
 func (w *watcher) run(n *Namespace) {
 	defer close(w.ended)
 	buf := make([]byte, 64<<10)
-	for rest := maxRest; rest > 0; {
-		size, err := w.file.Read(buf)
+	for {
+		packets, err := w.log.read(buf)
 		if errors.Is(err, os.ErrDeadlineExceeded) { // of close: what has come is still told
-			rest--
-			size, err = w.readNow(buf)
+			packets = w.log.rest(buf)
 		}
-		if errors.Is(err, unix.ENOBUFS) {
-			continue // a flood: losses counts what was dropped
+		for _, p := range packets {
+			w.refuse(n, p)
 		}
 		if err != nil {
 			return
 		}
-		for _, payload := range payloads(buf[:size]) {
-			if p, err := parsePacket(payload); err == nil && !p.isAnswer() {
-				w.refuse(n, p)
-			}
-		}
-	}
-}
-
-// readNow reads without waiting, whatever the deadline.
-func (w *watcher) readNow(b []byte) (n int, err error) {
-	conn, err := w.file.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var failed error
-	err = conn.Control(func(fd uintptr) { n, _, failed = unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT) })
-	return max(n, 0), errors.Join(err, failed)
-}
-
-// look counts what was lost, one message for each packet. Those of the kernel's own that are not told otherwise are among them.
-func (w *watcher) look() {
-	if conn, err := w.file.SyscallConn(); err == nil {
-		w.losses.look(conn)
 	}
 }
 
@@ -176,49 +83,10 @@ func (w *watcher) refuse(n *Namespace, p packet) {
 	}
 }
 
-// payloads finds the packets in messages of the kernel.
-func payloads(b []byte) [][]byte {
-	var out [][]byte
-	for len(b) >= unix.NLMSG_HDRLEN {
-		length := int(binary.NativeEndian.Uint32(b))
-		if length < unix.NLMSG_HDRLEN || length > len(b) {
-			break
-		}
-		if binary.NativeEndian.Uint16(b[4:]) == ulogPacket && length >= unix.NLMSG_HDRLEN+nfgenmsgLength {
-			out = append(out, attrs(b[unix.NLMSG_HDRLEN+nfgenmsgLength:length], attrPayload)...)
-		}
-		b = b[min(align(length), len(b)):]
-	}
-	return out
-}
-
-// attrs returns the values of one kind of attribute.
-func attrs(b []byte, kind uint16) [][]byte {
-	var out [][]byte
-	for len(b) >= unix.SizeofNlAttr {
-		length := int(binary.NativeEndian.Uint16(b))
-		if length < unix.SizeofNlAttr || length > len(b) {
-			break
-		}
-		if binary.NativeEndian.Uint16(b[2:])&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER) == kind {
-			out = append(out, b[unix.SizeofNlAttr:length])
-		}
-		b = b[min(align(length), len(b)):]
-	}
-	return out
-}
-
-// align is the next multiple of 4, to which netlink pads.
-func align(n int) int { return (n + 3) &^ 3 }
-
 // close ends the reading, after what has come. A watcher that was never started reads nothing.
 func (w *watcher) close() error {
-	if w.file == nil {
-		return nil
-	}
-	if w.ended != nil && w.file.SetReadDeadline(time.Unix(1, 0)) == nil {
+	if w.ended != nil && w.log.end() {
 		<-w.ended
-		w.look()
 	}
-	return ignoreClosed(w.file.Close())
+	return w.log.close()
 }
