@@ -5,6 +5,7 @@ package seccomp
 import (
 	"fmt"
 	"reflect"
+	"slices"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -139,8 +140,8 @@ func (c clause) instructions() []bpf.Instruction {
 	return out
 }
 
-// instructions of a test go on where it is true, and skip the rest of the clause where it is not. The rest is short: a clause
-// has at most four tests of a dozen values.
+// instructions of a test go on where it is true, and skip the rest of the clause where it is not. All of it is short enough for the
+// reach of a conditional jump.
 func (t test) instructions(rest int) []bpf.Instruction {
 	offset := uint32(offsetArgs + 8*t.Arg)
 	if t.High {
@@ -150,16 +151,30 @@ func (t test) instructions(rest int) []bpf.Instruction {
 	if t.Mask != all {
 		out = append(out, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: t.Mask})
 	}
-	for i, v := range t.In {
-		left := len(t.In) - i - 1 // comparisons after this one
-		jump := bpf.JumpIf{Cond: bpf.JumpEqual, Val: v}
-		switch {
-		case t.Not:
-			jump.SkipTrue = uint8(left + rest)
-		case left > 0:
-			jump.SkipTrue = uint8(left)
-		default:
-			jump.SkipFalse = uint8(rest)
+	found, missing := 0, rest
+	if t.Not {
+		found, missing = rest, 0
+	}
+	return append(out, among(slices.Sorted(slices.Values(t.In)), found, missing)...)
+}
+
+// few values are compared in a row; of more, one half is left out first.
+const few = 4
+
+// among skips so many instructions behind it where one of the values, which are sorted, is in the accumulator, or none.
+func among(values []uint32, found, missing int) []bpf.Instruction {
+	if len(values) > few {
+		middle := len(values) / 2
+		above := among(values[middle:], found, missing)
+		below := among(values[:middle], found+len(above), missing+len(above))
+		half := bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: values[middle], SkipTrue: uint8(len(below))}
+		return slices.Concat([]bpf.Instruction{half}, below, above)
+	}
+	var out []bpf.Instruction
+	for i, v := range values {
+		jump := bpf.JumpIf{Cond: bpf.JumpEqual, Val: v, SkipTrue: uint8(len(values) - i - 1 + found)}
+		if i == len(values)-1 {
+			jump.SkipFalse = uint8(missing)
 		}
 		out = append(out, jump)
 	}
