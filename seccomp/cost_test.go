@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// steps counts the instructions that a program executes for a call.
-func steps(t *testing.T, program []bpf.Instruction, packet []byte) int {
+// executed counts the instructions that a program executes for a call.
+func executed(t *testing.T, program []bpf.Instruction, packet []byte) int {
 	t.Helper()
 	var a uint32
 	n := 0
@@ -58,7 +58,7 @@ func TestCost(t *testing.T) {
 		{"ioctl", [6]uint64{1: unix.TCGETS}}, {"clone", [6]uint64{}}, {"prctl", [6]uint64{15}}, {"socket", [6]uint64{1, 1, 0}}, {"openat", [6]uint64{2: unix.O_WRONLY | unix.O_CREAT, 3: 0o644}},
 	} {
 		nr := nr(t, c.name)
-		n := steps(t, program, packet(NativeArch(), nr, c.args))
+		n := executed(t, program, packet(NativeArch(), nr, c.args))
 		cached := ""
 		if r := p.rules[c.name]; len(r.Clauses) == 0 && r.Otherwise == allowed {
 			cached = ", not run from Linux 5.11 on"
