@@ -43,7 +43,7 @@ func judge(f doctorFacts) DoctorReport {
 	r := DoctorReport{Works: true, Host: f.host()}
 	for _, check := range []func(doctorFacts) DoctorCheck{
 		checkKernel, checkUserNamespace, checkMounts, checkFiles, checkNetwork, checkProcesses, checkIdentity, checkSyscalls,
-		checkLandlock, checkLimits, checkState,
+		checkLandlock, checkNested, checkLimits, checkState,
 	} {
 		c := check(f)
 		r.Works = r.Works && c.Status != DoctorMissing

@@ -100,6 +100,14 @@ func fixProc(f doctorFacts, t trial) string {
 	return fixPrivilege(f, t)
 }
 
+// fixBound: who owns a user namespace may lower its limits, where /proc/sys is not read-only (namespaces(7)).
+func fixBound(f doctorFacts, t trial) string {
+	if t.Errno == unix.EROFS && f.Container == "" {
+		return "/proc/sys is mounted read-only; see\ngrep ' /proc/sys' /proc/self/mountinfo"
+	}
+	return f.inContainer()
+}
+
 func fixFilter(f doctorFacts, t trial) string {
 	switch t.Errno {
 	case unix.EBUSY:

@@ -21,6 +21,8 @@ const (
 	trialSpaces   = "namespaces"
 	trialProc     = "proc"
 	trialIdentity = "identity"
+	trialBound    = "bound of namespaces"
+	trialNested   = "nested"
 	trialFilter   = "seccomp"
 	trialKillable = "seccomp wait killable"
 	trialSync     = "seccomp sync wake up"
@@ -124,6 +126,18 @@ func checkProcesses(f doctorFacts) DoctorCheck {
 
 func checkIdentity(f doctorFacts) DoctorCheck {
 	c, _ := f.needed("identity", "a user namespace in the user namespace, so that the command keeps its uid", trialIdentity, fixUser)
+	if c.Status == DoctorOK {
+		c, _ = f.needed(c.Layer, c.Mechanism, trialBound, fixBound)
+	}
+	return c
+}
+
+// checkNested is about what a run has only where a policy asks for it.
+func checkNested(f doctorFacts) DoctorCheck {
+	c, _ := f.needed("nested", "namespaces inside a run, for the sandboxes of browsers, where a policy allows the group nested", trialNested, fixUser)
+	if c.Status == DoctorMissing {
+		c.Status = DoctorWeaker
+	}
 	return c
 }
 

@@ -30,7 +30,7 @@ func goodHost() doctorFacts {
 		Release: "6.8.0-45-generic", UID: 1000, Program: "/usr/local/bin/agentjail", FuseMode: "0666",
 		Settings: map[string]string{"user.max_user_namespaces": "63000", "lsm": "lockdown,yama,apparmor"},
 		Trials: map[string]trial{
-			trialUser: {}, trialMounts: {}, trialFuse: {}, trialNetwork: {Value: 1, Text: "nftables TPROXY"}, trialSpaces: {}, trialProc: {}, trialIdentity: {},
+			trialUser: {}, trialMounts: {}, trialFuse: {}, trialNetwork: {Value: 1, Text: "nftables TPROXY"}, trialSpaces: {}, trialProc: {}, trialIdentity: {}, trialBound: {}, trialNested: {},
 			trialFilter: {}, trialKillable: {}, trialSync: {}, trialLandlock: {Value: 6}, trialLimits: {Text: "cgroup v2"},
 			trialState: {Text: "/home/u/.local/state/agentjail"},
 		},
@@ -56,7 +56,8 @@ func (f *doctorFacts) without(names ...string) {
 }
 
 var inside = []string{
-	trialMounts, trialFuse, trialNetwork, trialSpaces, trialProc, trialIdentity, trialFilter, trialKillable, trialSync, trialLandlock,
+	trialMounts, trialFuse, trialNetwork, trialSpaces, trialProc, trialIdentity, trialBound, trialNested, trialFilter, trialKillable, trialSync,
+	trialLandlock,
 }
 
 // doctorHosts are hosts as users meet them.
@@ -77,14 +78,14 @@ var doctorHosts = map[string]doctorFacts{
 	}),
 	"docker-masked": goodHost().with(func(f *doctorFacts) {
 		f.Container, f.UID, f.FuseMode = "docker", 0, ""
-		f.without(trialIdentity, trialFilter, trialKillable, trialSync, trialLandlock)
+		f.without(trialIdentity, trialNested, trialFilter, trialKillable, trialSync, trialLandlock)
 		f.Trials[trialFuse] = no(unix.ENOENT, "open /dev/fuse")
 		f.WithoutFUSE = "open /dev/fuse: no such file or directory"
 		f.Trials[trialProc] = no(unix.EPERM, "mount proc")
 	}),
 	"kubernetes": goodHost().with(func(f *doctorFacts) {
 		f.Container, f.UID, f.FuseMode = "kubernetes", 1000, ""
-		f.without(trialIdentity, trialFilter, trialKillable, trialSync, trialLandlock)
+		f.without(trialIdentity, trialNested, trialFilter, trialKillable, trialSync, trialLandlock)
 		f.Trials[trialFuse] = no(unix.ENOENT, "open /dev/fuse")
 		f.WithoutFUSE = "open /dev/fuse: no such file or directory"
 		f.Trials[trialProc] = no(unix.EPERM, "mount proc")
@@ -108,6 +109,10 @@ var doctorHosts = map[string]doctorFacts{
 			Value: 1, Text: "nftables REDIRECT", Fix: "modprobe nft_tproxy",
 			Lines: []string{"nftables tproxy: no such file or directory", "network: captured by nftables REDIRECT"},
 		}
+	}),
+	"no-more-namespaces": goodHost().with(func(f *doctorFacts) {
+		f.Trials[trialBound] = no(unix.EROFS, "the limit of ipc namespaces: open /proc/sys/user/max_ipc_namespaces")
+		f.Trials[trialNested] = no(unix.EUSERS, "fork/exec /proc/self/exe")
 	}),
 	"sudo-closed": goodHost().with(func(f *doctorFacts) {
 		f.FuseMode = "0600"
@@ -146,7 +151,7 @@ func TestDoctorOnHosts(t *testing.T) {
 				t.Errorf("differs from %s (-update writes it anew):\n%s", file, got.String())
 			}
 			for _, c := range report.Checks {
-				if (c.Status == DoctorMissing) != (c.Fix != "" && c.Status != DoctorWeaker || c.Detail == notTried) {
+				if (c.Status == DoctorMissing) != (c.Status != DoctorWeaker && (c.Fix != "" || c.Detail == notTried)) {
 					t.Errorf("%s is %s with fix %q", c.Layer, c.Status, c.Fix)
 				}
 			}
@@ -159,7 +164,7 @@ func TestDoctorNeedsEveryLayer(t *testing.T) {
 	if !judge(goodHost()).Works {
 		t.Fatal("a good host does not work")
 	}
-	optional := map[string]bool{trialKillable: true, trialSync: true, trialLimits: true}
+	optional := map[string]bool{trialNested: true, trialKillable: true, trialSync: true, trialLimits: true}
 	for name := range goodHost().Trials {
 		for _, errno := range []syscall.Errno{unix.EPERM, unix.EACCES, unix.ENOSYS, unix.EINVAL, unix.ENOSPC, unix.EUSERS, unix.ENOENT, unix.EBUSY, unix.EOPNOTSUPP} {
 			for _, container := range []string{"", "docker", "kubernetes", "lxc"} {
@@ -244,7 +249,7 @@ func TestDoctorTries(t *testing.T) {
 	if os.Getenv("AGENTJAIL_MUST_WORK") != "" && !report.Works {
 		t.Errorf("this host must work: %+v", report.Checks)
 	}
-	if len(report.Checks) != 11 || report.Host["release"] == "" {
+	if len(report.Checks) != 12 || report.Host["release"] == "" {
 		t.Errorf("%+v", report)
 	}
 	for _, c := range report.Checks {

@@ -31,11 +31,13 @@ const DoctorArg = "agentjail-doctor"
 //
 //	caller ─ user (under sudo: becomes the caller of sudo) ─ supervisor (user and mount namespace: mounts, FUSE, network)
 //	       ─ init (all other namespaces, /proc) ─ command (nested user namespace: filter, Landlock)
+//	       ─ what a command may start in namespaces of its own
 const (
 	roleUser       = "user"
 	roleSupervisor = "supervisor"
 	roleInit       = "init"
 	roleCommand    = "command"
+	roleNested     = "nested" // which is there, and that is all
 )
 
 const (
@@ -140,7 +142,7 @@ func DoctorChild() {
 	case roleInit:
 		asInit(ctx, w, id)
 	case roleCommand:
-		asCommand(w)
+		asCommand(ctx, w, id)
 	}
 	os.Exit(0)
 }
@@ -194,6 +196,7 @@ func asSupervisor(ctx context.Context, w *os.File, id Identity, node *os.File) {
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}},
 	})
 	tell(w, trialSpaces, failed(err))
+	tell(w, trialBound, failed(limitNamespaces(nil))) // last: from now on this process can make none
 }
 
 // tryMounts mounts a tmpfs where there is a directory, and binds a part of it that cannot be written. It returns a directory
@@ -264,7 +267,13 @@ func asInit(ctx context.Context, w *os.File, id Identity) {
 	tell(w, trialIdentity, failed(err))
 }
 
-func asCommand(w *os.File) {
+func asCommand(ctx context.Context, w *os.File, id Identity) {
+	attr := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC}
+	if id.UID != 0 { // for root it takes CAP_SETFCAP, which a command lacks (user_namespaces(7))
+		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: id.UID, Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: id.GID, Size: 1}}
+	}
+	tell(w, trialNested, failed(startTrial(ctx, []*os.File{w}, roleNested, id, attr)))
 	runtime.LockOSThread() // the filter is this thread's
 	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	t := trial{Value: int(abi)}
