@@ -175,6 +175,11 @@ func lineOf(t *testing.T, class Class, action string) []byte {
 	case ActionHead:
 		e.Detail = mustDetail(headDetail{Counts{}, "", testKey(1).Public()})
 		e.Sig = testKey(1).sign(nil)
+	case ActionNext, ActionSegment:
+		e.Detail = mustDetail(segmentDetail{Schema, 2, 0, headDetail{Counts{}, "", testKey(1).Public()}})
+		e.Sig = testKey(1).sign(nil)
+	case ActionSinkReopened, ActionSinkTruncated:
+		e.Target, e.Reason = "/copy", "why"
 	case ActionDropped, ActionFailed:
 		e.Detail = mustDetail(droppedDetail{map[Class]uint64{}})
 	case ActionSinkFailed, ActionSinkDropped:
