@@ -59,16 +59,22 @@ func (p Policy) nests() bool {
 	return slices.ContainsFunc(p.groups, func(g group) bool { return g.Name == nestedGroup })
 }
 
-// spaces are namespaces of the run, by their numbers (namespaces(7)), which its processes can leave for some of their own.
-type spaces struct{ user, net uint64 }
+// spaces are what processes of the run can leave for some of their own: its root, and namespaces by their numbers (namespaces(7)).
+type spaces struct {
+	root      mountedFile
+	user, net uint64
+}
 
 func newSpaces(u *usher, c Config) (*spaces, error) {
 	if !c.Policy.nests() {
 		return nil, nil
 	}
-	var s spaces
+	root, err := mountedAt(int(u.root.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("seccomp: the run's root: %w", err)
+	}
+	s := spaces{root: root}
 	for kind, to := range map[string]*uint64{"user": &s.user, "net": &s.net} {
-		var err error
 		if *to, err = u.namespace(uint32(c.Init), kind); err != nil {
 			return nil, fmt.Errorf("seccomp: the run's %s namespace: %w", kind, err)
 		}
@@ -94,22 +100,28 @@ func (w *worker) asCaller(n *notification, f func(*notification)) {
 		f(n)
 		return
 	}
-	w.nested, w.rootless = true, w.usher.enterRootOf(n.PID) != nil
+	left, err := w.enterRootOf(n.PID)
+	w.nested, w.away, w.rootless = true, left, err != nil
 	f(n)
-	w.nested, w.rootless = false, false
-	if err := changeRoot(int(w.usher.root.Fd())); err != nil {
-		w.fail(err) // what this thread resolved from now on would be another's
+	w.nested, w.away, w.rootless = false, false, false
+	if left {
+		if err := changeRoot(int(w.usher.root.Fd())); err != nil {
+			w.fail(err) // what this thread resolved from now on would be another's
+		}
 	}
 }
 
-// enterRootOf gives the calling thread the root of another.
-func (u *usher) enterRootOf(tid uint32) error {
-	root, err := unix.Openat(int(u.proc.Fd()), strconv.Itoa(int(tid))+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+// enterRootOf gives the calling thread the root of another, and tells whether it may have left that of the run.
+func (w *worker) enterRootOf(tid uint32) (left bool, err error) {
+	root, err := unix.Openat(int(w.usher.proc.Fd()), strconv.Itoa(int(tid))+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer unix.Close(root)
-	return changeRoot(root)
+	if here, err := mountedAt(root); err == nil && here == w.spaces.root {
+		return false, nil
+	}
+	return true, changeRoot(root)
 }
 
 // fromTheRoot is the path of a file from the run's root, which is not this thread's now.
@@ -129,7 +141,7 @@ func (u *usher) fromTheRoot(fd int) string {
 // openInRun opens a file by its path from the run's root, which is this thread's own where the caller has no other.
 func (w *worker) openInRun(file string) (int, error) {
 	const flags = unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	if !w.nested {
+	if !w.away {
 		return unix.Open(file, flags, 0)
 	}
 	return unix.Openat2(int(w.usher.root.Fd()), file, &unix.OpenHow{Flags: flags, Resolve: unix.RESOLVE_IN_ROOT})

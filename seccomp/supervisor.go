@@ -210,7 +210,8 @@ type worker struct {
 	link []byte // for what links lead to
 
 	nested   bool // the caller has a user namespace of its own: see asCaller
-	rootless bool // and its root cannot be this thread's
+	away     bool // this thread's root is another than the run's
+	rootless bool // the caller's root cannot be this thread's
 }
 
 func (w *worker) decide(n *notification) {

@@ -361,7 +361,7 @@ const unknownPath = "?"
 
 // describeFile is the path of a file as the run sees it.
 func (w *worker) describeFile(fd int) string {
-	if w.nested {
+	if w.away {
 		return w.usher.fromTheRoot(fd)
 	}
 	return w.usher.pathOf(fd, w.link)
