@@ -13,13 +13,15 @@ import (
 // forwardQueue is how many events of the supervisor wait for the launcher before they are counted instead.
 const forwardQueue = 8192
 
-// forwarder is the supervisor's audit.Sink: it sends events to the launcher, which keeps the log. Emit never blocks; what
-// does not fit is counted, and the count is sent.
+// forwarder is the supervisor's audit.Sink: it sends events to the launcher, which keeps the log. Emit never blocks: what can be sent at
+// once is with the launcher when it returns, though this process be killed then; what cannot waits, and what does not fit is counted, and
+// the count is sent.
 type forwarder struct {
 	conn  *wire.Conn
 	queue chan *forwarded // pointers: 3 MB of events that are not there would take the place of what a start allocates
 
 	mu      sync.Mutex
+	waiting int // items in the queue, or being sent
 	dropped map[audit.Class]uint64
 }
 
@@ -40,10 +42,24 @@ func (f *forwarder) Emit(e audit.Event) {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.waiting == 0 && f.conn.TrySend(msgEvent, e) {
+		return
+	}
+	if !f.add(forwarded{event: e}) {
+		f.dropped[e.Class] += max(e.Count, 1) // the count goes with what waits
+	}
+}
+
+// add puts an item into the queue, if there is room. The caller holds mu.
+func (f *forwarder) add(item forwarded) bool {
 	select {
-	case f.queue <- &forwarded{event: e}:
+	case f.queue <- &item:
+		f.waiting++
+		return true
 	default:
-		f.lost(e.Class, func() uint64 { return max(e.Count, 1) })
+		return false
 	}
 }
 
@@ -56,10 +72,7 @@ func (f *forwarder) lost(class audit.Class, count func() uint64) {
 		return
 	}
 	f.dropped[class] += n
-	select {
-	case f.queue <- &forwarded{}:
-	default: // the counts go with what waits
-	}
+	f.add(forwarded{}) // without room, the counts go with what waits
 }
 
 // take returns the counts so far, nil for none.
@@ -85,7 +98,11 @@ func (f *forwarder) run() {
 		}
 		if item.sent != nil {
 			close(item.sent)
+			continue
 		}
+		f.mu.Lock()
+		f.waiting--
+		f.mu.Unlock()
 	}
 }
 

@@ -83,3 +83,22 @@ func TestCountsDoNotWait(t *testing.T) {
 		t.Errorf("got %q %v, %v", m.Kind, counts, err)
 	}
 }
+
+// TestForwardedAtOnce: an event is with the launcher when Emit returns, unless others wait before it.
+func TestForwardedAtOnce(t *testing.T) {
+	launcher, conn := connected(t)
+	f := &forwarder{conn: conn, queue: make(chan *forwarded, 1), dropped: map[audit.Class]uint64{}} // nobody takes what waits
+	for _, action := range []string{"a", "b"} {
+		f.Emit(audit.Event{Class: audit.ClassNet, Action: action})
+		m, err := launcher.Recv()
+		var e audit.Event
+		if err != nil || m.Decode(&e) != nil || e.Action != action {
+			t.Fatalf("%v %v", e, err)
+		}
+	}
+	f.add(forwarded{})
+	f.Emit(audit.Event{Class: audit.ClassNet, Action: "c", Count: 3})
+	if f.dropped[audit.ClassNet] != 3 {
+		t.Errorf("counted %v: an event overtook one that waits", f.dropped)
+	}
+}

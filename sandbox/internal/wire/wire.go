@@ -89,24 +89,61 @@ func New(f *os.File) (*Conn, error) {
 
 // Send writes one message. The files stay the caller's.
 func (c *Conn) Send(kind string, body any, files ...*os.File) error {
+	frame, err := frameOf(kind, body, len(files))
+	if err != nil {
+		return err
+	}
+	return c.write(frame, files)
+}
+
+// frameOf is a message as it is sent.
+func frameOf(kind string, body any, files int) ([]byte, error) {
 	raw, err := json.Marshal(body)
 	if err != nil {
-		return fmt.Errorf("wire: %s: %w", kind, err)
+		return nil, fmt.Errorf("wire: %s: %w", kind, err)
 	}
 	data, err := json.Marshal(Message{Kind: kind, Body: raw})
 	if err != nil {
-		return fmt.Errorf("wire: %s: %w", kind, err)
+		return nil, fmt.Errorf("wire: %s: %w", kind, err)
 	}
-	if len(data) > MaxBody || len(files) > MaxFiles {
-		return fmt.Errorf("wire: %s: %d bytes and %d files are more than a message holds", kind, len(data), len(files))
+	if len(data) > MaxBody || files > MaxFiles {
+		return nil, fmt.Errorf("wire: %s: %d bytes and %d files are more than a message holds", kind, len(data), files)
 	}
-	return c.write(data, files)
-}
-
-func (c *Conn) write(data []byte, files []*os.File) error {
 	frame := make([]byte, headerSize, headerSize+len(data))
 	binary.BigEndian.PutUint32(frame, uint32(len(data)))
-	binary.BigEndian.PutUint32(frame[4:], uint32(len(files)))
+	binary.BigEndian.PutUint32(frame[4:], uint32(files))
+	return append(frame, data...), nil
+}
+
+// maxTry is how long a message may be that the kernel takes as a whole or not at all (net/unix/af_unix.c, unix_stream_sendmsg).
+const maxTry = 32 << 10
+
+// TrySend sends a message if that waits for nobody, and tells whether it did: then the other end reads it, whatever becomes of this one.
+func (c *Conn) TrySend(kind string, body any) bool {
+	frame, err := frameOf(kind, body, 0)
+	if err != nil || len(frame) > maxTry || !c.mu.TryLock() {
+		return false
+	}
+	defer c.mu.Unlock()
+	raw, err := c.socket.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n := 0
+	failed := raw.Write(func(fd uintptr) bool {
+		n, err = unix.SendmsgN(int(fd), frame, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		return true
+	})
+	if failed != nil || err != nil {
+		return false
+	}
+	if n < len(frame) { // what has begun must end
+		_, err = c.socket.Write(frame[n:])
+	}
+	return err == nil
+}
+
+func (c *Conn) write(frame []byte, files []*os.File) error {
 	var rights []byte
 	if len(files) > 0 {
 		fds := make([]int, len(files))
@@ -117,12 +154,16 @@ func (c *Conn) write(data []byte, files []*os.File) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n, _, err := c.socket.WriteMsgUnix(frame, rights, nil)
+	if len(rights) == 0 {
+		_, err := c.socket.Write(frame)
+		return err
+	}
+	n, _, err := c.socket.WriteMsgUnix(frame[:headerSize], rights, nil)
 	if err == nil && n != headerSize {
 		err = io.ErrShortWrite
 	}
 	if err == nil {
-		_, err = c.socket.Write(data)
+		_, err = c.socket.Write(frame[headerSize:])
 	}
 	return err
 }

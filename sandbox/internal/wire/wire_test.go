@@ -108,3 +108,36 @@ func TestBounds(t *testing.T) {
 		t.Errorf("a header above the bound: %v", err)
 	}
 }
+
+// TestTrySend: what would wait is not sent, and nothing of it; all that was comes whole.
+func TestTrySend(t *testing.T) {
+	ours, file, err := Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	theirs, err := New(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	if ours.TrySend("long", strings.Repeat("x", maxTry)) {
+		t.Error("a message was sent that the kernel may take in part")
+	}
+	sent := 0
+	for ; ours.TrySend("x", strings.Repeat("x", sent%20000)); sent += 100 {
+		if sent > 1<<30 {
+			t.Fatal("it is never full")
+		}
+	}
+	for n := 0; n < sent; n += 100 {
+		m, err := theirs.Recv()
+		var body string
+		if err != nil || m.Decode(&body) != nil || len(body) != n%20000 {
+			t.Fatalf("message %d: %v, %d bytes", n/100, err, len(body))
+		}
+	}
+	if !ours.TrySend("x", "last") {
+		t.Error("there is room again")
+	}
+}
