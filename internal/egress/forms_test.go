@@ -3,7 +3,9 @@
 package egress
 
 import (
+	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -93,4 +95,61 @@ func wireName(form string) string {
 		}
 	}
 	return b.String()
+}
+
+// TestDestinationForms: an address and a port are judged alike, by whichever way a client asks for them, and what is no port is refused.
+// Containment checks: I07, I08, I10, I12, I14, I15.
+func TestDestinationForms(t *testing.T) {
+	n := newNetwork(t, []uint16{5432}, "allowed.test", "10.1.2.3:22", "0.0.0.0/0:80", "[::/0]:80")
+	for _, tt := range []struct {
+		addr    string
+		port    uint16
+		allowed bool
+	}{
+		{"10.1.2.3", 22, true}, {"10.1.2.3", 80, false}, {"10.1.2.4", 22, false}, {"::ffff:10.1.2.3", 22, true},
+		{"93.184.216.34", 80, true}, {"93.184.216.34", 443, false}, {"2606:4700::1111", 80, true}, {"2606:4700::1111", 443, false},
+		{"127.0.0.1", 5432, true}, {"::1", 5432, true}, {"127.0.0.1", 5433, false}, {"127.0.0.2", 5432, false}, {"127.0.0.1", 80, false},
+		{"::ffff:127.0.0.1", 80, false}, {"::127.0.0.1", 80, false}, {"64:ff9b::7f00:1", 80, false}, {"2002:7f00:1::", 80, false},
+		{"2001:0:4136:e378:8000:63bf:3fff:fdd2", 80, false}, {"0.0.0.0", 80, false}, {"::", 80, false}, {"169.254.169.254", 80, false},
+		{"fd00:ec2::254", 80, false}, {"100.64.0.1", 80, false}, {"100.100.100.200", 80, false}, {"192.168.1.1", 80, false}, {"fe80::1", 80, false},
+		{"224.0.0.251", 80, false}, {"ff02::1", 80, false}, {"255.255.255.255", 80, false}, {"192.0.0.192", 80, false},
+	} {
+		addr := netip.MustParseAddr(tt.addr)
+		if d := Decide(n.g.cfg.Access, "", addr, tt.port); d.Allow != tt.allowed {
+			t.Errorf("a connection to %s port %d: %+v, want allowed %t", tt.addr, tt.port, d, tt.allowed)
+		}
+		to := net.JoinHostPort(tt.addr, strconv.Itoa(int(tt.port)))
+		for path, request := range map[string]string{
+			"CONNECT":           "CONNECT " + to + " HTTP/1.1\r\n\r\n",
+			"the absolute form": "GET http://" + to + "/ HTTP/1.1\r\nHost: " + to + "\r\n\r\n",
+			"SOCKS, an address": socksToAddr(addr, int(tt.port)),
+		} {
+			if _, d := n.asked(request); d.Allow != tt.allowed {
+				t.Errorf("%s of %s: %+v, want allowed %t", path, to, d, tt.allowed)
+			}
+		}
+		// An address that is written as a name is none.
+		if _, d := n.asked(socksTo(tt.addr, int(tt.port))); d.Allow && !tt.allowed {
+			t.Errorf("SOCKS, %s as a name: %+v", to, d)
+		}
+	}
+	for _, port := range []string{"0443", "65536", "65979", "", "443/x", "https", "0", "-1", "+443", " 443", "443 ", "4_43", "0x1bb", "443:443", "４４３"} {
+		for path, request := range map[string]string{
+			"CONNECT":           "CONNECT allowed.test:" + port + " HTTP/1.1\r\n\r\n",
+			"the absolute form": "GET http://allowed.test:" + port + "/ HTTP/1.1\r\nHost: allowed.test:" + port + "\r\n\r\n",
+		} {
+			if path == "the absolute form" && strings.Contains(port, "/") {
+				continue // the path begins there
+			}
+			if _, d := n.asked(request); d.Allow {
+				t.Errorf("%s with the port %q: %+v", path, port, d)
+			}
+		}
+		if _, err := parseHead([]byte("GET / HTTP/1.1\r\nHost: allowed.test:"+port+"\r\n\r\n"), "allowed.test", 443); err == nil && strings.TrimSpace(port) != "443" && port != "" {
+			t.Errorf("the Host field with the port %q is accepted", port)
+		}
+	}
+	if _, d := n.asked("CONNECT allowed.test:443 HTTP/1.1\r\n\r\n"); !d.Allow {
+		t.Errorf("the plain form: %+v", d)
+	}
 }
