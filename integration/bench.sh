@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Ratios against the bare command and other jails, in one interleaved run, as an ordinary user.
 #   bench.sh [start|work|memory]...
+#   bench.sh work:NAME      what of the work has the name in its own
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$TOP"
 find_go
-bash integration/setup.sh peers </dev/null >&2
+bash integration/setup.sh peers work </dev/null >&2
 make --no-print-directory build >&2
 stage
 tmp=$(mktemp -d)
@@ -18,7 +19,7 @@ CLEAN_PATH=$BASE/bin:$CLEAN_PATH
 # The state is beside the working directory: no run may see it.
 as_user mkdir "$BASE/user/project"
 as_bench() { # COMMAND...
-  as_user env BENCH_PEERS="$CACHE/peers" XDG_STATE_HOME="$BASE/user/state" TMPDIR="$BASE/user/project" \
+  as_user env BENCH_PEERS="$CACHE/peers" BENCH_PACKAGES="$CACHE/work" XDG_STATE_HOME="$BASE/user/state" TMPDIR="$BASE/user/project" \
     sh -c 'cd "$TMPDIR" && exec "$@"' sh "$@" </dev/null
 }
 
@@ -29,6 +30,7 @@ for what in "$@"; do
       as_root env -i PATH="$CLEAN_PATH" HOME="$TEST_HOME" XDG_STATE_HOME="$BASE/user/state" \
         BENCH_USER="$(id -u "$TEST_USER"):$(id -g "$TEST_USER")" sh -c 'cd "$0" && exec bench memory' "$BASE/user/project"
       ;;
+    work:*) as_bench bench work "${what#work:}" ;;
     *) as_bench bench "$what" ;;
   esac
 done

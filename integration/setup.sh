@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Installs what the tests need and is missing, and makes the ordinary user they run as. Safe to call again and in parallel.
-#   setup.sh [agents] [peers] [collector]   also the agents from npm, the jails that make bench compares with, an OpenTelemetry collector
+#   setup.sh [agents] [peers] [work] [collector]   also the agents from npm, the jails that make bench compares with, a project that it
+#                                 installs from a cache, an OpenTelemetry collector
 #   setup.sh tools                the tools alone
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -43,8 +44,10 @@ npm_install() { # DIRECTORY of the cache, package.json
   if as_user cmp -s "$2" "$dir/stamp" 2>/dev/null || cmp -s "$2" "$dir/stamp"; then return 0; fi
   say "installing $1 from npm"
   as_user tee "$dir/package.json" <"$2" >/dev/null
+  local options=()
+  if [ "$1" = work ]; then options=(--cache "$dir/cache"); fi
   # The agents' install scripts only pick the binary of this platform.
-  as_user npm install --prefix "$dir" --no-audit --no-fund --loglevel=error </dev/null
+  as_user npm install --prefix "$dir" --no-audit --no-fund --loglevel=error "${options[@]}" </dev/null
   as_user tee "$dir/stamp" <"$2" >/dev/null
 }
 

@@ -5,7 +5,7 @@
 // say little about another machine.
 //
 //	bench start     /bin/true from start to end: bare, agentjail, bwrap, runc, firejail, and agent launchers from npm
-//	bench work      git status, grep -r, go build, 50,000 files: inside against bare, and where FUSE cannot be used
+//	bench work [W]  work with files, or what of it has W in its name: inside against bare, bwrap, and where FUSE cannot be used
 //	bench memory    what agentjail keeps in memory while a command runs (as root, started as the user in BENCH_USER)
 //	bench inner W   one workload; work runs itself with this, bare and inside
 //	bench kernel P  a program under the least that the kernel confines by; work compares with this too

@@ -5,11 +5,15 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,15 +23,28 @@ type workload struct {
 	rounds int
 	limit  string
 	where  string // the directory for it, the bench's own if empty
+	needs  string // a program or file without which it is left out
 	run    func() error
 }
 
+const (
+	reading  = "at most 1.02"
+	building = "at most 1.03"
+	noLimit  = "no limit is set"
+)
+
 var workloads = []workload{
-	{"git status", 15, "at most 1.03", "", repeat(5, "git", "status", "--short")},
-	{"grep -r", 15, "at most 1.03", "", repeat(2, "grep", "-rc", "needle", "tree")},
-	{"go build, cold", 5, "at most 1.03", "", coldBuild},
+	{"git status", 11, reading, "", "git", repeat(2, "git", "status", "--short")},
+	{"git log", 11, reading, "", "git", repeat(2, "git", "log", "--stat", "-n", "500")},
+	{"grep -r", 7, reading, "", "grep", repeat(1, "grep", "-rc", "needle", "tree")},
+	{"rg", 7, reading, "", "rg", repeat(1, "rg", "-c", "needle", "tree")},
+	{"find", 7, reading, "", "find", repeat(3, "find", "tree", "-type", "f", "-newermt", "2100-01-01")},
+	{"go build, cold", 3, building, "", "go", coldBuild},
+	{"npm ci, offline", 3, "at most 1.08", "", "npm/package-lock.json", npmInstall},
 	// In memory: ext4 looks for an inode that was not used in the last minutes, 0.5 ms long after so many were.
-	{"create and delete 50,000 files", 5, "no limit is set", "/dev/shm", manyFiles},
+	{"create and delete 50,000 files", 3, noLimit, "/dev/shm", "", manyFiles},
+	{"look 20,000 times at what is denied", 3, noLimit, "", "", func() error { return lookAt(denied, deniedLooks) }},
+	{"read beside the same in another thread", 5, "beside it, not alone", "", "", readBeside},
 }
 
 func repeat(n int, name string, args ...string) func() error {
@@ -58,6 +75,57 @@ func coldBuild() error {
 		return fmt.Errorf("go build: %w: %s", err, out)
 	}
 	return nil
+}
+
+// npmInstall installs what a lock file says from npm's cache alone, as the second install of a project does.
+func npmInstall() error {
+	c := exec.Command("npm", "ci", "--offline", "--cache", "./cache", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error")
+	c.Dir = "npm"
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("npm ci: %w: %s", err, out)
+	}
+	return nil
+}
+
+const (
+	// denied is there on every host, for everybody to look at, and granted to no run.
+	denied      = "/etc/shadow"
+	deniedLooks = 20_000
+)
+
+// lookAt looks at a path. Whether it is there does not matter.
+func lookAt(path string, times int) error {
+	for range times {
+		if _, err := os.Stat(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// readBeside reads files while another thread looks at what is denied as fast as it can.
+func readBeside() error {
+	var done atomic.Bool
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	defer done.Store(true)
+	beside.Go(func() {
+		for !done.Load() {
+			lookAt(denied, 1)
+		}
+	})
+	return readTree()
+}
+
+// readTree reads what git has of the tree, from one thread.
+func readTree() error {
+	return filepath.WalkDir("tree", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		_, err = os.ReadFile(path)
+		return err
+	})
 }
 
 const manyFilesCount = 50_000
@@ -97,7 +165,7 @@ func inner(args []string) error {
 	return nil
 }
 
-func benchWork([]string) error {
+func benchWork(names []string) error {
 	dir, err := os.MkdirTemp(".", "work-")
 	if err != nil {
 		return err
@@ -106,16 +174,66 @@ func benchWork([]string) error {
 	if err := makeTree(dir); err != nil {
 		return err
 	}
+	if err := copyPackages(dir); err != nil {
+		return err
+	}
 	fmt.Println("work inside against bare, medians of interleaved rounds")
-	for i := range workloads {
+	for i, w := range workloads {
+		if len(names) > 0 && !slices.ContainsFunc(names, func(name string) bool { return strings.Contains(w.name, name) }) {
+			continue
+		}
+		if why := w.missing(dir); why != "" {
+			fmt.Printf("  %-40s left out: %s\n", w.name, why)
+			continue
+		}
 		if err := compare(dir, i); err != nil {
-			return fmt.Errorf("%s: %w", workloads[i].name, err)
+			return fmt.Errorf("%s: %w", w.name, err)
 		}
 	}
 	return nil
 }
 
-// compare times one workload outside and inside.
+// missing says what a workload lacks.
+func (w workload) missing(dir string) string {
+	var err error
+	switch {
+	case w.needs == "":
+	case strings.Contains(w.needs, "/"):
+		_, err = os.Stat(filepath.Join(dir, w.needs))
+	default:
+		_, err = exec.LookPath(w.needs)
+	}
+	if err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// place is a way to run work in, by what stands before its command.
+type place struct {
+	name   string
+	before []string
+	times  []time.Duration
+}
+
+// places are those that are compared with the first. In dir the work is done.
+func places(dir string) []*place {
+	jail := []string{"agentjail", "run", "--quiet", "--"}
+	all := []*place{
+		{name: "bare"},
+		{name: "inside", before: jail},
+		{name: "without FUSE", before: append([]string{"probe", "cover", "/dev/fuse", "--"}, jail...)},
+		{name: "seccomp and Landlock alone", before: []string{"./bench", "kernel"}},
+	}
+	if _, err := exec.LookPath("bwrap"); err == nil {
+		all = append(all, &place{name: "bwrap", before: []string{
+			"bwrap", "--unshare-all", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--bind", dir, dir,
+		}})
+	}
+	return all
+}
+
+// compare times one workload in each place.
 func compare(dir string, n int) error {
 	w := workloads[n]
 	if w.where != "" {
@@ -125,6 +243,10 @@ func compare(dir string, n int) error {
 		}
 		defer os.RemoveAll(dir)
 	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
 	program, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
 		return err
@@ -132,24 +254,28 @@ func compare(dir string, n int) error {
 	if err := os.WriteFile(dir+"/bench", program, 0o755); err != nil {
 		return err
 	}
-	work := []string{"./bench", "inner", strconv.Itoa(n)}
-	jail := append([]string{"agentjail", "run", "--quiet", "--"}, work...)
-	var bare, alone, inside, plain []time.Duration
+	all := places(dir)
 	for round := range w.rounds + 1 {
-		b, err1 := timed(dir, work...)
-		k, err2 := timed(dir, append([]string{"./bench", "kernel"}, work...)...)
-		in, err3 := timed(dir, jail...)
-		p, err4 := timed(dir, append([]string{"probe", "cover", "/dev/fuse", "--"}, jail...)...)
-		if err := errors.Join(err1, err2, err3, err4); err != nil {
-			return err
-		}
-		if round > 0 { // the first warms the page cache
-			bare, alone, inside, plain = append(bare, b), append(alone, k), append(inside, in), append(plain, p)
+		for _, p := range all {
+			took, err := timed(dir, append(slices.Clone(p.before), "./bench", "inner", strconv.Itoa(n))...)
+			if err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+			if round > 0 { // the first warms the page cache
+				p.times = append(p.times, took)
+			}
 		}
 	}
-	fmt.Printf("  %-32s bare %s  inside %s  %.3f (%s; seccomp and Landlock alone %.3f; without FUSE %.3f)\n", w.name, milliseconds(median(bare)),
-		milliseconds(median(inside)), ratio(median(inside), median(bare)), w.limit, ratio(median(alone), median(bare)),
-		ratio(median(plain), median(bare)))
+	bare := median(all[0].times)
+	fmt.Printf("  %-40s bare %s", w.name, milliseconds(bare))
+	for _, p := range all[1:] {
+		limit := ""
+		if p.name == "inside" {
+			limit = " (" + w.limit + ")"
+		}
+		fmt.Printf("; %s %.3f%s", p.name, ratio(median(p.times), bare), limit)
+	}
+	fmt.Println()
 	return nil
 }
 
@@ -172,37 +298,4 @@ func timed(dir string, command ...string) (time.Duration, error) {
 	}
 	ns, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
 	return time.Duration(ns), err
-}
-
-// makeTree makes a repository of 3,000 files in 100 directories, and a module that needs a good part of the standard library.
-func makeTree(dir string) error {
-	for i := range 3000 {
-		path := fmt.Sprintf("%s/tree/%d/%d.txt", dir, i%100, i)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		text := strings.Repeat(fmt.Sprintf("line %d of hay\n", i), 200)
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
-	if err := os.MkdirAll(dir+"/module", 0o755); err != nil {
-		return err
-	}
-	for name, text := range map[string]string{
-		"module/go.mod":  "module example.com/built\n\ngo 1.22\n",
-		"module/main.go": "package main\n\nimport (\n\t\"encoding/json\"\n\t\"os\"\n)\n\nfunc main() { json.NewEncoder(os.Stdout).Encode(1) }\n",
-		".gitignore":     "/gocache/\n/module/built\n/bench\n/many/\n",
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
-	script := "git init -q && git config user.name b && git config user.email b@example.com && git add . && git commit -qm tree"
-	c := exec.Command("sh", "-c", script)
-	c.Dir = dir
-	if out, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("git: %w: %s", err, out)
-	}
-	return nil
 }
