@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Ratios against the bare command and other jails, in one interleaved run, as an ordinary user.
-#   bench.sh [start|work|memory]...
+#   bench.sh [start|work|memory|net]...
 #   bench.sh work:NAME      what of the work has the name in its own
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$TOP"
@@ -23,7 +23,7 @@ as_bench() { # COMMAND...
     sh -c 'cd "$TMPDIR" && exec "$@"' sh "$@" </dev/null
 }
 
-[ $# -gt 0 ] || set -- start work memory
+[ $# -gt 0 ] || set -- start work memory net
 for what in "$@"; do
   case "$what" in
     memory)
@@ -31,6 +31,12 @@ for what in "$@"; do
         BENCH_USER="$(id -u "$TEST_USER"):$(id -g "$TEST_USER")" sh -c 'cd "$0" && exec bench memory' "$BASE/user/project"
       ;;
     work:*) as_bench bench work "${what#work:}" ;;
+    net)
+      # Its names and addresses, and the shape of its link, are those of a namespace.
+      enter env -i PATH="$CLEAN_PATH" HOME="$TEST_HOME" XDG_STATE_HOME="$BASE/user/state" TMPDIR="$BASE/user/project" BENCH_PEERS="$CACHE/peers" \
+        BENCH_BYTES="${BENCH_BYTES:-}" BENCH_ROUNDS="${BENCH_ROUNDS:-}" BENCH_USER="$(id -u "$TEST_USER"):$(id -g "$TEST_USER")" \
+        sh -c 'cd "$0" && exec bench net' "$BASE/user/project" </dev/null
+      ;;
     *) as_bench bench "$what" ;;
   esac
 done

@@ -7,6 +7,7 @@
 //	bench start     /bin/true from start to end: bare, agentjail, bwrap, runc, firejail, and agent launchers from npm
 //	bench work [W]  work with files, or what of it has W in its name: inside against bare, bwrap, and where FUSE cannot be used
 //	bench memory    what agentjail keeps in memory while a command runs (as root, started as the user in BENCH_USER)
+//	bench net       the network: throughput, requests, connections and DNS by every way (as root, in a namespace of bench.sh)
 //	bench inner W   one workload; work runs itself with this, bare and inside
 //	bench kernel P  a program under the least that the kernel confines by; work compares with this too
 //
@@ -21,9 +22,12 @@ import (
 )
 
 func main() {
-	verbs := map[string]func([]string) error{"start": benchStart, "work": benchWork, "memory": benchMemory, "inner": inner, "kernel": kernel}
+	verbs := map[string]func([]string) error{
+		"start": benchStart, "work": benchWork, "memory": benchMemory, "inner": inner, "kernel": kernel, "net": benchNet, "client": client,
+		"relay": relay,
+	}
 	if len(os.Args) < 2 || verbs[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: bench start|work|memory|inner|kernel")
+		fmt.Fprintln(os.Stderr, "usage: bench start|work|memory|net|inner|kernel|client|relay")
 		os.Exit(2)
 	}
 	if err := verbs[os.Args[1]](os.Args[2:]); err != nil {
