@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Ratios against the bare command and other jails, in one interleaved run, as an ordinary user.
-#   bench.sh [start|work|memory|net]...
+#   bench.sh [start|work|calls|log|memory|net]...
 #   bench.sh work:NAME      what of the work has the name in its own
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$TOP"
@@ -23,7 +23,7 @@ as_bench() { # COMMAND...
     sh -c 'cd "$TMPDIR" && exec "$@"' sh "$@" </dev/null
 }
 
-[ $# -gt 0 ] || set -- start work memory net
+[ $# -gt 0 ] || set -- start work calls log memory net
 for what in "$@"; do
   case "$what" in
     memory)
@@ -36,6 +36,15 @@ for what in "$@"; do
       enter env -i PATH="$CLEAN_PATH" HOME="$TEST_HOME" XDG_STATE_HOME="$BASE/user/state" TMPDIR="$BASE/user/project" BENCH_PEERS="$CACHE/peers" \
         BENCH_BYTES="${BENCH_BYTES:-}" BENCH_ROUNDS="${BENCH_ROUNDS:-}" BENCH_USER="$(id -u "$TEST_USER"):$(id -g "$TEST_USER")" \
         sh -c 'cd "$0" && exec bench net' "$BASE/user/project" </dev/null
+      ;;
+    log)
+      echo "events into the log, the chain, and logs of a million denials"
+      go test ./internal/audit -run '^$' -bench 'Encode|Chain|Log|Flood' | grep ^Benchmark | sed 's/^/  /'
+      ;;
+    calls)
+      as_bench bench calls
+      echo "instructions of the filter for frequent calls"
+      go test ./seccomp -run TestCost -v | sed -n 's/^ *cost_test.go:[0-9]*: /  /p'
       ;;
     *) as_bench bench "$what" ;;
   esac

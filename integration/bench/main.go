@@ -6,9 +6,10 @@
 //
 //	bench start     /bin/true from start to end: bare, agentjail, bwrap, runc, firejail, and agent launchers from npm
 //	bench work [W]  work with files, or what of it has W in its name: inside against bare, bwrap, and where FUSE cannot be used
+//	bench calls     frequent system calls, inside against bare, and those that are refused
 //	bench memory    what agentjail keeps in memory while a command runs (as root, started as the user in BENCH_USER)
 //	bench net       the network: throughput, requests, connections and DNS by every way (as root, in a namespace of bench.sh)
-//	bench inner W   one workload; work runs itself with this, bare and inside
+//	bench inner W   one workload; work runs itself with this, bare and inside, and calls with innercalls and innerdenied
 //	bench kernel P  a program under the least that the kernel confines by; work compares with this too
 //
 // A variant that is not installed, or that cannot run here, is named with its reason and left out.
@@ -23,11 +24,11 @@ import (
 
 func main() {
 	verbs := map[string]func([]string) error{
-		"start": benchStart, "work": benchWork, "memory": benchMemory, "inner": inner, "kernel": kernel, "net": benchNet, "client": client,
-		"relay": relay,
+		"start": benchStart, "work": benchWork, "calls": benchCalls, "memory": benchMemory, "net": benchNet,
+		"inner": inner, "innercalls": innerCalls, "innerdenied": innerDenied, "kernel": kernel, "client": client, "relay": relay,
 	}
 	if len(os.Args) < 2 || verbs[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: bench start|work|memory|net|inner|kernel|client|relay")
+		fmt.Fprintln(os.Stderr, "usage: bench start|work|calls|memory|net|inner|innercalls|innerdenied|kernel|client|relay")
 		os.Exit(2)
 	}
 	if err := verbs[os.Args[1]](os.Args[2:]); err != nil {

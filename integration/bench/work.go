@@ -247,11 +247,7 @@ func compare(dir string, n int) error {
 	if err != nil {
 		return err
 	}
-	program, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(dir+"/bench", program, 0o755); err != nil {
+	if err := copySelf(dir); err != nil {
 		return err
 	}
 	all := places(dir)
@@ -279,7 +275,26 @@ func compare(dir string, n int) error {
 	return nil
 }
 
+// copySelf puts this program into a directory, where a run sees it.
+func copySelf(dir string) error {
+	program, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(dir+"/bench", program, 0o755)
+}
+
 func timed(dir string, command ...string) (time.Duration, error) {
+	out, err := output(dir, command...)
+	if err != nil {
+		return 0, err
+	}
+	ns, err := strconv.ParseInt(strings.TrimSpace(out), 10, 64)
+	return time.Duration(ns), err
+}
+
+// output runs a command in a directory, and returns what it prints.
+func output(dir string, command ...string) (string, error) {
 	name := command[0]
 	c := exec.Command(name, command[1:]...)
 	c.Dir = dir
@@ -294,8 +309,7 @@ func timed(dir string, command ...string) (time.Duration, error) {
 	c.Stderr = &errs
 	out, err := c.Output()
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w: %s", name, err, errs.String())
+		return "", fmt.Errorf("%s: %w: %s", name, err, errs.String())
 	}
-	ns, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
-	return time.Duration(ns), err
+	return string(out), nil
 }
