@@ -75,6 +75,9 @@ func (w *writer) files(f Files) {
 	if f.Home != "" {
 		w.line("  home: %s", f.Home)
 	}
+	if f.Secrets != "" {
+		w.line("  secrets: %s", f.Secrets)
+	}
 	w.list("read", f.Read)
 	w.list("write", f.Write)
 	w.list("hide", f.Hide)

@@ -156,6 +156,7 @@ func (d *decoder) filesystem(n ast.Node) error {
 	err := d.mapping(n, "filesystem", []field{
 		choice("workdir", &f.Workdir, WorkdirReadWrite, WorkdirReadOnly),
 		choice("home", &f.Home, HomePrivate, HomeEphemeral),
+		choice("secrets", &f.Secrets, SecretsShow, SecretsHide),
 		paths("read", &f.Read, checkGrant),
 		paths("write", &f.Write, checkGrant),
 		paths("hide", &f.Hide, checkGrant),

@@ -149,7 +149,7 @@ var parseErrors = []struct{ name, text, want string }{
 	{"unknown key", head + "filesytem: {}\n", `p.yaml:2:1: unknown key "filesytem": a policy has version, extends, filesystem, network, syscalls, environment, limits, log`},
 	{"log size", head + "log: {max_size: 1KiB}\n", `p.yaml:2:17: a file of a log must have room for its lines: 1MiB at least`},
 	{"log", head + "log: {on_error: ignore}\n", `p.yaml:2:17: on_error is "ignore": it must be stop or continue`},
-	{"unknown nested key", head + "filesystem:\n  reads: [/x]\n", `p.yaml:3:3: unknown key "reads": filesystem has workdir, home, read, write, hide, protect, unprotect, private, noise, with`},
+	{"unknown nested key", head + "filesystem:\n  reads: [/x]\n", `p.yaml:3:3: unknown key "reads": filesystem has workdir, home, secrets, read, write, hide, protect, unprotect, private, noise, with`},
 	{"key of a later version", head + "network: {listen: [80]}\n", `p.yaml:2:11: unknown key "listen": network has allow, deny, loopback, publish, sockets, upstream, proxy, max_upload, max_upload_per_host, max_connections`},
 	{"key of embedded profiles", head + "description: mine\n", `p.yaml:2:1: unknown key "description": a policy has version, extends, filesystem, network, syscalls, environment, limits, log`},
 	{"duplicate key", head + "limits: {pids: 1}\nlimits: {pids: 2}\n", `p.yaml:3:1: not valid YAML: mapping key "limits" already defined at [2:1]`},

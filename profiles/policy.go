@@ -33,6 +33,7 @@ const (
 type Files struct {
 	Workdir string // WorkdirReadWrite, WorkdirReadOnly or ""
 	Home    string // HomePrivate, HomeEphemeral or ""
+	Secrets string // SecretsShow, SecretsHide or "": whether files of the working directory are hidden for which IsSecretFile holds
 	Read    []string
 	Write   []string // readable, too
 	Hide    []string // with all below but what Read and Write name there
@@ -164,7 +165,7 @@ func (p Policy) Sources() []Source { return slices.Clone(p.sources) }
 //   - of the same path hide beats read beats write: the others are dropped;
 //   - what embedded profiles alone grant gives way to what is said of the same
 //     path, and is dropped below a hidden one;
-//   - scalars (workdir, home, upstream, proxy, what is said of the log, each quota and limit) are the later layer's where it sets them;
+//   - scalars (workdir, home, secrets, upstream, proxy, what is said of the log, each quota and limit) are the later layer's where it sets them;
 //   - for a single variable the later layer decides between passing the
 //     caller's value and setting one;
 //   - a path is optional only if every layer that names it says so;
@@ -207,6 +208,7 @@ func (f Files) with(over Files) Files {
 	out := Files{
 		Workdir:   f.Workdir,
 		Home:      f.Home,
+		Secrets:   f.Secrets,
 		Read:      unite(f.Read, over.Read),
 		Write:     unite(f.Write, over.Write),
 		Hide:      unite(f.Hide, over.Hide),
@@ -221,6 +223,9 @@ func (f Files) with(over Files) Files {
 	}
 	if over.Home != "" {
 		out.Home = over.Home
+	}
+	if over.Secrets != "" {
+		out.Secrets = over.Secrets
 	}
 	hide := setOf(out.Hide)
 	required := setOf(f.required(f.Read), f.required(f.Write), over.required(over.Read), over.required(over.Write))

@@ -25,7 +25,7 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 	c := &compiler{policy: policy, host: host, symlinks: map[string]string{}}
 	steps := []func() error{
 		c.findPlaces, c.workdir, c.privateHome, c.system, c.userGrants, c.tools, c.repository,
-		func() error { return c.commandFiles(command) }, c.mountHome, c.hides, c.sockets, c.ownFiles, c.protects, c.pins,
+		func() error { return c.commandFiles(command) }, c.mountHome, c.hides, c.secretFiles, c.sockets, c.ownFiles, c.protects, c.pins,
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -266,6 +266,9 @@ func (c *compiler) hides() error {
 		if err := c.add(Mount{Kind: Hidden, Target: target, Dir: info.IsDir(), Origin: originPolicy}); err != nil {
 			return err
 		}
+	}
+	for i, tools := range c.toolsFound {
+		c.toolsFound[i].Found = slices.DeleteFunc(tools.Found, func(path string) bool { return c.covering(path) == nil })
 	}
 	maps.DeleteFunc(c.symlinks, func(at, _ string) bool { return c.hidesPath(at) && c.leadsNowhere(at) })
 	return nil

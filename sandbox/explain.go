@@ -209,6 +209,10 @@ func (v *viewer) hidden(e *Explanation, m *Mount) {
 		e.Reason, e.From = "it may hold a credential, and lies beside tools", v.plan.From("with", set)
 		e.Changes = []string{"--ro " + quotePath(m.Target) + " or read: lets it be read"}
 	}
+	if m.Origin == originSecrets {
+		e.Reason, e.From = "it has the name of a file that holds secrets, which the policy hides", v.plan.From("secrets", profiles.SecretsHide)
+		e.Changes = []string{"--ro " + quotePath(m.Target) + " or read: lets it be read"}
+	}
 }
 
 // readOnly fills in the event of a write that is refused for the mount.

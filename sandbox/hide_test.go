@@ -136,3 +136,49 @@ func TestHideRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestSecrets: files that hold secrets by their names are hidden where the policy says so, but for what it names.
+func TestSecrets(t *testing.T) {
+	const app = "/home/ann/src/app"
+	host := fakeHost()
+	for _, name := range []string{".env.test", ".env.example", "deep/id_rsa", "node_modules/x/a.key", ".git/x.key", "main.key.go"} {
+		host.Files.(fakeFiles)[app+"/"+name] = "data"
+	}
+	host.Files.(fakeFiles)[app+"/out.key"] = "-> ../other/x"
+	host.Files.(fakeFiles)[app+"/in.key"] = "-> deep/id_rsa"
+	for what, want := range map[string][]string{
+		profiles.SecretsShow: nil,
+		profiles.SecretsHide: {app + "/.env", app + "/deep/id_rsa"},
+	} {
+		policy := with(t, reading(t, app+"/.env.test"), func(p profiles.Policy) (profiles.Policy, error) { return p.WithSecrets(what) })
+		plan, err := Compile(policy, host, []string{"true"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var hidden []string
+		for _, m := range plan.Mounts {
+			if m.Kind == Hidden {
+				hidden = append(hidden, m.Target)
+				if !plan.isCredential(m.Target) {
+					t.Errorf("%s is no credential", m.Target)
+				}
+			}
+		}
+		if !slices.Equal(hidden, want) {
+			t.Errorf("%s: hidden %q, want %q", what, hidden, want)
+		}
+	}
+}
+
+// TestHiddenTools: the plan names no tool that the policy hides.
+func TestHiddenTools(t *testing.T) {
+	plan, err := Compile(hiding(t, withTools(t, base(t), "mise"), "/home/ann/.local"), toolHost(), []string{"true"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range plan.Tools[0].Found {
+		if within("/home/ann/.local", path) {
+			t.Errorf("%s is hidden", path)
+		}
+	}
+}

@@ -140,7 +140,7 @@ func (r plainRules) judge(e *audit.Event, dir bool) bool {
 		noise = noise || asks || r.names.Lookup(denyfs.Query{Path: e.Target, Host: denyfs.HostDir}).Denial.Walk
 	}
 	switch {
-	case denyfs.Credential(r.plan.Identity.Home, e.Target):
+	case r.plan.isCredential(e.Target):
 		e.Severity = audit.SeverityCredential
 	case noise:
 		e.Severity = audit.SeverityNoise

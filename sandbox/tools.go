@@ -177,8 +177,9 @@ func (c *compiler) toolLink(path string) error {
 	return err
 }
 
-// isCredential tells whether a path is of those at which credentials are kept: in a known place, or beside tools.
+// isCredential tells whether a path is of those at which credentials are kept: in a known place, beside tools, or in a project.
 func (p Plan) isCredential(path string) bool {
 	m := p.innermost(path)
-	return denyfs.Credential(p.Identity.Home, path) || m != nil && m.Kind == Hidden && strings.HasPrefix(m.Origin, originTools)
+	return denyfs.Credential(p.Identity.Home, path) ||
+		m != nil && m.Kind == Hidden && (m.Origin == originSecrets || strings.HasPrefix(m.Origin, originTools))
 }

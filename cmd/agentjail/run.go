@@ -53,6 +53,7 @@ func policyFlags(otherwise string) []cli.Flag {
 		&cli.StringSliceFlag{Name: "rw", Usage: "let the command read and write `PATH`"},
 		&cli.StringSliceFlag{Name: "with", Usage: "let the command read the tools of `SET`, where they are installed: " + strings.Join(profiles.ToolchainNames(), ", ")},
 		&cli.StringSliceFlag{Name: "hide", Usage: "hide `PATH`, which lies in a grant"},
+		&cli.BoolFlag{Name: "hide-secrets", Usage: "hide .env files and private keys of the working directory"},
 		&cli.StringSliceFlag{Name: "protect", Usage: "keep what is called `NAME` from being written or made, wherever it lies"},
 		&cli.StringSliceFlag{Name: "unprotect", Usage: "do not protect what is called `NAME`, which is on the list"},
 		&cli.StringSliceFlag{Name: "allow-net", Usage: "let the command reach `HOST[:PORT]`, *.SUFFIX[:PORT] or CIDR[:PORT]"},
@@ -210,6 +211,12 @@ func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) 
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithWrite(absolute(c.StringSlice("rw"))...) },
 		func(p profiles.Policy) (profiles.Policy, error) {
 			return p.WithHide(absolute(c.StringSlice("hide"))...)
+		},
+		func(p profiles.Policy) (profiles.Policy, error) {
+			if !c.IsSet("hide-secrets") {
+				return p, nil
+			}
+			return p.WithSecrets(map[bool]string{true: profiles.SecretsHide, false: profiles.SecretsShow}[c.Bool("hide-secrets")])
 		},
 		func(p profiles.Policy) (profiles.Policy, error) {
 			p, err := p.WithToolchains(listed(c.StringSlice("with"))...)
