@@ -8,9 +8,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha1"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -54,6 +56,7 @@ var publicAddrs = []string{
 const (
 	echoPort     = "7"
 	dataPort     = "5432"
+	h2Port       = "8443" // HTTP/2, too
 	loopbackHTTP = "8099"
 	loopbackEcho = "8077"
 )
@@ -112,6 +115,8 @@ func startServers() (*servers, error) {
 		s.note(fmt.Sprintf("upload %s of %d bytes, whole %t", r.UserAgent(), n, err == nil))
 		fmt.Fprintf(w, "%s got %d bytes\n", r.Host, n)
 	})
+	s.mux.HandleFunc("/proto/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, r.Proto) })
+	s.mux.HandleFunc("/socket", s.serveSocket)
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "hello from %s\n", r.Host)
 	})
@@ -154,6 +159,11 @@ func (s *servers) listenAt(addr string) error {
 	if err := s.serveHTTP(net.JoinHostPort(addr, "443"), s.tls); err != nil {
 		return err
 	}
+	h2 := s.tls.Clone()
+	h2.NextProtos = []string{"h2", "http/1.1"}
+	if err := s.serveHTTP(net.JoinHostPort(addr, h2Port), h2); err != nil {
+		return err
+	}
 	for _, port := range []string{echoPort, dataPort} {
 		if err := s.serveEcho(net.JoinHostPort(addr, port)); err != nil {
 			return err
@@ -177,6 +187,39 @@ func (s *servers) serveHTTP(addr string, config *tls.Config) error {
 	server := &http.Server{Handler: handler, ErrorLog: nil, ReadHeaderTimeout: time.Minute}
 	go server.Serve(l)
 	return nil
+}
+
+// serveSocket is a websocket (RFC 6455 section 4.2.2) that echoes what is sent to it, frames and all.
+func (s *servers) serveSocket(w http.ResponseWriter, r *http.Request) {
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
+		base64.StdEncoding.EncodeToString(sum[:]))
+	frame := make([]byte, 4096)
+	for {
+		n, err := buffered.Read(frame)
+		if err != nil {
+			return
+		}
+		conn.Write(unmasked(frame[:n]))
+	}
+}
+
+// unmasked turns a short frame of a client into one of a server, RFC 6455 section 5.2.
+func unmasked(frame []byte) []byte {
+	const head, mask = 2, 4
+	if len(frame) < head+mask || frame[1]&0x80 == 0 {
+		return frame
+	}
+	out := []byte{frame[0], frame[1] &^ 0x80}
+	for i, b := range frame[head+mask:] {
+		out = append(out, b^frame[head+i%mask])
+	}
+	return out
 }
 
 // serveEcho answers lines over TCP, and datagrams over UDP.

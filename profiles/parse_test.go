@@ -191,7 +191,7 @@ var parseErrors = []struct{ name, text, want string }{
 	{"rule is null", head + "network: {allow: [null]}\n", "p.yaml:2:19: a rule of network.allow needs host or cidr, and not both"},
 	{"rule with both", head + "network:\n  allow:\n    - {host: a.example, cidr: 10.0.0.0/8}\n", "p.yaml:4:7: a rule of network.allow needs host or cidr, and not both"},
 	{"rule without target", head + "network:\n  allow:\n    - ports: [1]\n", "p.yaml:4:7: a rule of network.allow needs host or cidr, and not both"},
-	{"rule with a key of later", head + "network:\n  allow:\n    - {host: a.example, tls: inspect}\n", `p.yaml:4:25: unknown key "tls": a rule of network.allow has host, cidr, ports, methods, paths, max_upload`},
+	{"rule with a key of later", head + "network:\n  allow:\n    - {host: a.example, alpn: h2}\n", `p.yaml:4:25: unknown key "alpn": a rule of network.allow has host, cidr, ports, tls, methods, paths, max_upload`},
 	{"bad host", head + "network:\n  allow:\n    - host: https://a.example\n", `p.yaml:4:13: host "https://a.example": write the name alone, without a scheme`},
 	{"bad cidr", head + "network: {allow: [{cidr: 10.0.0.1/8}]}\n", "p.yaml:2:26: 10.0.0.1/8 has address bits behind the prefix: write 10.0.0.0/8"},
 	{"ports a number", head + "network: {allow: [{host: a.example, ports: 80}]}\n", "p.yaml:2:44: ports must be a list, not a number"},

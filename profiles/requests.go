@@ -15,6 +15,8 @@ import (
 // Requests narrows a rule about a host to some HTTP requests. The zero Requests
 // narrows nothing: whatever is sent is granted.
 type Requests struct {
+	// Inspect has the gateway read what is in TLS, by an authority of the run's own.
+	Inspect bool
 	// Methods that are granted, sorted; none stands for all.
 	Methods []string
 	// Paths that are granted, sorted; none stands for all. In an entry * stands
@@ -23,6 +25,20 @@ type Requests struct {
 	// MaxUpload bounds the body of one request, in bytes; 0 is no bound.
 	MaxUpload int64
 }
+
+// weight orders rules for one target: of two that have the same port the heavier one counts.
+func (r Requests) weight() int {
+	switch {
+	case r.Narrow():
+		return 2
+	case r.Inspect:
+		return 1
+	}
+	return 0
+}
+
+// inspect is the value of tls.
+const inspect = "inspect"
 
 // Narrow reports whether some requests are not granted.
 func (r Requests) Narrow() bool { return len(r.Methods)+len(r.Paths) > 0 || r.MaxUpload > 0 }
@@ -89,14 +105,14 @@ func (r Requests) check() error {
 
 // checkRequests refuses a rule that is narrower than can be kept.
 func (r Rule) checkRequests() error {
-	if !r.Requests.Narrow() {
+	if r.Requests.weight() == 0 {
 		return nil
 	}
 	if r.Host == "" {
-		return errorf("methods, paths and max_upload need a host: what is connected by its address is passed on unread")
+		return errorf("tls, methods, paths and max_upload need a host: what is connected by its address is passed on unread")
 	}
-	if slices.ContainsFunc(r.Ports, func(p PortRange) bool { return p.First <= defaultPort && defaultPort <= p.Last }) {
-		return errorf("methods, paths and max_upload cannot be kept on port %d, where TLS hides requests: name the ports of plain HTTP, such as ports: [%d]",
+	if !r.Requests.Inspect && slices.ContainsFunc(r.Ports, func(p PortRange) bool { return p.First <= defaultPort && defaultPort <= p.Last }) {
+		return errorf("methods, paths and max_upload cannot be kept on port %d, where TLS hides requests: add tls: inspect, or name the ports of plain HTTP, such as ports: [%d]",
 			defaultPort, plainPort)
 	}
 	return nil
@@ -125,6 +141,11 @@ func (r *Requests) fields(d *decoder) []field {
 		}}
 	}
 	return []field{
+		{"tls", func(n ast.Node) error {
+			_, err := d.choice(n, "tls", []string{inspect})
+			r.Inspect = err == nil
+			return err
+		}},
 		list("methods", &r.Methods, checkMethod),
 		list("paths", &r.Paths, checkURLPath),
 		d.bound("max_upload", func(s string) (err error) { r.MaxUpload, err = parseBytes(s); return err }),
@@ -134,6 +155,9 @@ func (r *Requests) fields(d *decoder) []field {
 // String is what a rule says of requests, "" where it says nothing.
 func (r Requests) String() string {
 	var parts []string
+	if r.Inspect {
+		parts = append(parts, "tls:"+inspect)
+	}
 	if len(r.Methods) > 0 {
 		parts = append(parts, "methods:"+strings.Join(r.Methods, ","))
 	}
@@ -149,6 +173,9 @@ func (r Requests) String() string {
 // yaml is the same in the canonical form of a policy, each key with a comma before it.
 func (r Requests) yaml() string {
 	var b strings.Builder
+	if r.Inspect {
+		b.WriteString(", tls: " + inspect)
+	}
 	for _, list := range []struct {
 		key     string
 		entries []string
@@ -167,7 +194,7 @@ func (r Requests) yaml() string {
 }
 
 func (r Requests) compare(o Requests) int {
-	return cmp.Or(slices.Compare(r.Methods, o.Methods), slices.Compare(r.Paths, o.Paths), cmp.Compare(r.MaxUpload, o.MaxUpload))
+	return cmp.Or(cmp.Compare(r.weight(), o.weight()), strings.Compare(r.String(), o.String()), slices.Compare(r.Methods, o.Methods), slices.Compare(r.Paths, o.Paths), cmp.Compare(r.MaxUpload, o.MaxUpload))
 }
 
 // narrowed takes from each rule the ports of which another one for the same target says more. The rules are sorted by target.
@@ -175,7 +202,7 @@ func narrowed(rules []Rule) []Rule {
 	out := make([]Rule, 0, len(rules))
 	for _, r := range rules {
 		for _, o := range rules {
-			if o.Target() == r.Target() && o.Requests.Narrow() && !r.Requests.Narrow() {
+			if o.Target() == r.Target() && o.Requests.weight() > r.Requests.weight() {
 				r.Ports = withoutPorts(r.Ports, o.Ports)
 			}
 		}

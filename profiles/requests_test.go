@@ -42,6 +42,20 @@ network:
 	}
 }
 
+func TestInspectRules(t *testing.T) {
+	p := parse(t, `version: 1
+network:
+  allow:
+    - {host: a.example}
+    - {host: a.example, tls: inspect, ports: [443, 444, 445]}
+    - {host: a.example, tls: inspect, ports: [444], methods: [GET]}
+`)
+	if got := ruleTexts(p); strings.Join(got, "\n") != "a.example:443,445 tls:inspect\na.example:444 tls:inspect methods:GET" {
+		t.Errorf("got\n%s", strings.Join(got, "\n"))
+	}
+	readsBack(t, p)
+}
+
 func ruleTexts(p Policy) (texts []string) {
 	for _, r := range p.Rules() {
 		texts = append(texts, r.String())
@@ -54,6 +68,8 @@ func TestRequestErrors(t *testing.T) {
 		"{host: a, methods: [GET]}":                            "cannot be kept on port 443, where TLS hides requests",
 		"{host: a, ports: ['80-500'], paths: [/a]}":            "cannot be kept on port 443",
 		"{cidr: 10.0.0.0/8, ports: [80], methods: [GET]}":      "need a host",
+		"{host: a, tls: maybe}":                                `tls is "maybe": it must be inspect`,
+		"{cidr: 10.0.0.0/8, tls: inspect}":                     "need a host",
 		"{host: a, ports: [80], methods: []}":                  "methods is empty and would grant nothing",
 		"{host: a, ports: [80], methods: GET}":                 "methods must be a list",
 		"{host: a, ports: [80], methods: [get]}":               `"get" is not a method: write it in capitals`,

@@ -33,7 +33,10 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 		}
 	}
 	env, withheld := policy.Environment().Select(host.Environ)
-	entering := c.environment(env)
+	entering, err := c.trust(c.environment(env))
+	if err != nil {
+		return Plan{}, err
+	}
 	withheld = slices.DeleteFunc(withheld, func(name string) bool { return hasVariable(entering, name) })
 	proxies, err := c.upstream(env)
 	if err != nil {

@@ -37,17 +37,17 @@ func StartEarly(host Host, stdin, stdout, stderr *os.File) *Early {
 	if os.Getuid() == 0 {
 		return nil
 	}
-	e, err := startSupervisor(host.Identity, [3]*os.File{stdin, stdout, stderr}, false)
+	e, err := startSupervisor(host.Identity, [3]*os.File{stdin, stdout, stderr}, false, false)
 	if err != nil {
 		return nil
 	}
 	return e
 }
 
-// fits tells whether this is the supervisor that a plan needs. The variables that name proxies are no part of an early one's
-// environment.
+// fits tells whether this is the supervisor that a plan needs. The variables that name proxies and authorities are no part of an early
+// one's environment.
 func (e *Early) fits(plan Plan, stdio [3]*os.File) bool {
-	return e != nil && !e.taken && e.stdio == stdio && plan.Proxies == "" &&
+	return e != nil && !e.taken && e.stdio == stdio && plan.Proxies == "" && !plan.inspects() &&
 		e.id.UID == plan.Identity.UID && e.id.GID == plan.Identity.GID
 }
 
@@ -66,7 +66,7 @@ func (e *Early) Close() {
 
 // startSupervisor starts a supervisor as root of a user namespace of its own, in which only the caller's ids exist. It does not wait
 // until that is done.
-func startSupervisor(id Identity, stdio [3]*os.File, proxied bool) (*Early, error) {
+func startSupervisor(id Identity, stdio [3]*os.File, proxied, inspects bool) (*Early, error) {
 	prefault.Heap()
 	conn, theirs, err := wire.Pair()
 	if err != nil {
@@ -76,7 +76,7 @@ func startSupervisor(id Identity, stdio [3]*os.File, proxied bool) (*Early, erro
 	cmd.Args = []string{"agentjail", SupervisorArg}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdio[0], stdio[1], stdio[2]
 	cmd.ExtraFiles = []*os.File{theirs}
-	cmd.Env = supervisorEnv(proxied)
+	cmd.Env = supervisorEnv(proxied, inspects)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: id.UID, Size: 1}},
@@ -98,13 +98,15 @@ func startSupervisor(id Identity, stdio [3]*os.File, proxied bool) (*Early, erro
 }
 
 // supervisorEnv is what of the caller's environment the supervisor needs: to resolve names as the host does, to trace, and where
-// the gateway uses proxies, to find them: their passwords are in no plan.
-func supervisorEnv(proxied bool) []string {
+// the gateway uses proxies, to find them: their passwords are in no plan; and the caller's authorities, where it speaks TLS.
+func supervisorEnv(proxied, inspects bool) []string {
 	env := []string{} // a nil one would be the caller's whole environment (os/exec)
 	names := []string{"AGENTJAIL_TRACE", "LOCALDOMAIN", "RES_OPTIONS"}
 	if proxied {
 		env = append(env, profiles.ProxyVariables(os.Environ())...)
-		names = append(names, "SSL_CERT_FILE", "SSL_CERT_DIR") // of a proxy that speaks TLS
+	}
+	if proxied || inspects {
+		names = append(names, "SSL_CERT_FILE", "SSL_CERT_DIR") // of a proxy or server that speaks TLS
 	}
 	for _, name := range names {
 		if v, ok := os.LookupEnv(name); ok {

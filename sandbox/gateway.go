@@ -33,6 +33,8 @@ type PacketConn interface {
 // Gateway decides on a run's network traffic. Serve starts it and returns; Close ends it.
 type Gateway interface {
 	Serve(Network) error
+	// Authority is the certificate, in PEM, by which it inspects TLS; nil where it does not.
+	Authority() []byte
 	Coverage() []string // what it cannot see or do
 	Close() error
 }

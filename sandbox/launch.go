@@ -272,7 +272,7 @@ func (r *Run) spawn() error {
 	if !e.fits(r.plan, stdio) {
 		e.Close()
 		var err error
-		if e, err = startSupervisor(r.plan.Identity, stdio, r.plan.Proxies != ""); err != nil {
+		if e, err = startSupervisor(r.plan.Identity, stdio, r.plan.Proxies != "", r.plan.inspects()); err != nil {
 			return &SetupError{Layer: "supervisor", Err: err}
 		}
 	}

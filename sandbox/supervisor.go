@@ -81,7 +81,11 @@ func (s *supervisor) run(newGateway NewGateway) (err error) {
 		return setupError("filters", err)
 	}
 	trace("supervisor: order received")
+	gateway := meanwhile(func() (Gateway, error) { return newGateway(s.order.Plan, s.sink) })
 	if err := s.mountRoot(); err != nil {
+		return err
+	}
+	if err := s.trust(gateway()); err != nil {
 		return err
 	}
 	created := meanwhile(func() (*libcontainer.Container, error) { return s.createJail(network) })
@@ -93,7 +97,7 @@ func (s *supervisor) run(newGateway NewGateway) (err error) {
 	// The network is captured while libcontainer starts its process: nothing in the namespace runs the command before both
 	// are done, and until then no interface in it is up.
 	aside := make(chan error, 1)
-	go func() { aside <- errors.Join(s.startNetwork(newGateway), s.compileFilter()) }()
+	go func() { aside <- errors.Join(s.startNetwork(), s.compileFilter()) }()
 	started := s.startJail(jail)
 	if started == nil {
 		started = s.place()
@@ -172,21 +176,26 @@ func (s *supervisor) mountRoot() error {
 	return s.conn.Send(msgFuse, nil, dev)
 }
 
-func (s *supervisor) startNetwork(newGateway NewGateway) error {
-	if err := s.network.Capture(&netns.Watch{Granted: s.order.Plan.hostPorts(), Refused: s.refused}, s.order.Plan.gatewayPorts()); err != nil {
-		return setupError("network namespace", err)
-	}
-	gateway, err := newGateway(s.order.Plan, s.sink)
+// trust has the tree show by which authority the gateway inspects TLS.
+func (s *supervisor) trust(g Gateway, err error) error {
 	if err != nil {
 		return setupError("gateway", err)
 	}
-	s.gateway = gateway
+	s.gateway = g
+	s.order.Plan, err = s.order.Plan.trusting(g.Authority())
+	return setupErrorOrNil("gateway", err)
+}
+
+func (s *supervisor) startNetwork() error {
+	if err := s.network.Capture(&netns.Watch{Granted: s.order.Plan.hostPorts(), Refused: s.refused}, s.order.Plan.gatewayPorts()); err != nil {
+		return setupError("network namespace", err)
+	}
 	tcp, udp := s.network.Listeners()
 	network := Network{TCP: tcp, Owner: s.network.Owner, Inside: s.network.Inside}
 	for _, conn := range udp {
 		network.UDP = append(network.UDP, conn)
 	}
-	if err := gateway.Serve(network); err != nil {
+	if err := s.gateway.Serve(network); err != nil {
 		return setupError("gateway", err)
 	}
 	go s.countLost()

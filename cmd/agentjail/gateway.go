@@ -48,5 +48,8 @@ func (g gateway) Serve(n sandbox.Network) error {
 	return g.Gateway.Serve(net)
 }
 
+// Authority is by whom TLS is inspected.
+func (g gateway) Authority() []byte { return g.Gateway.Authority() }
+
 // Coverage is what the gateway cannot see or do.
 func (g gateway) Coverage() []string { return g.Gateway.Coverage() }

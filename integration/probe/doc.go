@@ -10,6 +10,7 @@
 //	probe tiocsti                   push a byte into each terminal that it can reach
 //	probe fds | ns | sockets        list its own files, its namespaces, the sockets it sees
 //	probe dial NETWORK ADDR [TEXT]  connect, send TEXT, print the first line of the answer
+//	probe get URL                   print what a web server answers, as a Go program finds its certificates
 //	probe dgram PATH                send a datagram to a Unix socket without connecting
 //	probe listen NETWORK ADDR       accept one connection, print what it sends
 //	probe fork N                    make N children that wait, print how many the kernel allowed
@@ -37,7 +38,7 @@ import (
 var verbs = map[string]func(args []string) error{
 	"calls": calls, "sweep": sweep, "x32": x32, "int80": int80, "matrix": matrix, "tiocsti": tiocsti,
 	"fds": fds, "ns": namespaces, "sockets": sockets,
-	"dial": dial, "dgram": dgram, "listen": listen,
+	"dial": dial, "get": get, "dgram": dgram, "listen": listen,
 	"fork": forks, "filter": filter, "hold": hold, "reap": reap, "userns0": userns0, "capture": capture, "chromium": chromium, "cover": cover, "layers": layers, "disk": disk,
 }
 

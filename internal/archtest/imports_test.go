@@ -143,7 +143,7 @@ type owner struct {
 }
 
 var owners = []owner{
-	{module + "/internal/egress", []string{"cmd"}, "sandbox is handed a gateway through an interface, so that an embedding program can bring its own"},
+	{module + "/internal/egress", []string{"cmd", "internal/egress"}, "sandbox is handed a gateway through an interface, so that an embedding program can bring its own"},
 	{"github.com/opencontainers/runc", []string{"sandbox"}, "sandbox is the only owner of namespaces and containers"},
 	{"github.com/containerd/cgroups", []string{"sandbox/internal/limits"}, "one package owns cgroups"},
 	{"github.com/hanwen/go-fuse", []string{"sandbox/internal/denyfs"}, "one package answers the kernel's file system questions"},

@@ -27,6 +27,9 @@ func addrPort(a net.Addr) netip.AddrPort {
 func reset(c net.Conn) {
 	if l, ok := c.(interface{ SetLinger(int) error }); ok {
 		l.SetLinger(0) // tcp(7): close then sends RST
+	} else if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+		reset(t.NetConn()) // an orderly end of TLS would make what was cut look whole
+		return
 	}
 	c.Close()
 }

@@ -21,7 +21,10 @@
 // after 200 ms, and its first bytes are still judged when they come.
 //
 // Where a rule narrows the requests that it grants (profiles.Requests), the connection is for HTTP alone, and each request is judged,
-// passed on and answered for itself (relay). All readings of a path that servers are known to make must be granted.
+// passed on and answered for itself (relay). All readings of a path that servers are known to make must be granted. Where it says that TLS
+// is inspected, the client's TLS ends here, by a certificate of the run's own (package authority), and what is in it is judged so as
+// well. To the server there is TLS of the gateway's, in which the host's authorities must vouch for the name; where they do not, no
+// request is sent, and the client gets a 502.
 //
 // Then the name is resolved, on the host, and each answer is compared with a table of special addresses (loopback, private,
 // link-local, cloud metadata, the host's own...). Such an address is used only if a CIDR rule no wider than its special
@@ -68,6 +71,8 @@
 //	net   tcp.connect           report       HOST:PORT       the client sent nothing, on 80 or 443 for 30 s: nothing was dialed
 //	net   tcp.unproven          deny         HOST:PORT       allowed, but the first bytes are no proof of the name
 //	net   tls.sni_mismatch      deny         HOST:PORT       the TLS hello has no SNI, another one, or cannot be read
+//	net   tls.authority         report       sha256:HASH     the certificate by which TLS is inspected; once
+//	net   tls.handshake_failed  report       HOST:PORT       a client did not go on with TLS that is inspected
 //	net   http.host_mismatch    deny         HOST:PORT       a request is for another host, or is CONNECT
 //	net   http.malformed        deny         HOST:PORT       a request that two servers could read in two ways
 //	net   http.request          allow, deny  METHOD URL      a request, where the rule says which are granted; allow with the status of the answer
@@ -91,7 +96,7 @@
 //
 // # Limits
 //
-// Inside TLS nothing is read: an allowed server that also serves other names (a shared CDN) can be asked for them after
+// Inside TLS that is not inspected nothing is read: an allowed server that also serves other names (a shared CDN) can be asked for them after
 // the handshake, and the inner name of an encrypted hello (ECH) is not seen; the outer one is compared. A wildcard lets
 // data out to whoever runs the zone, in the names themselves. Only addresses are resolved: SRV, TXT and MX of allowed names
 // are answered empty. Allowed hosts are reached over TCP only; HTTP/3 clients fall back to it. Port 53 is always answered

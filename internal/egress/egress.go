@@ -4,6 +4,7 @@ package egress
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agentjail/agentjail/internal/audit"
+	"github.com/agentjail/agentjail/internal/egress/authority"
 	"github.com/agentjail/agentjail/profiles"
 )
 
@@ -33,6 +35,8 @@ type Config struct {
 	Dial func(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
 	// Resolve looks a name up. Nil means the host's resolver.
 	Resolve func(ctx context.Context, name string) ([]netip.Addr, error)
+	// Roots are the authorities that vouch for servers whose TLS is inspected. Nil means the host's.
+	Roots *x509.CertPool
 	// HostAddrs lists the addresses of the host's interfaces. Nil means the kernel's list.
 	HostAddrs func() ([]netip.Addr, error)
 }
@@ -122,8 +126,10 @@ type Gateway struct {
 	dialed  dialed
 	proxy   upstream
 	uploads *uploads
-	slots   chan struct{} // one for each connection that is open
-	full    sync.Once     // the event that there were too many
+	// authority is by whom TLS is inspected; nil where none is.
+	authority *authority.Authority
+	slots     chan struct{} // one for each connection that is open
+	full      sync.Once     // the event that there were too many
 
 	ctx  context.Context
 	stop context.CancelFunc
@@ -141,6 +147,16 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	if err := cfg.Access.check(); err != nil {
 		return nil, err
+	}
+	ca, err := newAuthority(cfg.Rules)
+	if err != nil {
+		return nil, err
+	}
+	if ca != nil && cfg.Roots == nil {
+		// Now: what the caller's variables name may lie where the command can write.
+		if cfg.Roots, err = x509.SystemCertPool(); err != nil {
+			return nil, fmt.Errorf("egress: the authorities that this host trusts: %w", err)
+		}
 	}
 	cfg.Rules, cfg.Denials = slices.Clone(cfg.Rules), slices.Clone(cfg.Denials)
 	cfg.Loopback, cfg.Publish = slices.Clone(cfg.Loopback), slices.Clone(cfg.Publish)
@@ -161,9 +177,9 @@ func New(cfg Config) (*Gateway, error) {
 		cfg:     cfg,
 		wait:    defaultTimeouts(),
 		proxy:   newUpstream(cfg.Upstream),
-		uploads: newUploads(cfg.Quota),
-		slots:   make(chan struct{}, slotsFor(files.Cur, cfg.Quota)),
-		open:    make(map[io.Closer]struct{}),
+		uploads: newUploads(cfg.Quota), authority: ca,
+		slots: make(chan struct{}, slotsFor(files.Cur, cfg.Quota)),
+		open:  make(map[io.Closer]struct{}),
 	}
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	return g, nil
@@ -197,6 +213,7 @@ func (g *Gateway) Serve(n Net) error {
 	if n.Owner == nil {
 		n.Owner = func(string, netip.AddrPort, netip.AddrPort) audit.Process { return audit.Process{} }
 	}
+	g.tellAuthority()
 	for _, l := range n.TCP {
 		if !g.spawn(l, func() { g.accept(l, func(c net.Conn) { g.serveConn(n, c) }, g.overload) }) {
 			return ErrClosed
@@ -326,8 +343,11 @@ func (g *Gateway) Coverage() []string {
 		"network: one event for each connection that is passed on, not for the requests in it",
 		"network: a socket that its program closes at once may be gone before its process is looked for: the event has none then",
 	}
-	if narrow(g.cfg.Rules) {
-		lines = append(lines, "network: where a rule says which requests it grants, there is an event for each request: method and path, and not the query, fields or body")
+	if g.authority != nil {
+		lines = append(lines, "network: where a rule says tls: inspect, the gateway reads what is in TLS, by a certificate that programs inside trust and that is of this run alone")
+	}
+	if narrow(g.cfg.Rules) || g.authority != nil {
+		lines = append(lines, "network: where a rule says which requests it grants, or that TLS is inspected, there is an event for each request: method and path, and not the query, fields or body")
 	}
 	if g.cfg.Upstream.Used() {
 		lines = append(lines, "network: allowed hosts are reached by a proxy ("+g.cfg.Upstream.String()+"), which resolves their names: "+

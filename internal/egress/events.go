@@ -14,6 +14,8 @@ const (
 	actionConnect       = "tcp.connect"
 	actionUnproven      = "tcp.unproven"
 	actionSNIMismatch   = "tls.sni_mismatch"
+	actionHandshake     = "tls.handshake_failed"
+	actionAuthority     = "tls.authority"
 	actionHostMismatch  = "http.host_mismatch"
 	actionMalformedHTTP = "http.malformed"
 	actionRequest       = "http.request"

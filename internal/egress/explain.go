@@ -30,7 +30,8 @@ type Explanation struct {
 	Fix       string   `json:"fix,omitempty"`
 
 	upstream upstream
-	narrow   bool // the rules grant some HTTP requests alone
+	// narrow and inspected say that the rules grant some HTTP requests alone, and that TLS is inspected.
+	narrow, inspected bool
 }
 
 // Answer is an address of an allowed name, and whether it would be dialed.
@@ -94,7 +95,8 @@ func beyond(r rune) bool { return r >= 0x80 }
 // decided takes over a decision, with what follows from it.
 func (e *Explanation) decided(access Access, d Decision) {
 	e.Allow, e.Rule, e.Reason, e.Fix = d.Allow, d.Rule, d.Reason, d.Fix
-	e.narrow = narrow(access.rulesFor(d.Name, e.Port))
+	rules := access.rulesFor(d.Name, e.Port)
+	e.narrow, e.inspected = narrow(rules), inspects(rules)
 	verdict := map[bool]string{true: " allow", false: " deny"}
 	_, known := access.ruleForQuery(d.Name) // perhaps for another port
 	connect, query := actionConnect+verdict[d.Allow], actionQuery+verdict[known]
@@ -115,7 +117,7 @@ func (e *Explanation) decided(access Access, d Decision) {
 	default:
 		e.Canonical, e.Events = d.Name, []string{query, connect}
 	}
-	if e.narrow && d.Allow {
+	if (e.narrow || e.inspected) && d.Allow {
 		e.Events = append(e.Events, actionRequest)
 	}
 	if d.Allow && !d.Loopback && e.Port != dnsPort {
@@ -142,20 +144,25 @@ func (e *Explanation) follows(d Decision) []string {
 	case d.Addr.IsValid():
 		return []string{"the address is connected, whatever is sent", tcp}
 	case e.Proxy != "":
-		return []string{e.first(), "the proxy resolves the name", tcp}
+		return append(e.first(), "the proxy resolves the name", tcp)
 	}
-	return []string{e.first(), "what the name resolves to is checked: an address of a special range needs a rule of its own", tcp}
+	return append(e.first(), "what the name resolves to is checked: an address of a special range needs a rule of its own", tcp)
 }
 
 // first says what a client must send first to an allowed name.
-func (e *Explanation) first() string {
-	if e.narrow {
-		return "HTTP requests alone, and of them what the rule grants; the others are told why by a 403"
+func (e *Explanation) first() (lines []string) {
+	if e.inspected {
+		lines = append(lines, "TLS is inspected: programs see a certificate of this run, and servers are verified here")
 	}
-	if e.Port == 80 || e.Port == 443 {
-		return "what is sent first must be TLS or HTTP, and name this host"
+	switch {
+	case e.narrow:
+		return append(lines, "HTTP requests alone, and of them what the rule grants; the others are told why by a 403")
+	case e.inspected:
+		return append(lines, "HTTP requests alone, each of which must name this host")
+	case e.Port == 80 || e.Port == 443:
+		return []string{"what is sent first must be TLS or HTTP, and name this host"}
 	}
-	return "TLS and HTTP must name this host, other protocols are passed on"
+	return []string{"TLS and HTTP must name this host, other protocols are passed on"}
 }
 
 // Resolve asks this machine's resolver, as the gateway does, for the addresses of an allowed name, and judges them. What is no

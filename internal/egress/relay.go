@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -64,6 +65,9 @@ func (l *link) newRelay(scheme string, rules []profiles.Rule) *relay {
 		IdleConnTimeout:        idleServer,
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: maxAnswerHead,
+		TLSClientConfig:        &tls.Config{ServerName: l.name, RootCAs: l.g.cfg.Roots, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    l.g.wait.proof,
+		ForceAttemptHTTP2:      true,
 	}
 	if l.plain {
 		via := &url.URL{Scheme: "http", Host: l.via, User: l.by.User} // the connection to it is made by dial
@@ -294,15 +298,21 @@ func (c countedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// serveRelay answers the requests of an HTTP/1 connection, one after the other.
-func (l *link) serveRelay(scheme string, rules []profiles.Rule) {
-	if err := l.route(scheme == "http"); err != nil {
+// serveRelay answers the requests of a plain HTTP connection.
+func (l *link) serveRelay(rules []profiles.Rule) {
+	if err := l.route(true); err != nil {
 		l.failed(err.Error(), "")
 		l.refuse(http.StatusBadGateway, l.unreached())
 		return
 	}
-	x := l.newRelay(scheme, rules)
+	x := l.newRelay("http", rules)
 	defer x.close()
+	x.serve()
+}
+
+// serve answers the requests of an HTTP/1 connection, one after the other.
+func (x *relay) serve() {
+	l := x.l
 	br := bufio.NewReaderSize(&l.in, maxHead)
 	for {
 		h, req, err := l.nextRequest(br, cmp.Or(l.name, l.asked))

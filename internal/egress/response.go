@@ -175,7 +175,7 @@ func (w *response) WriteHeader(status int) {
 	switch {
 	case w.req.Method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified:
 		w.none = true
-	case err == nil && length >= 0:
+	case err == nil && length >= 0 && len(w.trailers) == 0:
 		w.left = length
 	case w.req.ProtoAtLeast(1, 1):
 		w.header.Del("Content-Length")

@@ -156,7 +156,7 @@ func (l *link) serveName() {
 	l.allow = d
 	l.begin()
 	rules := l.g.cfg.rulesFor(l.name, port)
-	requests := narrow(rules)
+	requests, inspected := narrow(rules) || inspects(rules), inspects(rules)
 	strict = strict || requests
 	first := l.g.wait.silence
 	if strict {
@@ -172,7 +172,10 @@ func (l *link) serveName() {
 	}
 	switch {
 	case requests && l.kind == kindHTTP:
-		l.serveRelay("http", rules)
+		l.serveRelay(rules)
+		return
+	case inspected && l.kind == kindTLS:
+		l.serveInspected(rules)
 		return
 	case requests && l.kind == kindTLS:
 		l.unproven("the rule grants some HTTP requests alone, and TLS hides which")
@@ -204,7 +207,7 @@ func (l *link) serveName() {
 // notWeb says why what is neither TLS nor HTTP is refused.
 func notWeb(port uint16, requests bool) string {
 	if requests {
-		return "the rule grants some HTTP requests alone, and the first bytes are of none"
+		return "the rule grants HTTP requests alone, and the first bytes are of none"
 	}
 	return fmt.Sprintf("port %d takes TLS and HTTP only, and the first bytes are neither", port)
 }
@@ -232,6 +235,13 @@ func (l *link) idle(reason string) {
 
 // serveTLS passes a TLS connection on if its hello carries the name.
 func (l *link) serveTLS() {
+	if l.proveTLS() && (l.up != nil || l.connect()) {
+		l.splice()
+	}
+}
+
+// proveTLS refuses a hello that does not carry the name.
+func (l *link) proveTLS() bool {
 	sni, err := l.in.hello(l.g.wait.proof)
 	reason := ""
 	if err != nil {
@@ -242,11 +252,8 @@ func (l *link) serveTLS() {
 	if reason != "" {
 		l.deny(actionSNIMismatch, l.allow.Rule, reason)
 		l.refuse(403, reason)
-		return
 	}
-	if l.up != nil || l.connect() {
-		l.splice()
-	}
+	return reason == ""
 }
 
 // connect finds out how to reach the destination, writes the allow event, and dials. When it fails the agent is told, and the

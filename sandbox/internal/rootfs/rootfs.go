@@ -68,9 +68,9 @@ func Private() error {
 	return nil
 }
 
-// Scratch mounts a small tmpfs at dir, with the directories that are named.
+// Scratch mounts a tmpfs at dir, with the directories that are named.
 func Scratch(dir string, names ...string) error {
-	if err := unix.Mount("agentjail", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700,size=1m"); err != nil {
+	if err := unix.Mount("agentjail", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700,size=32m"); err != nil {
 		return &Error{"mount a tmpfs at", dir, err}
 	}
 	for _, name := range names {
