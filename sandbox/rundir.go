@@ -74,16 +74,11 @@ func newRunDir(state, id string) (*runDir, error) {
 	if err := os.MkdirAll(filepath.Dir(d.live), 0o700); err != nil {
 		return nil, err
 	}
-	// Locked before it has its name, so that no other run takes it for a dead one's; and there before the directory is, so that
-	// another run cleans up what a launcher leaves that is killed here.
-	mark, err := os.OpenFile(d.live+".new", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	mark, err := newMark(d.live + unnamed)
 	if err != nil {
 		return nil, err
 	}
 	d.mark = mark
-	if err := unix.Flock(int(mark.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, err
-	}
 	launcher, err := self()
 	if err != nil {
 		return nil, err
@@ -91,7 +86,8 @@ func newRunDir(state, id string) (*runDir, error) {
 	if _, err := mark.WriteString(launcher.String()); err != nil {
 		return nil, err
 	}
-	if err := os.Rename(d.live+".new", d.live); err != nil {
+	// There before the directory is, so that another run cleans up what a launcher leaves that is killed here.
+	if err := os.Rename(d.live+unnamed, d.live); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Join(d.path, "mnt"), 0o700); err != nil {
@@ -99,6 +95,29 @@ func newRunDir(state, id string) (*runDir, error) {
 		return nil, errors.Join(err, os.Remove(d.live), mark.Close())
 	}
 	return d, nil
+}
+
+// unnamed ends the name of a mark that is being made.
+const unnamed = ".new"
+
+// newMark makes a mark that is locked before it has its name, so that no other run takes it for a dead one's. One that takes it before it is
+// locked removes it, and it is made again.
+func newMark(path string) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		var st unix.Stat_t
+		if err := errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_EX), unix.Fstat(int(f.Fd()), &st)); err != nil {
+			f.Close()
+			return nil, err
+		}
+		if st.Nlink > 0 {
+			return f, nil
+		}
+		f.Close()
+	}
 }
 
 // log is the path of the run's log.
@@ -139,6 +158,10 @@ func crashedRuns(state string) []crashedRun {
 			continue
 		}
 		run := crashedRun{e.Name(), mark}
+		if strings.HasSuffix(run.id, unnamed) {
+			run.settle() // there is nothing of it yet
+			continue
+		}
 		dir := filepath.Join(state, "runs", run.id)
 		os.Remove(filepath.Join(dir, "mnt"))
 		removeTree(filepath.Join(dir, "home"))
@@ -157,9 +180,6 @@ const maxCrashed = 64
 
 // claim takes the mark of a dead run: nobody else holds its lock, and nobody who held it has settled the run.
 func claim(path string) *os.File {
-	if strings.HasSuffix(path, ".new") {
-		return nil
-	}
 	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil

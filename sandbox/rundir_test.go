@@ -5,10 +5,13 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 )
 
 func TestCrashedRuns(t *testing.T) {
@@ -131,6 +134,45 @@ func TestClaimSettled(t *testing.T) {
 			t.Errorf("a mark that was settled before it was locked (%v): claimed %v", settled, got)
 		}
 		late.Close()
+	}
+}
+
+// TestUnnamedMark: a mark that a launcher left which was killed before it gave it its name is removed, and one that is being made stays.
+// What is taken for the one and is the other is made again.
+func TestUnnamedMark(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "state")
+	alive, err := newRunDir(state, "ALIVE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer alive.close()
+	left, making := filepath.Join(state, "live", "LEFT"+unnamed), filepath.Join(state, "live", "MAKING"+unnamed)
+	if err := os.WriteFile(left, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mark, err := newMark(making)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := ids(crashedRuns(state)); len(got) != 0 {
+		t.Errorf("crashed: %v", got)
+	}
+	if _, err := os.Lstat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was left is there: %v", err)
+	}
+	if _, err := os.Lstat(making); err != nil {
+		t.Errorf("what is being made is gone: %v", err)
+	}
+	mark.Close()
+	early := claim(making)
+	time.AfterFunc(10*time.Millisecond, crashedRun{"MAKING", early}.settle)
+	again, err := newMark(making)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if err := os.Rename(making, strings.TrimSuffix(making, unnamed)); err != nil {
+		t.Errorf("the mark is not the one that was made: %v", err)
 	}
 }
 
