@@ -195,39 +195,89 @@ for later in lambda: open("/etc/crontab", "a"), lambda: os.makedirs(os.path.expa
 	clean(t, p, before)
 }
 
-// TestO06Killed (O06, Q06): SIGKILL of the launcher or of the supervisor at any moment leaves no process and no mount, and the next run
-// works and reports it.
+// TestO06Killed (O06, Q06): SIGKILL of the launcher, of the supervisor or of the run's first process at any moment, or of the launcher of
+// a supervisor that stands still, with the gateway in it, leaves no process, mount, cgroup or file. A launcher that lives writes the end of
+// its log; without one the log is good as far as it goes, and the next run reports it. make stress kills 50 of each.
 // Containment checks: G07, Q10.
 func TestO06Killed(t *testing.T) {
-	p := newPlace(t)
-	before := mounts(t)
-	for _, who := range []string{"supervisor", "launcher"} {
-		for i := range 25 {
-			// From before the first namespace to well into the command, in no order.
-			after := time.Duration(i*7%25) * 12 * time.Millisecond
-			reap(t, p, []string{"-kill", who, "-after", after.String()}, "sh", "-c", "sleep 300 & sleep 300")
+	t.Parallel()
+	for _, who := range []string{"supervisor", "stage", "launcher", "stopped"} {
+		t.Run(who, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t)
+			before := mounts(t)
+			began := time.Now()
+			p.must(t, "agentjail", "run", "--quiet", "--", "true")
+			whole := time.Since(began) // and so the start is less
+			times := max(stress()/20, 12)
+			for i := range times {
+				// From before the first namespace to well into the command, in no order.
+				after := whole * time.Duration(i*7%times) / time.Duration(times)
+				reap(t, p, []string{"-kill", who, "-after", after.String()}, "sh", "-c", "sleep 300 & sleep 300")
+			}
+			p.must(t, "agentjail", "run", "--quiet", "--", "true")
+			checkKilled(t, p, who == "launcher" || who == "stopped")
+			clean(t, p, before)
+		})
+	}
+}
+
+// checkKilled checks that each log of a place is whole, but for those of launchers that were killed, which are good as far as they go; and
+// that those and no others are reported, by runs that came later.
+func checkKilled(t *testing.T, p place, launchers bool) {
+	t.Helper()
+	runs, err := os.ReadDir(p.state + "/agentjail/runs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unended, reported := map[string]bool{}, map[string]bool{}
+	for _, run := range runs {
+		stdout, stderr, code := p.run(t, "agentjail", "verify", run.Name())
+		if code == 3 && launchers {
+			unended[run.Name()] = true
+		} else if code != 0 {
+			t.Errorf("verify of %s: exit %d\n%s%s", run.Name(), code, stdout, stderr)
+		}
+		data, err := os.ReadFile(p.state + "/agentjail/runs/" + run.Name() + "/events.jsonl")
+		if err != nil {
+			t.Fatal(err)
+		}
+		events, _ := parseLog(data[:bytes.LastIndexByte(data, '\n')+1])
+		for _, e := range events {
+			if e.Action == "run.crashed" {
+				reported[e.Target] = true
+				if e.Target >= run.Name() {
+					t.Errorf("%s reports %s", run.Name(), e.Target)
+				}
+			}
 		}
 	}
-	// Only the launcher's death leaves a log without an end.
+	for run := range unended {
+		if !reported[run] {
+			t.Errorf("no run reports %s, whose log has no end", run)
+		}
+	}
+	if !launchers && len(reported) > 0 {
+		t.Errorf("reported: %v, though no launcher was killed", reported)
+	}
+	t.Logf("%d logs, %d without an end, %d runs reported", len(runs), len(unended), len(reported))
+}
+
+// TestO06Reported (O06): the run after one whose launcher was killed says so, and the one after that no more.
+func TestO06Reported(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	before := mounts(t)
 	c, _ := start(t, p, "agentjail", "run", "--quiet", "--", "sh", "-c", "touch ready; sleep 300")
 	eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
 	inside := children(c.Process.Pid)
 	c.Process.Kill()
 	c.Wait()
-	eventually(t, "the supervisor is gone", func() bool {
-		return !slices.ContainsFunc(inside, func(pid int) bool { return exists(fmt.Sprintf("/proc/%d", pid)) })
-	})
+	gone(t, inside)
 	_, stderr, code := p.run(t, "agentjail", "run", "--", "true")
 	if code != 0 || !strings.Contains(stderr, "was killed") {
 		t.Fatalf("the run after a crash: exit %d, stderr %q: it must work, and report the crash", code, stderr)
 	}
-	checkCrash(t, p)
-	clean(t, p, before)
-}
-
-// checkCrash checks what the log of the newest run says of a run that was killed, and what verify says of that one's own.
-func checkCrash(t *testing.T, p place) {
-	t.Helper()
 	events := p.ended(t)
 	wantEvent(t, events, "report", "-n", "1", "run", "run.crashed")
 	i := slices.IndexFunc(events, func(e event) bool { return e.Action == "run.crashed" })
@@ -240,6 +290,76 @@ func checkCrash(t *testing.T, p place) {
 	if i := slices.IndexFunc(again, func(e event) bool { return e.Action == "run.crashed" }); i >= 0 {
 		t.Errorf("reported again: %v", again[i])
 	}
+	clean(t, p, before)
+}
+
+// gone waits until processes are.
+func gone(t *testing.T, pids []int) {
+	t.Helper()
+	eventually(t, "the processes are gone", func() bool {
+		return !slices.ContainsFunc(pids, func(pid int) bool { return exists(fmt.Sprintf("/proc/%d", pid)) })
+	})
+}
+
+// TestO06Stopped (O06, H01): while the supervisor stands still, with the gateway in it, nothing passes: a call that is asked for waits, and
+// so does what was sent to an allowed host. Both come through when it goes on; with the death of its launcher neither does any more.
+func TestO06Stopped(t *testing.T) {
+	t.Parallel()
+	s := needNet(t)
+	p := newPlace(t)
+	before := mounts(t)
+	mark := "stopped-" + filepath.Base(p.root)
+	// What waits to begin looks and does not open, so that it begins while the supervisor stands still.
+	p.write(t, "ask.py", `
+import os, socket, sys, threading, time
+def ask(n, call):
+    while not os.path.exists("go-" + n): time.sleep(0.01)
+    try: call(n)
+    except OSError as err: print(n, call, err, flush=True)
+def make(n): open("made-" + n, "w").close()
+def talk(n):
+    with socket.create_connection(("5.6.7.8", 7)) as s:
+        s.sendall(b"%s-%s\n" % (sys.argv[1].encode(), n.encode()))
+        s.recv(100)
+for n in "1", "2":
+    for call in make, talk: threading.Thread(target=ask, args=(n, call), daemon=True).start()
+open("ready", "w").close()
+threading.Event().wait()
+`)
+	c, out := start(t, p, "agentjail", "run", "--quiet", "--allow-net", "5.6.7.8:7", "--", "python3", "ask.py", mark)
+	eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
+	supervisor := children(c.Process.Pid)[0]
+	passed := func(n string) (made, arrived bool) { return exists(p.project + "/made-" + n), s.heard(mark + "-" + n) }
+	still := func(n string) {
+		t.Helper()
+		if err := syscall.Kill(supervisor, syscall.SIGSTOP); err != nil {
+			t.Fatal(err, out.String())
+		}
+		p.write(t, "go-"+n, "")
+		time.Sleep(500 * time.Millisecond) // what passes does so by then
+		if made, arrived := passed(n); made || arrived {
+			t.Errorf("passed while the supervisor stood still: a file %v, what was sent %v", made, arrived)
+		}
+	}
+	still("1")
+	if err := syscall.Kill(supervisor, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "both come through", func() bool { made, arrived := passed("1"); return made && arrived })
+	still("2")
+	inside := children(supervisor)
+	if len(inside) == 0 {
+		t.Error("the supervisor has no child")
+	}
+	c.Process.Kill()
+	c.Wait()
+	gone(t, append(inside, supervisor))
+	if made, arrived := passed("2"); made || arrived {
+		t.Errorf("passed at the end of the run: a file %v, what was sent %v", made, arrived)
+	}
+	p.must(t, "agentjail", "run", "--quiet", "--", "true")
+	wantEvent(t, p.ended(t), "report", "-n", "1", "run", "run.crashed")
+	clean(t, p, before)
 }
 
 // children are the processes whose parent is a process.
@@ -274,6 +394,9 @@ func clean(t *testing.T, p place, mountsBefore string) {
 	}
 	if entries, err := os.ReadDir(p.root + "/tmp"); err == nil && len(entries) > 0 {
 		t.Errorf("left in TMPDIR: %v", entries)
+	}
+	if marks, _ := os.ReadDir(p.state + "/agentjail/live"); len(marks) > 0 {
+		t.Errorf("left as alive: %v", marks)
 	}
 	runs, _ := os.ReadDir(p.state + "/agentjail/runs")
 	for _, run := range runs {

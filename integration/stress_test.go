@@ -33,12 +33,13 @@ func TestStressStarts(t *testing.T) {
 	t.Logf("%d starts", stress())
 }
 
-// TestStressTogether: many runs at once in one working directory, each with its own log.
+// TestStressTogether: many runs at once in one working directory, each with its own log: 20, or 50 with make stress.
+// Containment check: O05.
 func TestStressTogether(t *testing.T) {
 	p := newPlace(t)
 	p.write(t, p.home+"/.netrc", "CANARY")
 	before := mounts(t)
-	const together = 20
+	together := min(max(stress()/20, 20), 50)
 	rounds := max(stress()/together/5, 1)
 	for round := range rounds {
 		var wg sync.WaitGroup

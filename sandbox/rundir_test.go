@@ -137,7 +137,7 @@ func TestClaimSettled(t *testing.T) {
 	}
 }
 
-// TestUnnamedMark: a mark that a launcher left which was killed before it gave it its name is removed, and one that is being made stays.
+// TestUnnamedMark (O06): a mark that a launcher left which was killed before it gave it its name is removed, and one that is being made stays.
 // What is taken for the one and is the other is made again.
 func TestUnnamedMark(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "state")

@@ -25,7 +25,7 @@ func reap(args []string) error {
 		return err
 	}
 	flags := flag.NewFlagSet("reap", flag.ContinueOnError)
-	who := flags.String("kill", "", "launcher or supervisor (its first child)")
+	who := flags.String("kill", "", "launcher, supervisor (its first child), stage (the first of that) or stopped (the launcher, when the supervisor stands still)")
 	after := flags.Duration("after", 0, "when")
 	if err := flags.Parse(before); err != nil {
 		return err
@@ -57,20 +57,39 @@ func reap(args []string) error {
 	return exitLike(ended)
 }
 
-// kill ends the launcher, or the first of its children as soon as there is one. That is the supervisor, but for one which the Go runtime
-// forks before it, to see whether the kernel gives a descriptor for it (os.checkPidfd, since Go 1.23), and which ends at once: so
-// whatever is the first is killed for as long as the launcher lives.
+// kill ends the launcher, or the first of its children as soon as there is one, or the first of that one's. The first is the supervisor,
+// but for one which the Go runtime forks before it, to see whether the kernel gives a descriptor for it (os.checkPidfd, since Go 1.23),
+// and which ends at once: so whatever is the first is killed for as long as the launcher lives.
 func kill(who string, launcher int) {
-	if who == "launcher" {
-		unix.Kill(launcher, unix.SIGKILL)
-		return
-	}
-	for unix.Kill(launcher, 0) == nil {
-		if child := firstChild(launcher); child != 0 {
+	for who != "launcher" && unix.Kill(launcher, 0) == nil {
+		child := firstChild(launcher)
+		switch {
+		case who == "stopped" && isSupervisor(child):
+			unix.Kill(child, unix.SIGSTOP)
+			time.Sleep(stands)
+			who = "launcher"
+			continue
+		case who == "stage" && child != 0:
+			child = firstChild(child)
+		}
+		if who != "stopped" && child != 0 {
 			unix.Kill(child, unix.SIGKILL)
 		}
 		time.Sleep(time.Millisecond)
 	}
+	if who == "launcher" {
+		unix.Kill(launcher, unix.SIGKILL)
+	}
+}
+
+// stands is how long a supervisor stands still before its launcher is killed.
+const stands = 50 * time.Millisecond
+
+// isSupervisor tells whether a process is one by now, and not the launcher's copy that will be: what is stopped before it has asked for
+// its parent's death signal (prctl(2), PR_SET_PDEATHSIG) gets none.
+func isSupervisor(pid int) bool {
+	cmdline, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+	return err == nil && strings.Contains(string(cmdline), "\x00agentjail-supervisor\x00")
 }
 
 func firstChild(pid int) int {
