@@ -178,8 +178,11 @@ func cmdResolved(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// cmdTrust writes what clients know the test's servers by.
 func cmdTrust(ts *testscript.TestScript, neg bool, args []string) {
-	ts.Check(os.WriteFile(ts.MkAbs("ca.pem"), needServers(ts).caPEM, 0o644))
+	s := needServers(ts)
+	ts.Check(os.WriteFile(ts.MkAbs("ca.pem"), s.caPEM, 0o644))
+	ts.Check(os.WriteFile(ts.MkAbs("known_hosts"), s.knownHosts(), 0o644))
 }
 
 // cmdUnixServer serves a stream socket and a datagram socket. A name that begins with @ is abstract (unix(7)).

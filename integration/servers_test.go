@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/crypto/ssh"
 )
 
 // names are what the test's resolver answers. The addresses are on lo of the suite's network namespace (ENTER in lib.sh);
@@ -47,7 +48,7 @@ var names = map[string][]string{
 	"mixed.test.":       {"5.6.7.8", "169.254.169.254"},
 }
 
-// publicAddrs are the addresses on which HTTP, HTTPS and echo servers listen, at the ports of those services.
+// publicAddrs are the addresses on which HTTP, HTTPS, ssh and echo servers listen, at the ports of those services.
 var publicAddrs = []string{
 	"5.6.7.8", "5.6.7.9", "5.6.7.10", "10.11.12.13", "169.254.169.254", "2a00:5678::8", "2a00:5678::9",
 }
@@ -63,9 +64,10 @@ const (
 
 // servers are the other side of every network test: what they heard is what really arrived.
 type servers struct {
-	caPEM []byte
-	tls   *tls.Config
-	mux   *http.ServeMux
+	caPEM   []byte
+	tls     *tls.Config
+	hostKey ssh.Signer
+	mux     *http.ServeMux
 
 	mu   sync.Mutex
 	said []string
@@ -96,7 +98,7 @@ func (s *servers) count(text string) int {
 
 func startServers() (*servers, error) {
 	s := &servers{mux: http.NewServeMux()}
-	if err := s.makeCertificates(); err != nil {
+	if err := errors.Join(s.makeCertificates(), s.makeHostKey()); err != nil {
 		return nil, err
 	}
 	// A repository as git reads it from any web server (gitprotocol-http(5), dumb).
@@ -169,7 +171,7 @@ func (s *servers) listenAt(addr string) error {
 			return err
 		}
 	}
-	return nil
+	return s.serveSSH(net.JoinHostPort(addr, sshPort))
 }
 
 func (s *servers) serveHTTP(addr string, config *tls.Config) error {
