@@ -122,7 +122,9 @@ func (r *Run) start() error {
 		return err
 	}
 	trace("launcher: supervisor started")
-	r.crashed = crashedRuns(r.plan.State)
+	if r.crashed = crashedRuns(r.plan.State); len(r.crashed) > 0 {
+		limits.RemoveStale()
+	}
 	if err := r.open(id); err != nil {
 		return err
 	}

@@ -16,5 +16,5 @@
 // # Limits
 //
 // The memory limit counts swap, where the kernel accounts it. Processors are a share of time (CFS quota): no event tells
-// that a run was slowed down. A launcher that is killed leaves an empty group, which the next Create removes.
+// that a run was slowed down. A launcher that is killed leaves an empty group, which the next Create or [RemoveStale] removes.
 package limits

@@ -286,6 +286,29 @@ func (g *Group) Mechanism() string {
 // prefix is what the directories of all runs begin with.
 const prefix = "agentjail-"
 
+// RemoveStale removes the groups that launchers which were killed left where the caller's own would be. Create does so, too, in the
+// trees that it needs.
+func RemoveStale() {
+	h, err := thisHost()
+	if err != nil {
+		return
+	}
+	for _, c := range controllers(Spec{Memory: 1, Pids: 1, CPUs: 1}) {
+		if tree, ok := h.v1[c]; ok {
+			removeStale(tree.own, h.rmdir)
+		}
+	}
+	if h.v2 == nil {
+		return
+	}
+	for dir := h.v2.own; ; dir = filepath.Dir(dir) { // see findParent
+		removeStale(dir, h.rmdir)
+		if dir == h.v2.mount || len(dir) <= len(h.v2.mount) {
+			return
+		}
+	}
+}
+
 // removeStale removes what launchers that were killed left behind: groups that are empty and that nobody holds.
 func removeStale(parent string, rmdir func(string) error) {
 	entries, err := os.ReadDir(parent)

@@ -150,16 +150,21 @@ func TestStaleGroupsAreRemoved(t *testing.T) {
 		t.Skip("systemd removes its groups itself")
 	}
 	stale := filepath.Join(filepath.Dir(held.Dir()), fmt.Sprintf("%stest-%d-stale", prefix, os.Getpid()))
-	if err := os.Mkdir(stale, 0o755); err != nil {
-		t.Fatal(err)
+	create := func() {
+		next, err := Create(Spec{Pids: 8, Run: fmt.Sprintf("test-%d-next", os.Getpid())})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { next.Close() })
 	}
-	next, err := Create(Spec{Pids: 8, Run: fmt.Sprintf("test-%d-next", os.Getpid())})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer next.Close()
-	if _, err := os.Stat(stale); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the stale group is there: %v", err)
+	for how, remove := range map[string]func(){"Create": create, "RemoveStale": RemoveStale} {
+		if err := os.Mkdir(stale, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		remove()
+		if _, err := os.Stat(stale); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: the stale group is there: %v", how, err)
+		}
 	}
 	if _, err := os.Stat(held.Dir()); err != nil {
 		t.Errorf("a group in use was removed: %v", err)
