@@ -20,8 +20,11 @@ install_missing() { # PROGRAM:PACKAGE...
   # A static link needs the archive of the C library, which some images leave out.
   [ -n "$(find /usr/lib /usr/lib64 -name libc.a -print -quit 2>/dev/null)" ] || missing+=(libc6-dev)
   [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
-  # The filter is compared with one of libseccomp, by the system's own python3.
-  /usr/bin/python3 -I -c 'import seccomp' 2>/dev/null || missing+=(python3-seccomp)
+  # Modules of the system's own python3: the filter is compared with one of libseccomp; the others are clients.
+  local module
+  for module in seccomp requests; do
+    /usr/bin/python3 -I -c "import $module" 2>/dev/null || missing+=("python3-$module")
+  done
   [ ${#missing[@]} -gt 0 ] || return 0
   command -v apt-get >/dev/null || die "install these first: ${missing[*]}"
   say "installing ${missing[*]}"
