@@ -13,6 +13,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -119,6 +120,7 @@ func startServers() (*servers, error) {
 	})
 	s.mux.HandleFunc("/proto/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, r.Proto) })
 	s.mux.HandleFunc("/socket", s.serveSocket)
+	s.mux.HandleFunc("/test.Echo/Stream", s.serveGRPC)
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "hello from %s\n", r.Host)
 	})
@@ -208,6 +210,10 @@ func (s *servers) serveSocket(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		conn.Write(unmasked(frame[:n]))
+		const opcodeClose = 8
+		if frame[0]&0xf == opcodeClose {
+			return
+		}
 	}
 }
 
@@ -222,6 +228,30 @@ func unmasked(frame []byte) []byte {
 		out = append(out, b^frame[head+i%mask])
 	}
 	return out
+}
+
+// serveGRPC answers each message of a call at once, with "echo " before it, and ends with a status (grpc.io, PROTOCOL-HTTP2).
+func (s *servers) serveGRPC(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/grpc")
+	w.Header().Set("Trailer", "Grpc-Status, Grpc-Message")
+	flusher := http.NewResponseController(w)
+	flusher.Flush()
+	count, prefix := 0, make([]byte, 5)
+	for ; ; count++ {
+		if _, err := io.ReadFull(r.Body, prefix); err != nil {
+			break
+		}
+		message := make([]byte, min(binary.BigEndian.Uint32(prefix[1:]), 1<<20))
+		if _, err := io.ReadFull(r.Body, message); err != nil {
+			break
+		}
+		s.note("grpc " + string(message))
+		message = append([]byte("echo "), message...)
+		w.Write(append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...))
+		flusher.Flush()
+	}
+	w.Header().Set("Grpc-Status", "0")
+	w.Header().Set("Grpc-Message", fmt.Sprintf("%d messages", count))
 }
 
 // serveEcho answers lines over TCP, and datagrams over UDP.

@@ -22,7 +22,7 @@ install_missing() { # PROGRAM:PACKAGE...
   [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
   # Modules of the system's own python3: the filter is compared with one of libseccomp; the others are clients.
   local module
-  for module in seccomp requests; do
+  for module in seccomp requests websockets; do
     /usr/bin/python3 -I -c "import $module" 2>/dev/null || missing+=("python3-$module")
   done
   [ ${#missing[@]} -gt 0 ] || return 0

@@ -11,6 +11,7 @@
 //	probe fds | ns | sockets        list its own files, its namespaces, the sockets it sees
 //	probe dial NETWORK ADDR [TEXT]  connect, send TEXT, print the first line of the answer
 //	probe get URL                   print what a web server answers, as a Go program finds its certificates
+//	probe grpc URL MESSAGE...       send each message after the answer to the one before, print the answers and the status
 //	probe dgram PATH                send a datagram to a Unix socket without connecting
 //	probe listen NETWORK ADDR       accept one connection, print what it sends
 //	probe fork N                    make N children that wait, print how many the kernel allowed
@@ -38,7 +39,7 @@ import (
 var verbs = map[string]func(args []string) error{
 	"calls": calls, "sweep": sweep, "x32": x32, "int80": int80, "matrix": matrix, "tiocsti": tiocsti,
 	"fds": fds, "ns": namespaces, "sockets": sockets,
-	"dial": dial, "get": get, "dgram": dgram, "listen": listen,
+	"dial": dial, "get": get, "grpc": grpc, "dgram": dgram, "listen": listen,
 	"fork": forks, "filter": filter, "hold": hold, "reap": reap, "userns0": userns0, "capture": capture, "chromium": chromium, "cover": cover, "layers": layers, "disk": disk,
 }
 
