@@ -21,6 +21,7 @@ const (
 	Hidden Kind = "hidden" // an unreadable node over a path inside a grant
 	Socket Kind = "socket" // Source, a Unix socket of the host, to connect to
 	Trust  Kind = "trust"  // a bundle of certificates, Source, with that of the run's own authority; that alone without Source
+	Java   Kind = "java"   // the same for a trust store of Java's
 	Cgroup Kind = "cgroup" // the run's own cgroup, mounted when the run's first process is in it
 )
 

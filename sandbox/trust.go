@@ -3,16 +3,20 @@
 package sandbox
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/agentjail/agentjail/profiles"
+	"github.com/agentjail/agentjail/sandbox/internal/javastore"
 )
 
 // originInspect is the origin of mounts by which programs inside trust the authority that inspects their TLS.
@@ -63,8 +67,9 @@ func (c *compiler) trust(env []string) ([]string, error) {
 		if first == authorityFile {
 			first = path
 		}
-		c.trustFile(target)
+		c.trustFile(Trust, target)
 	}
+	c.trustJava(env)
 	env = slices.DeleteFunc(env, func(v string) bool { // as good as not set
 		name, value, _ := strings.Cut(v, "=")
 		return value == "" && (slices.Contains(bundleVariables, name) || slices.Contains(addingVariables, name))
@@ -78,7 +83,7 @@ func (c *compiler) trust(env []string) ([]string, error) {
 				return nil, requestErrorf("the variable %s names %q, a file that the command does not see, so that the authority of tls: inspect cannot be "+
 					"added to it; grant the file with --ro, or leave the variable out", name, value)
 			}
-			c.trustFile(target)
+			c.trustFile(Trust, target)
 		case slices.Contains(otherVariables, name):
 		case slices.Contains(addingVariables, name):
 			env = append(env, name+"="+authorityFile)
@@ -90,17 +95,55 @@ func (c *compiler) trust(env []string) ([]string, error) {
 	return env, nil
 }
 
-// trustFile adds the authority to a bundle that is seen inside.
-func (c *compiler) trustFile(target string) {
+// maxStores bounds the stores of Java's that are read; one machine rarely has three.
+const maxStores = 32
+
+// trustJava adds the authority to the trust stores of the JDKs that are seen: the system's, those of the tool sets, and those that
+// JAVA_HOME and PATH lead to. What the command can write is left alone, since it could have made the store.
+func (c *compiler) trustJava(env []string) {
+	homes := c.matches("/usr/lib/jvm", []string{"*"})
+	for _, tools := range c.toolsFound {
+		if tools.Name != "java" {
+			continue
+		}
+		for _, dir := range tools.Places {
+			homes = append(homes, c.matches(dir, []string{"*", "candidates/java/*"})...)
+		}
+	}
+	homes = append(homes, variable(env, "JAVA_HOME"))
+	for _, dir := range filepath.SplitList(variable(env, "PATH")) {
+		homes = append(homes, filepath.Dir(dir))
+	}
+	stores := []string{"/etc/ssl/certs/java/cacerts", "/etc/pki/java/cacerts", "/etc/pki/ca-trust/extracted/java/cacerts"}
+	for _, home := range homes {
+		if filepath.IsAbs(home) {
+			stores = append(stores, filepath.Join(home, "lib/security/cacerts"), filepath.Join(home, "jre/lib/security/cacerts"))
+		}
+	}
+	seen := map[string]bool{}
+	for _, path := range stores {
+		target, info, err := c.canonical(path)
+		if err != nil || !info.Mode().IsRegular() || seen[target] || len(seen) == maxStores {
+			continue
+		}
+		seen[target] = true
+		if above := c.covering(target); above != nil && !above.Writable {
+			c.trustFile(Java, target)
+		}
+	}
+}
+
+// trustFile adds the authority to a bundle, or store, that is seen inside.
+func (c *compiler) trustFile(kind Kind, target string) {
 	above := c.covering(target)
 	source := above.Source + strings.TrimPrefix(target, above.Target)
-	trusted := func(m Mount) bool { return m.Kind == Trust && m.Target == target }
+	trusted := func(m Mount) bool { return m.Kind == kind && m.Target == target }
 	if slices.ContainsFunc(c.mounts, trusted) {
 		return
 	}
 	// What is granted is the file itself, or what it lies in.
 	c.mounts = slices.DeleteFunc(c.mounts, func(m Mount) bool { return m.Kind == Bind && m.Target == target })
-	c.mounts = append(c.mounts, Mount{Kind: Trust, Target: target, Source: source, Origin: originInspect})
+	c.mounts = append(c.mounts, Mount{Kind: kind, Target: target, Source: source, Origin: originInspect})
 }
 
 // inDir is a path as the command means it.
@@ -125,13 +168,13 @@ func variable(env []string, name string) string {
 func (p Plan) trusting(authority []byte) (Plan, error) {
 	p.Mounts = slices.Clone(p.Mounts)
 	for i, m := range p.Mounts {
-		if m.Kind != Trust {
+		if m.Kind != Trust && m.Kind != Java {
 			continue
 		}
 		if len(authority) == 0 {
 			return p, errors.New("bug: the plan inspects TLS, and the gateway has no authority")
 		}
-		content, err := bundle(m.Source, authority)
+		content, err := trustedBy(m, authority)
 		if err != nil {
 			return p, err
 		}
@@ -143,11 +186,35 @@ func (p Plan) trusting(authority []byte) (Plan, error) {
 // maxBundle bounds a bundle; that of a system is below 1 MiB.
 const maxBundle = 4 << 20
 
-// bundle is a file of certificates with one added, or that one alone.
-func bundle(path string, authority []byte) ([]byte, error) {
-	if path == "" {
+// trustedBy is what a mount shows: a bundle, or a store, with the authority in it, or that one alone. A store that Java could not read without
+// being told a password is left as it is.
+func trustedBy(m Mount, authority []byte) ([]byte, error) {
+	if m.Source == "" {
 		return authority, nil
 	}
+	data, err := readBundle(m.Source)
+	if err != nil {
+		return nil, err
+	}
+	if m.Kind == Trust {
+		return slices.Concat(data, []byte("\n"), authority), nil
+	}
+	block, _ := pem.Decode(authority)
+	if block == nil {
+		return nil, errors.New("bug: the gateway's authority is no PEM")
+	}
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("bug: the gateway's authority: %w", err)
+	}
+	if added, err := javastore.Add(data, certificate); err == nil {
+		return added, nil
+	}
+	return data, nil
+}
+
+// readBundle reads a file of certificates.
+func readBundle(path string) ([]byte, error) {
 	// The plan has seen no link on the way: another run can have made one since.
 	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{
 		Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK, Resolve: unix.RESOLVE_NO_SYMLINKS,
@@ -168,5 +235,5 @@ func bundle(path string, authority []byte) ([]byte, error) {
 	if !info.Mode().IsRegular() || len(data) > maxBundle {
 		return nil, fmt.Errorf("%s is no bundle of certificates: it is no file of at most %d bytes", quotePath(path), maxBundle)
 	}
-	return slices.Concat(data, []byte("\n"), authority), nil
+	return data, nil
 }

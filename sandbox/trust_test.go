@@ -3,11 +3,16 @@
 package sandbox
 
 import (
+	"crypto/x509"
+	"encoding/pem"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"software.sslmate.com/src/go-pkcs12"
 
 	"github.com/agentjail/agentjail/profiles"
 )
@@ -78,6 +83,34 @@ func TestTrust(t *testing.T) {
 	}
 }
 
+// TestTrustJava: the authority is added to the stores of the JDKs that are seen, and not to those that the command can write.
+// Containment check: J06.
+func TestTrustJava(t *testing.T) {
+	host := toolHost("JAVA_HOME=/home/ann/src/app/jdk")
+	files := host.Files.(fakeFiles)
+	files["/usr/lib/jvm/java-17/lib/security/cacerts"] = "-> /etc/ssl/certs/java/cacerts"
+	files["/usr/lib/jvm/java-8/jre/lib/security/cacerts"] = "store"
+	files["/etc/ssl/certs/java/cacerts"] = "store"
+	files["/opt/jdk/lib/security/cacerts"] = "not seen inside"
+	files["/home/ann/.sdkman/candidates/java/21/lib/security/cacerts"] = "store"
+	files["/home/ann/src/app/jdk/lib/security/cacerts"] = "could be the command's"
+	plan, err := Compile(withTools(t, inspecting(t, "PATH=/opt/jdk/bin:/usr/lib/jvm/java-8/bin"), "java"), host, []string{"true"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var targets []string
+	for _, m := range plan.Mounts {
+		if m.Kind == Java {
+			targets = append(targets, m.Target)
+		}
+	}
+	if want := []string{
+		"/etc/ssl/certs/java/cacerts", "/home/ann/.sdkman/candidates/java/21/lib/security/cacerts", "/usr/lib/jvm/java-8/jre/lib/security/cacerts",
+	}; !slices.Equal(targets, want) {
+		t.Errorf("stores %q", targets)
+	}
+}
+
 // TestTrusting: a bundle is what it was, with the certificate behind it. A link that was made since the plan is not followed.
 // Containment check: J06.
 func TestTrusting(t *testing.T) {
@@ -108,5 +141,38 @@ func TestTrusting(t *testing.T) {
 		if _, err := plan.trusting([]byte("two")); err == nil {
 			t.Errorf("%s is read", source)
 		}
+	}
+}
+
+// TestTrustingJava: what is no store that Java would read without a password stays as it is.
+func TestTrustingJava(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	store, err := pkcs12.Passwordless.EncodeTrustStore([]*x509.Certificate{server.Certificate()}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "cacerts")
+	plan := Plan{Mounts: []Mount{{Kind: Java, Target: "/a", Source: file}}}
+	for content, n := range map[string]int{"no store": 0, string(store): 2} {
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := plan.trusting(authority)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := got.Mounts[0]
+		if m.Kind != File || n == 0 && m.Content != content || strings.Count(m.Content, string(server.Certificate().Raw)) != n {
+			t.Errorf("%q: %+v", content, m)
+		}
+	}
+	if _, err := plan.trusting([]byte("no PEM")); err == nil {
+		t.Error("an authority that is no PEM")
 	}
 }
