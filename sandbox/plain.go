@@ -207,10 +207,16 @@ func (r *Run) follow(first int) error {
 func (p Plan) guarded(root *os.Root) (files []string) {
 	for _, name := range denyfs.ProtectedNames() {
 		fs.WalkDir(root.FS(), name, func(path string, entry fs.DirEntry, err error) error {
-			if err != nil || entry.IsDir() || len(files) == maxGuarded {
-				return nil // what cannot be read cannot be removed either
+			if err != nil || len(files) == maxGuarded {
+				return nil
 			}
 			info, err := entry.Info()
+			if entry.IsDir() {
+				if err == nil && info.Mode()&0o700 != 0o700 {
+					root.Chmod(path, 0o700) // one that cannot be listed can have files that a program opens by name
+				}
+				return nil
+			}
 			_, link := p.Symlinks[filepath.Join(p.Identity.Home, path)]
 			if err == nil && !link && (info.Size() > 0 || !info.Mode().IsRegular()) {
 				files = append(files, path)

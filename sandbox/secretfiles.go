@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"errors"
 	"io/fs"
 	"path/filepath"
 
@@ -37,7 +38,9 @@ func (c *compiler) secretFiles() error {
 		for _, name := range inside {
 			path := filepath.Join(dirs[0], name)
 			switch info, err := c.host.Files.Lstat(path); {
-			case err != nil:
+			case errors.Is(err, fs.ErrNotExist): // by now
+			case err != nil: // the command may be able to make it readable
+				return requestErrorf("secrets: %q cannot be looked at: %v", path, reason(err))
 			case info.IsDir() && !profiles.SkipsSecrets(name):
 				dirs = append(dirs, path)
 			case !info.IsDir() && profiles.IsSecretFile(name):
@@ -56,6 +59,9 @@ func (c *compiler) secretFiles() error {
 // secretFile hides a file, or what a link leads to, where the run shows it.
 func (c *compiler) secretFile(path string) error {
 	target, info, err := c.canonical(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return requestErrorf("secrets: where %q leads cannot be looked at: %v", path, reason(err))
+	}
 	if err != nil || info.Mode()&fs.ModeType != 0 || c.covering(target) == nil || c.names(target) {
 		return nil
 	}

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -51,10 +53,12 @@ type supervisor struct {
 // supervise is the main function of process B. It returns the exit code.
 func supervise(newGateway NewGateway) int {
 	WithoutCore()
+	closeInherited()
 	// The signals of the terminal are the launcher's to handle; it tells this process what to pass on.
 	signal.Ignore(unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGHUP, unix.SIGTERM, unix.SIGPIPE)
-	// libcontainer warns of the cgroups that it was not given.
+	// libcontainer warns of the cgroups that it was not given, net/http of what servers say unasked (http.Transport has no logger of its own).
 	logrus.SetOutput(io.Discard)
+	log.SetOutput(io.Discard)
 	conn, err := wire.New(os.NewFile(wireFD, "wire"))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "agentjail: this word is for agentjail's own use:", err)
@@ -68,6 +72,21 @@ func supervise(newGateway NewGateway) int {
 		return 125
 	}
 	return 0
+}
+
+// closeInherited closes what the caller of agentjail has open and this process needs nothing of: a directory among it would lie on mounts of
+// the host's, which can be written. What this process has opened itself is closed by execve(2), and what it has of others is not.
+func closeInherited() {
+	entries, _ := os.ReadDir("/proc/self/fd")
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd <= wireFD {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			unix.Close(fd)
+		}
+	}
 }
 
 func (s *supervisor) run(newGateway NewGateway) (err error) {

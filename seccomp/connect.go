@@ -18,17 +18,13 @@ import (
 // or put another socket behind the number, in between.
 func (w *worker) connect(n *notification) {
 	to, err := readAddress(n.PID, n.Args[1], uint32(n.Args[2]))
-	if err == unix.EPERM {
-		w.unknown(n, unreadable)
-		return
-	}
 	if err != nil {
-		answer(w.fd, n.ID, errnoOf(err))
+		w.unread(n, err)
 		return
 	}
 	if path, ok := to.path(); ok {
 		if reason := w.exceeds([]intent{{action: "connect", path: path}}); reason != "" {
-			w.unknown(n, reason)
+			w.unknown(n, unix.EPERM, reason)
 			return
 		}
 	}

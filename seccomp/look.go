@@ -85,7 +85,15 @@ func (t *tree) hides(at mountedFile) bool { return slices.Contains(t.hidden, at)
 // look records a look at what is not granted, and lets the kernel go on: there is nothing of the host's to be found.
 func (w *worker) look(n *notification) {
 	in, err := w.lookIntent(n)
-	if err == nil && in.path != "" && !w.rootless {
+	switch {
+	case err != nil:
+		w.unread(n, err)
+		return
+	case in.path == "":
+	case w.rootless: // the caller can still have a directory open, or be in one, from which it looks around
+		w.unknown(n, unix.EPERM, noRoot)
+		return
+	default:
 		w.report(n, in)
 	}
 	carryOn(w.fd, n.ID)

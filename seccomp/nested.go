@@ -147,12 +147,14 @@ func (w *worker) openInRun(file string) (int, error) {
 	return unix.Openat2(int(w.usher.root.Fd()), file, &unix.OpenHow{Flags: flags, Resolve: unix.RESOLVE_IN_ROOT})
 }
 
+const noRoot = "what it aims at is not known: the root that the caller has given itself cannot be looked at"
+
 // exceeds says why a caller in a user namespace of its own may not do what it asks: "" if it may.
 func (w *worker) exceeds(intents []intent) string {
 	switch {
 	case !w.nested:
 	case w.rootless && slices.ContainsFunc(intents, func(in intent) bool { return in.path != "" }):
-		return "what it aims at is not known: the root that the caller has given itself cannot be looked at"
+		return noRoot
 	case slices.ContainsFunc(intents, func(in intent) bool { return in.action == "xattr" }):
 		// Capabilities of a file (capabilities(7), "File capability extended attribute versioning"): those that root of a namespace
 		// gives count on the host where its uid there is 0.

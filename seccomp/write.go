@@ -39,16 +39,12 @@ const fuseMagic = 0x65735546
 // that nothing is widened when the caller changes its memory meanwhile. What cannot be resolved is the kernel's to refuse.
 func (w *worker) write(n *notification) {
 	intents, err := w.intents(n)
-	if err == unix.EPERM {
-		w.unknown(n, unreadable) // what is protected by name alone could be meant
-		return
-	}
 	if err != nil {
-		carryOn(w.fd, n.ID)
+		w.unread(n, err) // what is protected by name alone could be meant
 		return
 	}
 	if reason := w.exceeds(intents); reason != "" {
-		w.unknown(n, reason)
+		w.unknown(n, unix.EPERM, reason)
 		return
 	}
 	if len(intents) == 2 && !intents[1].source && !w.sameMount(n.PID, intents[0], intents[1]) {
@@ -95,14 +91,30 @@ func (w *worker) refused(n *notification, in intent, no refusal) audit.Event {
 // may not read either, and that belongs to a user or group whom the run's user namespace does not have (would_dump in fs/exec.c).
 const unreadable = "what it aims at is not known: the memory of this program may not be read"
 
+// nowhere is said of one in memory that is not there, or that another process cannot read: write(2) and its like can, of pages that were
+// mapped for writing or for execution alone (mprotect(2), "On x86"), where process_vm_readv(2) cannot.
+const nowhere = "what it aims at is not known: its path or address is in no memory, or in some that is not mapped for reading"
+
+// unread answers a call whose path or address was not read. The kernel may be able to read it, so it does not decide.
+func (w *worker) unread(n *notification, err error) {
+	switch errno := errnoOf(err); errno {
+	case unix.EPERM:
+		w.unknown(n, errno, unreadable)
+	case unix.EFAULT:
+		w.unknown(n, errno, nowhere)
+	default: // as the kernel has it: a path that is too long, an address of an odd size
+		answer(w.fd, n.ID, errno)
+	}
+}
+
 // unknown refuses and records a call that nothing but its name and its numbers is told of.
-func (w *worker) unknown(n *notification, reason string) {
+func (w *worker) unknown(n *notification, errno unix.Errno, reason string) {
 	name := Name(uint32(n.NR))
 	w.emit(n, audit.Event{
-		Class: audit.ClassSyscall, Action: name, Decision: audit.Deny, Target: describe(name, n.Args), Errno: "EPERM",
+		Class: audit.ClassSyscall, Action: name, Decision: audit.Deny, Target: describe(name, n.Args), Errno: unix.ErrnoName(errno),
 		Reason: reason, Provenance: audit.FromKernel, Process: w.describeCaller(n.PID),
 	})
-	answer(w.fd, n.ID, unix.EPERM)
+	answer(w.fd, n.ID, errno)
 }
 
 func (w *worker) exists(tid uint32, in intent) bool {

@@ -186,10 +186,7 @@ func (x *relay) rewrite(r *httputil.ProxyRequest) {
 		}
 	}
 	r.Out.Host = x.authority()
-	r.Out.Trailer = r.In.Trailer // its values come with the end of the body
-	for _, name := range badTrailers {
-		r.Out.Trailer.Del(name)
-	}
+	r.Out.Trailer = nil // fields that come after the request was judged: RFC 9110 section 6.5.1 has them dropped, not merged
 	if _, ok := r.Out.Header["User-Agent"]; !ok {
 		r.Out.Header.Set("User-Agent", "") // none is added
 	}
@@ -198,6 +195,9 @@ func (x *relay) rewrite(r *httputil.ProxyRequest) {
 // answered sees the head of each answer, before the client does.
 func (x *relay) answered(res *http.Response) error {
 	l := x.l
+	if res.StatusCode < 100 { // RFC 9110 section 15; to the client there would be an answer before the answer
+		return fmt.Errorf("the server answered with status %03d, which there is not", res.StatusCode)
+	}
 	if l.plain && res.StatusCode == http.StatusProxyAuthRequired {
 		return fmt.Errorf("the proxy %s: %w; NO_PROXY lists what is reached without it", l.via, &proxyRefusal{res.StatusCode, quote(res.Status)})
 	}

@@ -40,7 +40,7 @@ func TestRelay(t *testing.T) {
 		{"DELETE /a/b HTTP/1.1\r\nHost: site.test\r\n\r\n", 403, "agentjail: the method \"DELETE\" is not granted, but GET, HEAD, POST; to allow it: methods, paths or max_upload of the rule for site.test in the policy\n"},
 		{"GET /secret?q=1 HTTP/1.1\r\nHost: site.test\r\n\r\n", 403, "agentjail: the path is not granted, but /, /a/**, /up; to allow it: methods, paths or max_upload of the rule for site.test in the policy\n"},
 		{"POST /up HTTP/1.1\r\nHost: site.test\r\nContent-Length: 5\r\n\r\n12345", 200, `POST site.test /up "12345" map[]`},
-		{"POST /up HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: chunked\r\nTrailer: X-End\r\n\r\n5;x=y\r\n12345\r\n0\r\nX-End: z\r\n\r\n", 200, `POST site.test /up "12345" map[X-End:[z]]`},
+		{"POST /up HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: chunked\r\nTrailer: X-End\r\n\r\n5;x=y\r\n12345\r\n0\r\nX-End: z\r\nX-Http-Method-Override: DELETE\r\nContent-Length: 99\r\n\r\n", 200, `POST site.test /up "12345" map[]`},
 		{"GET / HTTP/1.1\r\nHost: SITE.test.:80\r\nConnection: X-Mine\r\nX-Mine: 1\r\n\r\n", 200, `GET site.test / "" map[]`},
 	} {
 		if status, body := exchange(t, c, br, tt.request); status != tt.status || body != tt.body {
@@ -59,6 +59,23 @@ func TestRelay(t *testing.T) {
 	c.CloseWrite()
 	if rest, err := io.ReadAll(br); err != nil || len(rest) != 0 {
 		t.Errorf("%q, %v", rest, err)
+	}
+}
+
+// TestRelayOddStatus: a status that there is not is no answer.
+// Containment check: K07.
+func TestRelayOddStatus(t *testing.T) {
+	n := newRelayed(t, reading)
+	n.web(func(w http.ResponseWriter, r *http.Request) {
+		c, _, err := w.(http.Hijacker).Hijack()
+		if err == nil {
+			io.WriteString(c, "HTTP/1.1 000 OK\r\nContent-Length: 0\r\n\r\n")
+			c.Close()
+		}
+	})
+	c := n.dialName("site.test", 80)
+	if status, body := exchange(t, c, bufio.NewReader(c), "GET /a/b HTTP/1.1\r\nHost: site.test\r\n\r\n"); status != http.StatusBadGateway {
+		t.Errorf("%d %q", status, body)
 	}
 }
 

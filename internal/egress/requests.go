@@ -5,10 +5,12 @@ package egress
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/agentjail/agentjail/profiles"
 )
@@ -91,10 +93,13 @@ func tooLong(most int64) error {
 	return denied("the body of the request is longer than %s", profiles.FormatSize(most))
 }
 
-// overriding are the values of some fields.
+// overriding are the values of some fields. CGI (RFC 3875 section 4.1.18) and what is built on it, such as WSGI, read an underscore in a
+// name as a hyphen.
 func overriding(fields http.Header, names []string) (values []string) {
-	for _, name := range names {
-		values = append(values, fields.Values(name)...)
+	for _, field := range slices.Sorted(maps.Keys(fields)) {
+		if slices.Contains(names, http.CanonicalHeaderKey(strings.ReplaceAll(field, "_", "-"))) {
+			values = append(values, fields[field]...)
+		}
 	}
 	return values
 }
@@ -141,6 +146,8 @@ func readPath(target string) (readings [][]string, err error) {
 			return nil, odd("has a % without two hexadecimal digits")
 		case strings.ContainsFunc(plain, func(c rune) bool { return c < ' ' || c == 0x7f || c == '\\' }):
 			return nil, odd("has a control character or a backslash")
+		case !utf8.ValidString(plain):
+			return nil, odd("has bytes that are not UTF-8") // some servers take overlong forms of . and / for these
 		case isEscaped(plain):
 			return nil, odd("has something that is escaped twice")
 		}

@@ -40,6 +40,7 @@ func TestGrantRequest(t *testing.T) {
 		{methods, "get", "/x", 0, "", "is not granted"},
 		{methods, "GET", "/x", 0, "X-Http-Method-Override: DELETE", `the method "DELETE"`},
 		{methods, "GET", "/x", 0, "X-Method-Override: HEAD", ""},
+		{methods, "GET", "/x", 0, "X_http_Method-Override: DELETE", `the method "DELETE"`},
 		{methods, "GET", "/x", 0, "X-Http-Method: PUT", `the method "PUT"`},
 		{methods, "GET", "/..//;%00", 0, "X-Original-Url: /y", ""}, // the path is not the rule's business
 
@@ -77,6 +78,8 @@ func TestGrantRequest(t *testing.T) {
 		{paths, "GET", "/api/x#/y", 0, "", "a #"},
 		{paths, "GET", "/api/100%25", 0, "", ""},
 		{paths, "GET", "/api/x", 0, "X-Original-Url: /admin", "asks for another path"},
+		{paths, "GET", "/api/x", 0, "X_Original_Url: /admin", "asks for another path"},
+		{paths, "GET", "/api/%c0%ae%c0%ae%c0%afadmin", 0, "", "not UTF-8"},
 		{paths, "GET", "/api/x", 0, "X-Rewrite-Url: /admin", "asks for another path"},
 
 		{several, "GET", "/x", 1 << 40, "", ""},

@@ -135,7 +135,8 @@ func (w *response) serve(ctx context.Context, h http.Handler) (whole bool) {
 	return w.hijacked || w.finish()
 }
 
-// watch calls gone if the client leaves before the end; the function that it returns ends that.
+// watch calls gone if the client leaves before the end; the function that it returns ends that. One that has only said all that it has to
+// say (shutdown(2)) looks the same, and is taken for gone, as net/http's servers take it.
 func (w *response) watch(gone func()) (end func()) {
 	done := make(chan struct{})
 	go func() {
