@@ -9,13 +9,15 @@ import (
 	"github.com/agentjail/agentjail/internal/audit"
 )
 
-func TestUnreachedSummary(t *testing.T) {
+func TestFailuresSummary(t *testing.T) {
 	var s audit.Summary
-	for range unreachedLines + 2 {
+	for range failureLines + 2 {
 		s.Unreached = append(s.Unreached, audit.Failure{Target: "a.test:443", Reason: "no such\x1bhost", Count: 3})
 	}
-	want := strings.Repeat("agentjail: a.test:443 is allowed, and could not be reached: no such\\x1bhost\n", unreachedLines) +
-		"agentjail: and 2 more (agentjail log R)\n"
+	s.Unaccepted = []audit.Failure{{Target: "b.test:443", Reason: "unknown\x1bauthority"}}
+	want := strings.Repeat("agentjail: a.test:443 is allowed, and could not be reached: no such\\x1bhost\n", failureLines) +
+		"agentjail: and 2 more (agentjail log R)\n" +
+		"agentjail: b.test:443 is inspected in TLS, and a program did not go on with that: unknown\\x1bauthority\n"
 	if got := (Result{ID: "R", Summary: s}).String(); got != want {
 		t.Errorf("the summary is\n%swant\n%s", got, want)
 	}

@@ -30,7 +30,8 @@ func (r Result) String() string {
 	}
 	b.WriteString(r.Troubles())
 	b.WriteString(r.workspace())
-	b.WriteString(r.unreached())
+	b.WriteString(r.failures(r.Summary.Unreached, "is allowed, and could not be reached"))
+	b.WriteString(r.failures(r.Summary.Unaccepted, "is inspected in TLS, and a program did not go on with that"))
 	if r.Summary.Denied == 0 {
 		return b.String()
 	}
@@ -61,19 +62,19 @@ func (r Result) String() string {
 	return b.String()
 }
 
-// unreachedLines is how many hosts the summary names that were not reached.
-const unreachedLines = 5
+// failureLines is how many hosts of a kind the summary names.
+const failureLines = 5
 
-// unreached is what of the summary is about hosts that were allowed and not reached: the command saw no more than a connection that
-// was reset.
-func (r Result) unreached() string {
+// failures is what of the summary is about hosts that were allowed, and failed: the command saw no more than a connection that was reset,
+// or a certificate that it does not know.
+func (r Result) failures(failures []audit.Failure, what string) string {
 	var b strings.Builder
-	for i, f := range r.Summary.Unreached {
-		if i == unreachedLines {
-			fmt.Fprintf(&b, "agentjail: and %d more (agentjail log %s)\n", len(r.Summary.Unreached)-i, r.ID)
+	for i, f := range failures {
+		if i == failureLines {
+			fmt.Fprintf(&b, "agentjail: and %d more (agentjail log %s)\n", len(failures)-i, r.ID)
 			break
 		}
-		fmt.Fprintf(&b, "agentjail: %s is allowed, and could not be reached: %s\n", audit.Printable(f.Target), audit.Printable(f.Reason))
+		fmt.Fprintf(&b, "agentjail: %s %s: %s\n", audit.Printable(f.Target), what, audit.Printable(f.Reason))
 	}
 	return b.String()
 }

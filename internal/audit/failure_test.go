@@ -273,6 +273,7 @@ func TestSummaryNamesWhatWasNotReached(t *testing.T) {
 		ty.add(Event{Class: ClassNet, Action: ActionDialFailed, Decision: Report, Target: target, Reason: reason})
 	}
 	failed("a:443", "refused")
+	ty.add(Event{Class: ClassNet, Action: ActionHandshakeFailed, Decision: Report, Target: "d:443", Reason: "alert"})
 	ty.add(Event{Class: ClassNet, Action: "tcp.connect", Decision: Report, Target: "b:80"})
 	failed("a:443", "too late")
 	for i := range 2 * maxFailures {
@@ -280,6 +281,9 @@ func TestSummaryNamesWhatWasNotReached(t *testing.T) {
 	}
 	if len(ty.failures) != maxFailures || ty.failures[0] != (Failure{Target: "a:443", Reason: "too late", Count: 2}) || ty.denied != 0 {
 		t.Errorf("%d failures, the first %+v; %d denied", len(ty.failures), ty.failures[0], ty.denied)
+	}
+	if want := []Failure{{Target: "d:443", Reason: "alert", Count: 1}}; !slices.Equal(ty.unaccepted, want) {
+		t.Errorf("not accepted: %+v", ty.unaccepted)
 	}
 }
 

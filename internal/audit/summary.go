@@ -14,11 +14,14 @@ const (
 	maxCredentials = 64
 )
 
-// maxFailures is how many hosts a summary names that were not reached.
+// maxFailures is how many hosts a summary names that were not reached, and whose certificate was not accepted.
 const maxFailures = 32
 
 // ActionDialFailed is the action of an event about a host that was allowed and not reached.
 const ActionDialFailed = "dial.failed"
+
+// ActionHandshakeFailed is the action of an event about a client that did not go on with the certificate by which TLS is inspected.
+const ActionHandshakeFailed = "tls.handshake_failed"
 
 // Counts says how many accesses a log records, by class and decision.
 type Counts map[Class]map[Decision]uint64
@@ -54,7 +57,9 @@ type Summary struct {
 	More    uint64   `json:"more,omitempty"` // accesses denied that Top has no place for
 	// Unreached are hosts that were allowed and not reached, in the order of the first failure; the first few of them.
 	Unreached []Failure `json:"unreached,omitempty"`
-	Head      string    `json:"head"` // hash of the last line; what Verify finds must be the same
+	// Unaccepted are hosts whose TLS is inspected, and for which a client did not accept the certificate; as Unreached.
+	Unaccepted []Failure `json:"unaccepted,omitempty"`
+	Head       string    `json:"head"` // hash of the last line; what Verify finds must be the same
 	// Troubles are the copies of the log that lack lines, and the log itself where it does although the run went on.
 	Troubles []Trouble `json:"troubles,omitempty"`
 }
@@ -130,7 +135,8 @@ func (f Finding) MarshalJSON() ([]byte, error) {
 
 // tally collects the denials of a summary, and what was not reached. It is not safe for concurrent use.
 type tally struct {
-	failures            []Failure
+	failures            []Failure // hosts not reached
+	unaccepted          []Failure // whose certificate of inspected TLS a client did not accept
 	denials             map[denialKey]*Denial
 	ordinary            int // entries of denials that are not credentials
 	denied, noise, more uint64
@@ -142,8 +148,12 @@ type denialKey struct {
 }
 
 func (t *tally) add(e Event) {
-	if e.Class == ClassNet && e.Action == ActionDialFailed {
-		t.fail(e)
+	switch {
+	case e.Class != ClassNet:
+	case e.Action == ActionDialFailed:
+		t.failures = fail(t.failures, e)
+	case e.Action == ActionHandshakeFailed:
+		t.unaccepted = fail(t.unaccepted, e)
 	}
 	if e.Decision != Deny {
 		return
@@ -172,17 +182,19 @@ func (t *tally) add(e Event) {
 	d.Count += weight(e)
 }
 
-func (t *tally) fail(e Event) {
-	i := slices.IndexFunc(t.failures, func(f Failure) bool { return f.Target == e.Target })
+// fail counts a failure by its host.
+func fail(failures []Failure, e Event) []Failure {
+	i := slices.IndexFunc(failures, func(f Failure) bool { return f.Target == e.Target })
 	if i < 0 {
-		if len(t.failures) == maxFailures {
-			return
+		if len(failures) == maxFailures {
+			return failures
 		}
-		i = len(t.failures)
-		t.failures = append(t.failures, Failure{Target: e.Target})
+		i = len(failures)
+		failures = append(failures, Failure{Target: e.Target})
 	}
-	t.failures[i].Reason = e.Reason
-	t.failures[i].Count += weight(e)
+	failures[i].Reason = e.Reason
+	failures[i].Count += weight(e)
+	return failures
 }
 
 // place takes a place for a new denial.

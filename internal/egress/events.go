@@ -14,7 +14,7 @@ const (
 	actionConnect       = "tcp.connect"
 	actionUnproven      = "tcp.unproven"
 	actionSNIMismatch   = "tls.sni_mismatch"
-	actionHandshake     = "tls.handshake_failed"
+	actionHandshake     = audit.ActionHandshakeFailed
 	actionAuthority     = "tls.authority"
 	actionHostMismatch  = "http.host_mismatch"
 	actionMalformedHTTP = "http.malformed"
