@@ -3,12 +3,13 @@
 // Package wire carries messages and open files between the launcher and the supervisor of a run, over one stream socket
 // that the supervisor inherits.
 //
-// A message is a header of 8 bytes (length of the body, number of files, both big endian uint32), then a JSON body.
-// The files ride on the header (SCM_RIGHTS, unix(7)). Both ends are agentjail itself; sizes are bounded all the same, so
+// A message is a header of 8 bytes (length of what follows, number of files, both big endian uint32), then its kind, which is one
+// word, a space, and a JSON body. The files ride on the header (SCM_RIGHTS, unix(7)). Both ends are agentjail itself; sizes are bounded all the same, so
 // that a mistake on one side cannot exhaust the other.
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -31,9 +32,9 @@ const (
 
 // Message is what Recv returns. The receiver owns Files.
 type Message struct {
-	Kind  string          `json:"kind"`
-	Body  json.RawMessage `json:"body,omitempty"`
-	Files []*os.File      `json:"-"`
+	Kind  string
+	Body  json.RawMessage
+	Files []*os.File
 }
 
 // Decode reads the body into v.
@@ -102,17 +103,15 @@ func frameOf(kind string, body any, files int) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("wire: %s: %w", kind, err)
 	}
-	data, err := json.Marshal(Message{Kind: kind, Body: raw})
-	if err != nil {
-		return nil, fmt.Errorf("wire: %s: %w", kind, err)
+	size := len(kind) + 1 + len(raw)
+	if size > MaxBody || files > MaxFiles {
+		return nil, fmt.Errorf("wire: %s: %d bytes and %d files are more than a message holds", kind, size, files)
 	}
-	if len(data) > MaxBody || files > MaxFiles {
-		return nil, fmt.Errorf("wire: %s: %d bytes and %d files are more than a message holds", kind, len(data), files)
-	}
-	frame := make([]byte, headerSize, headerSize+len(data))
-	binary.BigEndian.PutUint32(frame, uint32(len(data)))
+	frame := make([]byte, headerSize, headerSize+size)
+	binary.BigEndian.PutUint32(frame, uint32(size))
 	binary.BigEndian.PutUint32(frame[4:], uint32(files))
-	return append(frame, data...), nil
+	frame = append(append(frame, kind...), ' ')
+	return append(frame, raw...), nil
 }
 
 // maxTry is how long a message may be that the kernel takes as a whole or not at all (net/unix/af_unix.c, unix_stream_sendmsg).
@@ -212,11 +211,11 @@ func (c *Conn) body(header [headerSize]byte, n int) (Message, error) {
 	if _, err := io.ReadFull(c.socket, data); err != nil {
 		return Message{}, err
 	}
-	var m Message
-	if err := json.Unmarshal(data, &m); err != nil {
-		return Message{}, fmt.Errorf("wire: %w", err)
+	kind, body, ok := bytes.Cut(data, []byte(" "))
+	if !ok {
+		return Message{}, errors.New("wire: a message without a body")
 	}
-	return m, nil
+	return Message{Kind: string(kind), Body: body}, nil
 }
 
 func receivedFiles(oob []byte) ([]*os.File, error) {
