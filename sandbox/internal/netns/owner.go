@@ -27,7 +27,6 @@ const (
 	maxOfThreads = 1 << 12 // looked at, of their threads that have files of their own
 	maxKnown     = 256     // sockets whose owner is remembered
 	knownFor     = time.Second
-	maxRecent    = 8 // processes that are tried first
 )
 
 // owners finds the processes behind sockets of one network namespace.
@@ -37,7 +36,8 @@ type owners struct {
 
 	mu     sync.Mutex
 	known  map[uint32]known
-	recent []int // processes that owned a socket, latest first
+	recent holders
+	closed bool
 }
 
 type known struct {
@@ -73,8 +73,6 @@ func (n *Namespace) Owner(network string, local, remote netip.AddrPort) audit.Pr
 	}
 	var process audit.Process // of nobody, where a message on a Unix socket has the only descriptor: remembered, too
 	if pid := o.find("socket:[" + strconv.FormatUint(uint64(inode), 10) + "]"); pid != 0 {
-		o.recent = slices.DeleteFunc(o.recent, func(p int) bool { return p == pid })
-		o.recent = append([]int{pid}, o.recent[:min(len(o.recent), maxRecent-1)]...)
 		process = caller.Of(pid)
 	}
 	if len(o.known) >= maxKnown {
@@ -84,45 +82,59 @@ func (n *Namespace) Owner(network string, local, remote netip.AddrPort) audit.Pr
 	return process
 }
 
-// find looks for a process of the namespace that holds the file, or one of its threads: first those that were found before,
-// and last the threads that may have files of their own (without CLONE_FILES of clone(2)), or have outlived their process's
-// first.
+// find looks for a process of the namespace that holds the file, or one of its threads.
 func (o *owners) find(link string) int {
+	if pid := o.recent.again(link, o.namespace); pid != 0 {
+		return pid
+	}
+	pid, fd := o.search(link)
+	if pid != 0 && !o.closed {
+		o.recent.add(pid, fd)
+	}
+	return pid
+}
+
+// search looks at the descriptors of all processes: first of those that were found before, and last of the threads that may have
+// files of their own (without CLONE_FILES of clone(2)), or have outlived their process's first.
+func (o *owners) search(link string) (pid, fd int) {
 	files := maxFiles
-	for _, pid := range o.recent {
-		if o.holds(directory(pid), link, &files) {
-			return pid
+	for _, h := range o.recent {
+		if fd := o.holds(directory(h.pid), link, &files); fd >= 0 {
+			return h.pid, fd
 		}
 	}
 	all := processes()
 	for _, pid := range all {
-		if !slices.Contains(o.recent, pid) && o.holds(directory(pid), link, &files) {
-			return pid
+		if o.recent.has(pid) {
+			continue
+		}
+		if fd := o.holds(directory(pid), link, &files); fd >= 0 {
+			return pid, fd
 		}
 	}
 	files = min(files, maxOfThreads)
 	threads := maxThreads
 	for _, pid := range all {
-		if tid := o.thread(pid, link, &threads, &files); tid != 0 {
-			return tid
+		if tid, fd := o.thread(pid, link, &threads, &files); tid != 0 {
+			return tid, fd
 		}
 	}
-	return 0
+	return 0, 0
 }
 
 func directory(pid int) string { return "/proc/" + strconv.Itoa(pid) }
 
 // thread looks for a thread that holds the file among those of a process but the first. What it looks at it takes from the
 // two budgets. Nearly all threads have the files of one before, and cost no more than a call each.
-func (o *owners) thread(pid int, link string, threads, files *int) int {
+func (o *owners) thread(pid int, link string, threads, files *int) (tid, fd int) {
 	var st unix.Stat_t
 	// A first thread that has ended is in no namespace any more; one of another user's is not for us to see.
 	err := unix.Stat(directory(pid)+"/ns/net", &st)
 	if err == nil && st.Ino != o.namespace || err != nil && err != unix.ENOENT {
-		return 0
+		return 0, 0
 	}
 	if *threads <= 0 {
-		return 0
+		return 0, 0
 	}
 	all := numbers(directory(pid)+"/task", *threads)
 	*threads -= len(all)
@@ -131,12 +143,12 @@ func (o *owners) thread(pid int, link string, threads, files *int) int {
 		if tid == pid || sameFiles(pid, tid) || sameFiles(before, tid) {
 			continue
 		}
-		if o.holds(directory(tid), link, files) {
-			return tid
+		if fd := o.holds(directory(tid), link, files); fd >= 0 {
+			return tid, fd
 		}
 		before = tid
 	}
-	return 0
+	return 0, 0
 }
 
 // sameFiles tells whether two threads share their descriptors (kcmp(2)). Where the kernel does not say, as without CONFIG_KCMP,
@@ -171,16 +183,16 @@ func numbers(path string, n int) []int {
 	return out
 }
 
-// holds tells whether the process or thread of a directory of /proc is in the namespace and holds the file. It takes what it
-// looks at from the budget.
-func (o *owners) holds(dir, link string, budget *int) bool {
+// holds returns the descriptor of the file in the process or thread of a directory of /proc, -1 where that does not have it or is not
+// in the namespace. It takes what it looks at from the budget.
+func (o *owners) holds(dir, link string, budget *int) (fd int) {
 	var st unix.Stat_t
 	if unix.Stat(dir+"/ns/net", &st) != nil || st.Ino != o.namespace {
-		return false
+		return -1
 	}
 	fds, err := os.Open(dir + "/fd")
 	if err != nil {
-		return false
+		return -1
 	}
 	defer fds.Close()
 	buf := make([]byte, 64) // longer than any "socket:[4294967295]"
@@ -189,18 +201,25 @@ func (o *owners) holds(dir, link string, budget *int) bool {
 		for _, name := range names {
 			*budget--
 			if n, err := unix.Readlinkat(int(fds.Fd()), name, buf); err == nil && string(buf[:n]) == link {
-				return true
+				fd, _ := strconv.Atoi(name) // proc_pid_fd(5): it is a number
+				return fd
 			}
 		}
 		if err != nil || len(names) == 0 {
-			return false
+			return -1
 		}
 	}
-	return false
+	return -1
 }
 
-// Close releases the sockets.
-func (o *owners) Close() error { return o.diag.Close() }
+// Close releases what it has open. A socket is then nobody's that was not remembered.
+func (o *owners) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
+	o.recent.close()
+	return o.diag.Close()
+}
 
 // diagSocket asks the kernel for sockets by their addresses (sock_diag(7)).
 type diagSocket struct {
