@@ -14,9 +14,6 @@ import (
 	"github.com/agentjail/agentjail/profiles"
 )
 
-// maxAnswers bounds the addresses of a name that are looked at.
-const maxAnswers = 16
-
 // A closedError is a destination whose addresses are all refused.
 type closedError struct{ refused []refusal }
 
@@ -64,11 +61,19 @@ func screen(a Access, addrs, own []netip.Addr, port uint16, behindName bool) (pa
 	return pass, refused
 }
 
-// lookup resolves an allowed name.
+// lookup resolves an allowed name, or says what it resolved to a moment ago.
 func (g *Gateway) lookup(name string) ([]netip.Addr, error) {
+	now := time.Now()
+	if addrs := g.lookups.of(name, now); addrs != nil {
+		return addrs, nil
+	}
 	ctx, cancel := context.WithTimeout(g.ctx, g.wait.resolve)
 	defer cancel()
-	return g.cfg.Resolve(ctx, name)
+	addrs, err := g.cfg.Resolve(ctx, name)
+	if err == nil {
+		g.lookups.add(name, addrs, now)
+	}
+	return addrs, err
 }
 
 // race dials the addresses one after the other without waiting long for any, as RFC 8305 has it, and returns the first
@@ -76,6 +81,9 @@ func (g *Gateway) lookup(name string) ([]netip.Addr, error) {
 func (g *Gateway) race(ctx context.Context, addrs []netip.Addr, port uint16) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, g.wait.dial)
 	defer cancel()
+	if len(addrs) == 1 {
+		return g.cfg.Dial(ctx, netip.AddrPortFrom(addrs[0], port))
+	}
 	type result struct {
 		conn net.Conn
 		err  error

@@ -29,6 +29,7 @@
 // Then the name is resolved, on the host, and each answer is compared with a table of special addresses (loopback, private,
 // link-local, cloud metadata, the host's own...). Such an address is used only if a CIDR rule no wider than its special
 // range grants it. Then the allow event is written, and an address that passed is dialed: the name is not resolved again.
+// Connections to the name in the second that follows have the same answers, each compared with the table anew.
 //
 // A connection to an address that is not of the pool needs a CIDR rule, or a loopback port for 127.0.0.1 and ::1.
 //

@@ -124,6 +124,7 @@ type Gateway struct {
 	wait    timeouts
 	sinks   sinks
 	dialed  dialed
+	lookups lookups
 	proxy   upstream
 	uploads *uploads
 	// authority is by whom TLS is inspected; nil where none is.

@@ -239,14 +239,15 @@ func TestRelayFailures(t *testing.T) {
 // TestRelayClientLeaves: a request whose client is gone does not wait for its answer.
 func TestRelayClientLeaves(t *testing.T) {
 	n := newRelayed(t, reading)
-	gone := make(chan struct{})
+	came, gone := make(chan struct{}), make(chan struct{})
 	n.web(func(w http.ResponseWriter, r *http.Request) {
+		close(came)
 		<-r.Context().Done()
 		close(gone)
 	})
 	c := n.dialName("site.test", 80)
 	send(t, c, "GET / HTTP/1.1\r\nHost: site.test\r\n\r\n")
-	eventually(t, func() bool { return n.dialed() != "" })
+	<-came
 	c.Close()
 	select {
 	case <-gone:

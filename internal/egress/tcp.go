@@ -286,6 +286,7 @@ func (l *link) connectFor(absolute bool) bool {
 		l.refuse(403, closed.answer(target(l.name, l.dst)))
 		return false
 	}
+	l.g.lookups.forget(l.name) // the host may have moved
 	l.failed(err.Error(), errnoName(err))
 	l.refuse(502, l.unreached())
 	return false
