@@ -40,6 +40,9 @@ const (
 
 const answerSize = 1 << 10
 
+// manyTime bounds the opening of many connections.
+const manyTime = 20 * time.Second
+
 // serveAll serves the server's protocol and its name, until the process ends.
 func serveAll() error {
 	for _, addr := range []string{serverAddr, localAddr} {
@@ -139,9 +142,12 @@ func client(args []string) error {
 	if len(args) != 3 {
 		return errors.New("usage: bench client SERVER TASK AMOUNT")
 	}
-	server, amount := args[0], args[2]
+	amount := args[2]
 	var s sample
-	var err error
+	server, err := resolved(args[0])
+	if err != nil {
+		return err
+	}
 	switch args[1] {
 	case "down", "up":
 		s, err = transfer(server, args[1], amount)
@@ -153,7 +159,7 @@ func client(args []string) error {
 	case "new", "hello":
 		message := ask(askRequest, 0)
 		if args[1] == "hello" {
-			message, err = helloFor(server)
+			message, err = helloFor(args[0])
 		}
 		if err == nil {
 			s, err = requests(amount, func() (func() error, error) { return func() error { return once(server, message) }, nil })
@@ -171,11 +177,28 @@ func client(args []string) error {
 	return json.NewEncoder(os.Stdout).Encode(s)
 }
 
+// resolved asks for the address of a server once: a way by name is compared with ways by address, and DNS has a number of its own.
+// A name that is a proxy's to resolve stays one.
+func resolved(server string) (string, error) {
+	if proxy, err := proxyFor(server); err != nil || proxy != nil {
+		return server, err
+	}
+	addr, err := net.ResolveTCPAddr("tcp4", server)
+	if err != nil {
+		return "", err
+	}
+	return addr.String(), nil
+}
+
+func proxyFor(server string) (*url.URL, error) {
+	return http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: server}})
+}
+
 func ask(kind byte, n int64) []byte { return binary.BigEndian.AppendUint64([]byte{kind}, uint64(n)) }
 
 // dialServer connects, by the proxy that the environment names for https.
 func dialServer(server string) (net.Conn, error) {
-	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: server}})
+	proxy, err := proxyFor(server)
 	if err != nil || proxy == nil {
 		return net.Dial("tcp", server)
 	}
@@ -290,19 +313,21 @@ func requests(amount string, start func() (func() error, error)) (s sample, err 
 	return s, failed
 }
 
-// many opens connections until so many are open, and asks once by each. The rate is how many of them were answered.
+// many opens connections until so many are open or the time is over, and asks once by each. The rate is how many of them were answered.
 func many(server, amount string) (s sample, err error) {
 	n, err := strconv.Atoi(amount)
 	if err != nil {
 		return s, err
 	}
 	var answered float64
+	until := time.Now().Add(manyTime)
 	for range n {
 		c, err := dialServer(server)
-		if err != nil {
+		if err != nil || time.Now().After(until) {
 			break
 		}
 		defer c.Close()
+		c.SetDeadline(until)
 		if request(c, ask(askRequest, 0)) == nil {
 			answered++
 		}
