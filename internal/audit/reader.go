@@ -14,7 +14,7 @@ import (
 )
 
 // Reader reads a log across its segments, from the one that is opened on: a segment whose last line is log.next is followed by the one that
-// the line names, where that lies beside it. It can be read on where it has ended, while the log is written.
+// the line names, where that lies beside it and is not another run's. It can be read on where it has ended, while the log is written.
 type Reader struct {
 	file   *os.File
 	offset int64 // of what was read of the file
@@ -95,11 +95,30 @@ func (r *Reader) next() (*os.File, error) {
 		return nil, io.EOF
 	}
 	next, err := openSegment(followingPath(r.file.Name(), d.Segment))
+	if err == nil && ofAnotherRun(next, last.Run) {
+		next.Close()
+		err = fs.ErrNotExist
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		r.looked = 0
 		return nil, io.EOF
 	}
 	return next, err
+}
+
+// ofAnotherRun tells whether a file is what another run has left in the place of a segment. A copy of a log overwrites it, when it gets
+// there. Of what is no log, or of this run, Verify says whether it fits.
+func ofAnotherRun(f *os.File, run string) bool {
+	first, err := firstEvent(f)
+	return err == nil && first.Run != "" && first.Run != run
+}
+
+// firstEvent is the event of the first line of a file, the zero Event where there is none. It does not move the file's offset.
+func firstEvent(f *os.File) (first Event, err error) {
+	for e, err := range Scan(io.NewSectionReader(f, 0, MaxLine+1)) {
+		return e, err
+	}
+	return first, nil
 }
 
 // tailSize is how much of the end of a log is read to find its last line. The lines that end a segment and a log are much shorter.
@@ -130,12 +149,8 @@ func Ends(path string) (first, last Event, err error) {
 		return first, last, err
 	}
 	defer func() { f.Close() }()
-	for e, err := range Scan(f) {
-		if err != nil {
-			return first, last, err
-		}
-		first = e
-		break
+	if first, err = firstEvent(f); err != nil {
+		return first, last, err
 	}
 	for {
 		st, err := f.Stat()

@@ -312,6 +312,57 @@ func TestReaderFollows(t *testing.T) {
 	}
 }
 
+// TestReaderAnotherRun: what an earlier run has left where a copy goes on is not of this log, until it is overwritten.
+func TestReaderAnotherRun(t *testing.T) {
+	r, file := inSegments(t, Options{})
+	emitted(t, r, 30)
+	if _, err := r.Close(End{}); err != nil {
+		t.Fatal(err)
+	}
+	own, err := os.ReadFile(file(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	earlier := bytes.ReplaceAll(own, []byte(testRun), []byte("01ARZ3NDEKTSV4RRFFQ69G5FAA"))
+	if err := os.WriteFile(file(2), earlier, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in, err := OpenReader(file(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	first, err := io.ReadAll(in)
+	if want, _ := os.ReadFile(file(1)); err != nil || !bytes.Equal(first, want) {
+		t.Errorf("with the earlier run's segment (%v):\n%s", err, first)
+	}
+	if v := verified(t, file(1)); v.Complete || v.Segments != 1 || v.Next != 2 {
+		t.Errorf("it is not incomplete: %+v", v)
+	}
+	if _, last, err := Ends(file(1)); err != nil || last.Action != ActionNext {
+		t.Errorf("it ends with %v (%v)", last, err)
+	}
+	if err := os.WriteFile(file(2), own, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(in)
+	if v, verr := Verify(bytes.NewReader(append(first, rest...)), ""); err != nil || verr != nil || !v.Complete {
+		t.Errorf("when it was overwritten: %+v %v %v", v, err, verr)
+	}
+	changed := bytes.Replace(own, []byte(`"prev":"`), []byte(`"prev":"0`), 1) // of this run, and does not fit
+	if err := os.WriteFile(file(2), changed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in, err = OpenReader(file(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if v, err := Verify(in, ""); err != nil || v.FirstBad == nil {
+		t.Errorf("with one of this run that was changed: %+v %v", v, err)
+	}
+}
+
 // TestReaderPipe: a log can come out of a pipe.
 func TestReaderPipe(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fifo")
