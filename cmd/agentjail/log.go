@@ -75,7 +75,10 @@ func showLog(c *cli.Context, name string, filter eventFilter) error {
 		return err
 	}
 	defer f.Close()
-	view := logView{out: bufio.NewWriter(c.App.Writer), notes: c.App.ErrWriter, filter: filter, json: c.Bool("json"), follow: c.Bool("follow")}
+	view := logView{
+		out: bufio.NewWriter(c.App.Writer), notes: c.App.ErrWriter, later: f.Later,
+		filter: filter, json: c.Bool("json"), follow: c.Bool("follow"),
+	}
 	if !view.follow {
 		return view.show(f, f.Writing)
 	}
@@ -88,7 +91,8 @@ func showLog(c *cli.Context, name string, filter eventFilter) error {
 // logView prints the events of one log.
 type logView struct {
 	out          *bufio.Writer
-	notes        io.Writer // for what is not an event
+	notes        io.Writer           // for what is not an event
+	later        func() (int, error) // see audit.Reader
 	filter       eventFilter
 	json, follow bool
 }
@@ -97,6 +101,7 @@ type logView struct {
 func (v *logView) show(r io.Reader, goesOn func() bool) error {
 	shown, bad, ended := 0, false, false
 	var start time.Time
+	var last audit.Event
 	for e, err := range audit.Scan(r) {
 		var line *audit.LineError
 		switch {
@@ -110,7 +115,7 @@ func (v *logView) show(r io.Reader, goesOn func() bool) error {
 		case err != nil:
 			return errors.Join(err, v.out.Flush())
 		}
-		if start.IsZero() {
+		if last = e; start.IsZero() {
 			start = e.Time
 		}
 		if v.filter.match(e, start) {
@@ -129,9 +134,29 @@ func (v *logView) show(r io.Reader, goesOn func() bool) error {
 	case bad:
 		return errors.Join(err, errors.New("the log holds lines that no run wrote; agentjail verify names the first"))
 	case !ended && !goesOn():
-		fmt.Fprintln(v.notes, "agentjail: the log has no run.end: the run was killed, or the end of the log is missing")
+		later, lerr := v.later()
+		fmt.Fprintln(v.notes, "agentjail:", whyNoEnd(last, later))
+		return errors.Join(err, lerr)
 	}
 	return err
+}
+
+// whyNoEnd says what is missing of a log that ends with an event other than run.end. later is a segment to which nothing leads; 0: none.
+func whyNoEnd(last audit.Event, later int) string {
+	text := "the log has no run.end: the run was killed, or the end of the log is missing"
+	switch next := audit.NextSegment(last); {
+	case next > 0:
+		text = fmt.Sprintf("the log goes on in segment %d, which is not there: it is missing, or the run was killed before it was made", next)
+		if later > next {
+			text = fmt.Sprintf("segment %d of the log is missing", next)
+		}
+	case later > 0:
+		text = "the log has no log.next here: the end of this segment is missing"
+	}
+	if later > 0 {
+		text += fmt.Sprintf("; segment %d is there, and neither it nor what follows it is shown", later)
+	}
+	return text
 }
 
 func (v *logView) print(e audit.Event, first bool) {

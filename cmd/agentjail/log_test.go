@@ -294,6 +294,51 @@ func TestLogOfABrokenFile(t *testing.T) {
 	}
 }
 
+// TestLogOfMissingSegments: what is missing in the middle is not a run that was killed.
+func TestLogOfMissingSegments(t *testing.T) {
+	state := logState(t)
+	dir := filepath.Join(state, "runs", newRun)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r, err := audit.Open(audit.Options{
+		Path: filepath.Join(dir, "events.jsonl"), Run: newRun, Key: filepath.Join(state, sandbox.KeyFile), Owner: os.Geteuid(), MaxSize: 2000,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Start(map[string]any{"command": []string{"make"}})
+	for i := range 30 {
+		r.Emit(denial(fmt.Sprint("/", i)))
+		r.Flush()
+	}
+	if _, err := r.Close(audit.End{}); err != nil {
+		t.Fatal(err)
+	}
+	second := filepath.Join(dir, "events.2.jsonl")
+	whole, err := os.ReadFile(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(what string, verified int, verdict, note string) {
+		t.Helper()
+		out, errs, code := agentjail(t, "verify")
+		if code != verified || !strings.Contains(out, verdict) {
+			t.Errorf("%s: verify: exit %d\n%s%s", what, code, out, errs)
+		}
+		out, errs, code = agentjail(t, "log")
+		if code != 0 || !strings.Contains(out, "/0") || note == "" && errs != "" || !strings.Contains(errs, note) || strings.Contains(errs, "was killed") {
+			t.Errorf("%s: log: exit %d\n%s%s", what, code, out, errs)
+		}
+	}
+	check("whole", 0, "ok: ", "")
+	lines := bytes.SplitAfter(whole, []byte("\n"))
+	os.WriteFile(second, bytes.Join(lines[:len(lines)-2], nil), 0o600)
+	check("cut", exitChanged, "segment 3 is there, and segment 2 has no log.next", "segment 3 is there, and neither it nor")
+	os.Remove(second)
+	check("removed", exitIncomplete, "goes on in segment 2", "segment 2 of the log is missing; segment 3 is there")
+}
+
 // lockedBuffer is a buffer that a verb writes while the test reads it.
 type lockedBuffer struct {
 	mu sync.Mutex

@@ -110,6 +110,13 @@ func verifyLog(name string, a anchor) (text string, code int, err error) {
 	if run := filepath.Base(filepath.Dir(f.Name())); !namesFile(name) && v.Run != "" && v.Run != run {
 		return fmt.Sprintf("changed: what run %s has is the log of run %s", run, audit.Printable(v.Run)), exitChanged, nil
 	}
+	later, err := f.Later()
+	if err != nil {
+		return "", 0, fmt.Errorf("%s: %w", audit.Printable(f.Name()), err)
+	}
+	if last := v.Segment + v.Segments - 1; v.FirstBad == nil && !v.Complete && v.Next == 0 && later > 0 {
+		return fmt.Sprintf("changed: segment %d is there, and segment %d has no log.next: its end was cut away", later, last), exitChanged, nil
+	}
 	text, code = verdict(v, a, writing || f.Writing())
 	return text, code, nil
 }

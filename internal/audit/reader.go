@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -90,11 +91,11 @@ func (r *Reader) next() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := segmentOf(last)
-	if last.Class != ClassRun || last.Action != ActionNext || err != nil {
+	number := NextSegment(last)
+	if number == 0 {
 		return nil, io.EOF
 	}
-	next, err := openSegment(followingPath(r.file.Name(), d.Segment))
+	next, err := openSegment(followingPath(r.file.Name(), number))
 	if err == nil && ofAnotherRun(next, last.Run) {
 		next.Close()
 		err = fs.ErrNotExist
@@ -119,6 +120,61 @@ func firstEvent(f *os.File) (first Event, err error) {
 		return e, err
 	}
 	return first, nil
+}
+
+// Later is the number of the first segment of this log that lies beside the one where the log has ended, and to which nothing leads from
+// there: a part between them is missing. 0: there is none. A Recorder ends a segment before it writes to the next.
+func (r *Reader) Later() (int, error) {
+	if st, err := r.file.Stat(); err != nil || !st.Mode().IsRegular() {
+		return 0, err
+	}
+	first, err := firstEvent(r.file)
+	if err != nil {
+		return 0, nil // no log, which is not for this to say
+	}
+	own := max(1, segmentNumber(first))
+	base := basePath(r.file.Name(), own)
+	dir, err := os.ReadDir(filepath.Dir(base))
+	if err != nil {
+		return 0, err
+	}
+	later := 0
+	for _, entry := range dir {
+		path := filepath.Join(filepath.Dir(base), entry.Name())
+		n := numberedPath(filepath.Clean(base), path)
+		if n > own && (later == 0 || n < later) && isSegment(path, first.Run, n) {
+			later = n
+		}
+	}
+	if st, err := r.file.Stat(); err != nil || st.Size() != r.offset {
+		return 0, err // it has gone on meanwhile, and may lead there now
+	}
+	return later, nil
+}
+
+// NextSegment is the number of the segment in which a log goes on behind a log.next; 0 behind any other event.
+func NextSegment(last Event) int { return numberIn(last, ActionNext) }
+
+// isSegment tells whether a file begins as that segment of a run's log.
+func isSegment(path, run string, number int) bool {
+	f, err := openSegment(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	first, err := firstEvent(f)
+	return err == nil && first.Run == run && segmentNumber(first) == number
+}
+
+// segmentNumber is the number of the segment that an event begins; 0 where it begins none.
+func segmentNumber(first Event) int { return numberIn(first, ActionSegment) }
+
+func numberIn(e Event, action string) int {
+	d, err := segmentOf(e)
+	if err != nil || e.Class != ClassRun || e.Action != action {
+		return 0
+	}
+	return d.Segment
 }
 
 // tailSize is how much of the end of a log is read to find its last line. The lines that end a segment and a log are much shorter.

@@ -34,16 +34,31 @@ func segmentPath(base string, number int) string {
 
 // followingPath is the file of a segment that follows the one at path.
 func followingPath(path string, number int) string {
+	return segmentPath(basePath(path, number-1), number)
+}
+
+// basePath is the file of the first segment, where the one at path has that number.
+func basePath(path string, number int) string {
 	stem, ext := splitExt(path)
-	own := "." + strconv.Itoa(number-1)
+	own := "." + strconv.Itoa(number)
 	switch {
-	case number == 2: // the first has no number
+	case number == 1: // the first has no number
 	case ext == own:
 		ext = ""
 	default:
 		stem = strings.TrimSuffix(stem, own)
 	}
-	return segmentPath(stem+ext, number)
+	return stem + ext
+}
+
+// numberedPath is the number in the path of a segment that is not the first; 0 where it is none.
+func numberedPath(base, path string) int {
+	stem, ext := splitExt(base)
+	digits, _ := strings.CutPrefix(strings.TrimSuffix(path, ext), stem+".")
+	if n, err := strconv.Atoi(digits); err == nil && n > 1 && segmentPath(base, n) == path {
+		return n
+	}
+	return 0
 }
 
 // splitExt cuts the last extension off. A name that has nothing else is none.

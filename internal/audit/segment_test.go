@@ -74,6 +74,9 @@ func TestSegmentPath(t *testing.T) {
 		if next, want := followingPath(got, tt.number+1), segmentPath(tt.base, tt.number+1); next != want {
 			t.Errorf("%s is followed by %s, not %s", got, next, want)
 		}
+		if n := numberedPath(tt.base, got); n != tt.number && tt.number > 1 {
+			t.Errorf("%s has the number %d", got, n)
+		}
 	}
 }
 
@@ -360,6 +363,52 @@ func TestReaderAnotherRun(t *testing.T) {
 	defer in.Close()
 	if v, err := Verify(in, ""); err != nil || v.FirstBad == nil {
 		t.Errorf("with one of this run that was changed: %+v %v", v, err)
+	}
+}
+
+// TestReaderLater: a segment to which none leads is found, and none where all is there.
+func TestReaderLater(t *testing.T) {
+	r, file := inSegments(t, Options{})
+	emitted(t, r, 30)
+	if _, err := r.Close(End{}); err != nil {
+		t.Fatal(err)
+	}
+	second, err := os.ReadFile(file(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := func(path string) int {
+		t.Helper()
+		in, err := OpenReader(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		io.Copy(io.Discard, in)
+		n, err := in.Later()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := later(file(1)); n != 0 {
+		t.Errorf("of the whole log: %d", n)
+	}
+	whole := slices.Collect(bytes.Lines(second))
+	for name, data := range map[string][]byte{"the last line": join(whole[:len(whole)-1]), "a part of it": second[:len(second)-9]} {
+		os.WriteFile(file(2), data, 0o600)
+		if first, mid := later(file(1)), later(file(2)); first != 3 || mid != 3 {
+			t.Errorf("without %s: %d and %d", name, first, mid)
+		}
+	}
+	os.Remove(file(2))
+	if n := later(file(1)); n != 3 {
+		t.Errorf("without the second: %d", n)
+	}
+	third, _ := os.ReadFile(file(3))
+	os.WriteFile(file(3), bytes.ReplaceAll(third, []byte(testRun), []byte("01ARZ3NDEKTSV4RRFFQ69G5FAA")), 0o600)
+	if n := later(file(1)); n != 4 {
+		t.Errorf("with the third of another run: %d", n)
 	}
 }
 
