@@ -18,10 +18,16 @@ const reasonCollector = "the log of this run goes there (--log-otlp); name this 
 
 // WithoutCollector returns the plan with the collector of LogOptions.OTLP denied to the command, which could send records of its own there:
 // by its name, and by the addresses that it has on this machine or a private network. Public ones may be those of other hosts as well,
-// whose names are proven. Where the policy grants just that host and port, it stays so, and the plan says that it does.
-func (p Plan) WithoutCollector(at *url.URL, addresses []netip.Addr) Plan {
-	targets := collectorTargets(at.Hostname(), addresses, collectorPort(at))
-	if slices.ContainsFunc(targets, p.grantsAlone) {
+// whose names are proven. One on this machine, whose addresses own are, may listen on all of those: its port is denied on each. Where the
+// policy grants just that host and port, it stays so, and the plan says that it does.
+func (p Plan) WithoutCollector(at *url.URL, addresses, own []netip.Addr) Plan {
+	port := collectorPort(at)
+	targets := collectorTargets(at.Hostname(), addresses, port)
+	granted := slices.ContainsFunc(targets, p.grantsAlone)
+	if isHere(at.Hostname(), addresses, own) {
+		targets = append(targets, hereTargets(own, port)...)
+	}
+	if granted {
 		p.Collector = at.Host
 		p.Coverage = append(slices.Clone(p.Coverage), "records that the command sends to the collector of its log, "+at.Host+", which the policy grants: they are not this run's events")
 		return p
@@ -52,6 +58,31 @@ func collectorTargets(host string, addresses []netip.Addr, port uint16) (targets
 			addr = loopbackOf(addr)
 		}
 		targets = append(targets, profiles.Rule{Prefix: netip.PrefixFrom(addr, addr.BitLen()), Ports: []profiles.PortRange{{First: port, Last: port}}})
+	}
+	return targets
+}
+
+// isHere tells whether a collector is on this machine.
+func isHere(host string, addresses, own []netip.Addr) bool {
+	if literal, err := netip.ParseAddr(host); err == nil {
+		addresses = []netip.Addr{literal}
+	}
+	return slices.ContainsFunc(addresses, func(a netip.Addr) bool {
+		a = a.Unmap().WithZone("")
+		return a.IsLoopback() || a.IsUnspecified() || slices.Contains(own, a)
+	})
+}
+
+// hereTargets are a port on all addresses of this machine. Every one of 127.0.0.0/8 leads to a socket that listens on 0.0.0.0 (ip(7)).
+func hereTargets(own []netip.Addr, port uint16) (targets []profiles.Rule) {
+	here := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.PrefixFrom(netip.IPv6Loopback(), 128)}
+	for _, addr := range own {
+		if !addr.IsLoopback() {
+			here = append(here, netip.PrefixFrom(addr, addr.BitLen()))
+		}
+	}
+	for _, prefix := range here {
+		targets = append(targets, profiles.Rule{Prefix: prefix, Ports: []profiles.PortRange{{First: port, Last: port}}})
 	}
 	return targets
 }

@@ -14,6 +14,8 @@ import (
 
 // TestWithoutCollector: what a policy grants with others does not include the collector of the log; what it grants alone does.
 func TestWithoutCollector(t *testing.T) {
+	own := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1"), netip.MustParseAddr("10.9.8.7"), netip.MustParseAddr("fe80::9")}
+	here := []string{"deny 127.0.0.0/8:4318", "deny [::1/128]:4318", "deny 10.9.8.7/32:4318", "deny [fe80::9/128]:4318"}
 	for name, tt := range map[string]struct {
 		url       string
 		addresses []string
@@ -30,8 +32,12 @@ func TestWithoutCollector(t *testing.T) {
 		"a range":         {"https://otel.example.com", nil, []string{"otel.example.com:1-65535"}, nil, []string{"deny otel.example.com:443"}, false},
 		"private":         {"http://otel.example.com:4318", []string{"10.1.2.3", "::ffff:10.1.2.4"}, []string{"10.0.0.0/8:4318"}, nil, []string{"deny otel.example.com:4318", "deny 10.1.2.3/32:4318", "deny 10.1.2.4/32:4318"}, false},
 		"private alone":   {"http://10.1.2.3:4318", []string{"10.1.2.3"}, []string{"10.1.2.3:4318"}, nil, nil, true},
-		"localhost":       {"http://localhost:4318", []string{"127.0.0.1", "::1"}, nil, nil, []string{"deny 127.0.0.1/32:4318", "deny [::1/128]:4318"}, false},
-		"unspecified":     {"http://0.0.0.0:4318", []string{"0.0.0.0"}, []string{"127.0.0.1:4000-5000"}, nil, []string{"deny 127.0.0.1/32:4318"}, false},
+		"localhost":       {"http://localhost:4318", []string{"127.0.0.1", "::1"}, nil, nil, append([]string{"deny 127.0.0.1/32:4318"}, here...), false},
+		"unspecified":     {"http://0.0.0.0:4318", []string{"0.0.0.0"}, []string{"127.0.0.1:4000-5000"}, nil, append([]string{"deny 127.0.0.1/32:4318"}, here...), false},
+		"by another name": {"http://127.0.0.1:4318", nil, []string{"127.0.0.2:4000-5000"}, nil, append([]string{"deny 127.0.0.1/32:4318"}, here...), false},
+		"an own address":  {"http://10.9.8.7:4318", []string{"10.9.8.7"}, nil, []uint16{4318}, here, false},
+		"an own name":     {"http://otel.example.com:4318", []string{"fe80::9%eth0"}, nil, []uint16{4318}, append([]string{"deny otel.example.com:4318"}, here...), false},
+		"an own, alone":   {"http://10.9.8.7:4318", []string{"10.9.8.7"}, []string{"10.9.8.7:4318"}, nil, nil, true},
 		"a loopback port": {"http://localhost:4318", []string{"127.0.0.1", "::1"}, nil, []uint16{4318}, nil, true},
 	} {
 		u, err := url.Parse(tt.url)
@@ -50,7 +56,7 @@ func TestWithoutCollector(t *testing.T) {
 			}
 			plan.Rules = append(plan.Rules, r)
 		}
-		got := plan.WithoutCollector(u, addresses)
+		got := plan.WithoutCollector(u, addresses, own)
 		var denials []string
 		for _, d := range got.Denials {
 			denials = append(denials, d.String())
@@ -63,7 +69,7 @@ func TestWithoutCollector(t *testing.T) {
 		if len(denials) != len(tt.want) || (got.Collector != "") != tt.reaches || (len(got.Coverage) > 0) != tt.reaches {
 			t.Errorf("%s: %q, and reaches %q", name, denials, got.Collector)
 		}
-		if again := got.WithoutCollector(u, addresses); len(again.Denials) != len(got.Denials) {
+		if again := got.WithoutCollector(u, addresses, own); len(again.Denials) != len(got.Denials) {
 			t.Errorf("%s: twice", name)
 		}
 	}

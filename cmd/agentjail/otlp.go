@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agentjail/agentjail/internal/egress"
 	"github.com/agentjail/agentjail/sandbox"
 )
 
@@ -35,7 +36,11 @@ func withoutCollector(text string, plan sandbox.Plan) (sandbox.Plan, error) {
 	defer cancel()
 	// Where there is none now, no collector answers either, and the run does not start.
 	addresses, _ := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
-	return plan.WithoutCollector(u, addresses), nil
+	own, err := egress.HostAddrs()
+	if err != nil {
+		return plan, fmt.Errorf("--log-otlp: the addresses of this machine, which are denied where the collector is on it: %w", err)
+	}
+	return plan.WithoutCollector(u, addresses, own), nil
 }
 
 // collectorURL is where the collector of --log-otlp takes logs.

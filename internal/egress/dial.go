@@ -143,8 +143,8 @@ func resolveHost(ctx context.Context, name string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", name)
 }
 
-// hostAddrs lists the addresses of the host's interfaces.
-func hostAddrs() ([]netip.Addr, error) {
+// HostAddrs lists the addresses of the host's interfaces.
+func HostAddrs() ([]netip.Addr, error) {
 	list, err := net.InterfaceAddrs()
 	if err != nil {
 		return nil, err

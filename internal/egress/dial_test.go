@@ -145,7 +145,7 @@ func TestRaceDoesNotWaitForADeadAddress(t *testing.T) {
 
 // The seams' defaults work without a network.
 func TestHostSeams(t *testing.T) {
-	own, err := hostAddrs()
+	own, err := HostAddrs()
 	if err != nil || !slices.Contains(own, loopback4) {
 		t.Errorf("the host's addresses are %v, %v", own, err)
 	}

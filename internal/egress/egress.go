@@ -168,7 +168,7 @@ func New(cfg Config) (*Gateway, error) {
 		cfg.Resolve = resolveHost
 	}
 	if cfg.HostAddrs == nil {
-		cfg.HostAddrs = hostAddrs
+		cfg.HostAddrs = HostAddrs
 	}
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {

@@ -172,7 +172,7 @@ func Resolve(ctx context.Context, access Access, e Explanation) (Explanation, er
 		return e, nil
 	}
 	addrs, err := resolveHost(ctx, e.Canonical)
-	own, err2 := hostAddrs()
+	own, err2 := HostAddrs()
 	if err := errors.Join(err, err2); err != nil {
 		return e, fmt.Errorf("resolve %s: %w", e.Canonical, err)
 	}
