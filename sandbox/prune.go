@@ -28,7 +28,7 @@ type Pruned struct {
 type PruneOptions struct {
 	Before time.Time // what was last used before
 	Keep   bool      // find it, and remove nothing
-	// Found is called for each before it is removed.
+	// Found is called for each: when it is removed, or with Keep, when it is found.
 	Found func(Pruned)
 }
 
@@ -64,9 +64,7 @@ func pruneRuns(state string, o PruneOptions) error {
 			errs = append(errs, err)
 			continue
 		}
-		if o.Found(Pruned{"run", id, last}); !o.Keep {
-			errs = append(errs, removeTree(dir))
-		}
+		errs = append(errs, o.remove(Pruned{"run", id, last}, func() error { return removeTree(dir) }))
 	}
 	return errors.Join(errs...)
 }
@@ -131,14 +129,24 @@ func pruneCache(dir string, p Pruned, key string, o PruneOptions) error {
 	if p.Last = info.ModTime(); !p.Last.Before(o.Before) {
 		return nil
 	}
-	if o.Found(p); o.Keep {
-		return nil
+	return o.remove(p, func() error {
+		gone := filepath.Join(dir, removing+key)
+		if err := errors.Join(removeTree(gone), os.Rename(path, gone)); err != nil {
+			return err
+		}
+		return removeTree(gone)
+	})
+}
+
+// remove removes what was found, unless it is to be kept, and tells of it.
+func (o PruneOptions) remove(p Pruned, do func() error) error {
+	if !o.Keep {
+		if err := do(); err != nil {
+			return err
+		}
 	}
-	gone := filepath.Join(dir, removing+key)
-	if err := errors.Join(removeTree(gone), os.Rename(path, gone)); err != nil {
-		return err
-	}
-	return removeTree(gone)
+	o.Found(p)
+	return nil
 }
 
 // directories are the names of the directories in one. A link is none.

@@ -24,7 +24,7 @@ func pruneCommand() *cli.Command {
 		Description: "Removes logs of runs that have ended, and caches of the private homes, unless a run has used them since. Live runs,\n" +
 			"private homes and the key stay. Exit code 1: something could not be removed.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "older-than", Value: pruneAge, Usage: "what was not used for `AGE`: 12h, 30d, 8w"},
+			&cli.StringFlag{Name: "older-than", Value: pruneAge, Usage: "what was not used for `AGE`: 12h, 30d, 8w; 0s for all"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "list it, and remove nothing"},
 		},
 		Action: func(c *cli.Context) error {
@@ -56,15 +56,21 @@ func prune(c *cli.Context) error {
 	if c.Bool("dry-run") {
 		verb = "would remove"
 	}
-	return sandbox.Prune(state, sandbox.PruneOptions{
+	nothing := true
+	err = sandbox.Prune(state, sandbox.PruneOptions{
 		Before: time.Now().Add(-age), Keep: c.Bool("dry-run"),
 		Found: func(p sandbox.Pruned) {
+			nothing = false
 			fmt.Fprintf(c.App.Writer, "%s %s %s, last used %s\n", verb, p.Kind, errorText(p.Name), p.Last.Local().Format(time.DateTime))
 		},
 	})
+	if nothing && err == nil {
+		fmt.Fprintln(c.App.Writer, "nothing to remove")
+	}
+	return err
 }
 
-// parseAge reads a duration, which may be in days or weeks.
+// parseAge reads a duration, which may be in days or weeks. It has a unit, also where it is 0, by which everything is old.
 func parseAge(text string) (time.Duration, error) {
 	for unit, length := range map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour} {
 		digits, ok := strings.CutSuffix(text, unit)
@@ -74,7 +80,7 @@ func parseAge(text string) (time.Duration, error) {
 		}
 	}
 	age, err := time.ParseDuration(text)
-	if err != nil || age < 0 {
+	if err != nil || age < 0 || !strings.ContainsAny(text, "smh") {
 		return 0, fmt.Errorf("%q is no age: write it as 12h, 30d or 8w", text)
 	}
 	return age, nil

@@ -168,7 +168,11 @@ func emptyFlag(c *cli.Context) error {
 		if empty {
 			_, usage, _ = strings.Cut(usage, "`")
 			what, _, _ := strings.Cut(usage, "`") // as the help calls it
-			return fmt.Errorf("--%s is empty: give it a %s, or leave it out", name, what)
+			article := "a"
+			if strings.IndexAny(what, "AEIO") == 0 {
+				article = "an"
+			}
+			return fmt.Errorf("--%s is empty: give it %s %s, or leave it out", name, article, what)
 		}
 	}
 	return nil
