@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/urfave/cli/v2"
 
@@ -89,6 +90,9 @@ func newFilter(c *cli.Context, now time.Time) (f eventFilter, err error) {
 			return f, fmt.Errorf("--%s: %w", flag, err)
 		}
 	}
+	if f.since.after(f.until) {
+		return f, fmt.Errorf("--since %s is after --until %s: no event is in that time", c.String("since"), c.String("until"))
+	}
 	return f, nil
 }
 
@@ -146,13 +150,16 @@ func parseHost(text string) (hostPattern, error) {
 	name := hostName(text)
 	suffix, some := strings.CutPrefix(name, "*")
 	switch {
-	case some && strings.HasPrefix(suffix, ".") && len(suffix) > 1 && !strings.Contains(suffix, "*"):
+	case some && !strings.ContainsFunc(suffix, notInNames) && strings.HasPrefix(suffix, ".") && len(suffix) > 1 && !strings.Contains(suffix, "*"):
 		return hostPattern{suffix: suffix}, nil
-	case name == "" || strings.ContainsAny(name, "*/:"):
+	case name == "" || strings.ContainsAny(name, "*/:") || strings.ContainsFunc(name, notInNames):
 		return hostPattern{}, fmt.Errorf("--host: %q is neither a name, *.SUFFIX, an address nor a CIDR; leave the port out", text)
 	}
 	return hostPattern{name: name}, nil
 }
+
+// notInNames tells of what no name of a host has.
+func notInNames(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
 
 // hostName is a name in the form in which names are compared.
 func hostName(text string) string { return strings.TrimSuffix(strings.ToLower(text), ".") }
@@ -240,6 +247,11 @@ type moment struct {
 }
 
 func (m moment) empty() bool { return m.time.IsZero() && m.clock == "" }
+
+// after tells whether a moment comes after another, whenever the run started. Of a time and one of a day, that is not known.
+func (m moment) after(other moment) bool {
+	return !m.empty() && !other.empty() && (m.clock == "") == (other.clock == "") && m.time.After(other.time)
+}
 
 // at is the moment, for a run that started at a time.
 func (m moment) at(start time.Time) time.Time {

@@ -50,7 +50,7 @@ func TestHostPattern(t *testing.T) {
 			t.Errorf("--host %s takes a file", tt.pattern)
 		}
 	}
-	for _, bad := range []string{"", "*", "*.", "*.*.com", "a*.com", "https://a.com", "a.com:443", "."} {
+	for _, bad := range []string{"", "*", "*.", "*.*.com", "a*.com", "https://a.com", "a.com:443", ".", "a b", "*.a b", "a\x1b"} {
 		if h, err := parseHost(bad); err == nil {
 			t.Errorf("--host %q is %+v", bad, h)
 		}
@@ -134,6 +134,22 @@ func TestMoment(t *testing.T) {
 	for _, bad := range []string{"yesterday", "-10m", "25:00", "10"} {
 		if m, err := parseMoment(bad, now); err == nil {
 			t.Errorf("%s is %v", bad, m)
+		}
+	}
+}
+
+// TestMomentAfter: a time that no event can be in is told from one that depends on when the run started.
+func TestMomentAfter(t *testing.T) {
+	writeRun(t, logState(t), newRun)
+	for _, tt := range []struct {
+		since, until string
+		code         int
+	}{
+		{"12:00", "11:00", exitLog}, {"12:00:01", "12:00", exitLog}, {"10m", "20m", exitLog}, {"2026-03-05", "2026-03-04", exitLog},
+		{"11:00", "12:00", 0}, {"12:00", "12:00", 0}, {"20m", "10m", 0}, {"12:00", "2026-03-04", 0},
+	} {
+		if out, errs, code := agentjail(t, "log", "--since", tt.since, "--until", tt.until); code != tt.code {
+			t.Errorf("from %s to %s: exit %d: %s%s", tt.since, tt.until, code, out, errs)
 		}
 	}
 }
