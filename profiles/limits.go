@@ -85,6 +85,9 @@ func parseLogSize(s string) (int64, error) {
 	if err == nil && size < minLogSize {
 		return 0, errorf("a file of a log must have room for its lines: %s at least", FormatSize(minLogSize))
 	}
+	if err == nil && size > maxMemory {
+		return 0, errorf("a file of a log of %s is out of range: up to %s", FormatSize(size), FormatSize(maxMemory))
+	}
 	return size, err
 }
 

@@ -147,6 +147,7 @@ var parseErrors = []struct{ name, text, want string }{
 	{"two documents", head + "---\nversion: 1\n", "p.yaml:2:1: a second document: a policy is one"},
 
 	{"unknown key", head + "filesytem: {}\n", `p.yaml:2:1: unknown key "filesytem": a policy has version, extends, filesystem, network, syscalls, environment, limits, log`},
+	{"log size above", head + "log: {max_size: 1025TiB}\n", `p.yaml:2:17: a file of a log of 1025TiB is out of range: up to 1024TiB`},
 	{"log size", head + "log: {max_size: 1KiB}\n", `p.yaml:2:17: a file of a log must have room for its lines: 1MiB at least`},
 	{"log", head + "log: {on_error: ignore}\n", `p.yaml:2:17: on_error is "ignore": it must be stop or continue`},
 	{"unknown nested key", head + "filesystem:\n  reads: [/x]\n", `p.yaml:3:3: unknown key "reads": filesystem has workdir, home, secrets, read, write, hide, protect, unprotect, private, noise, with`},

@@ -133,14 +133,24 @@ func (p Plan) String() string {
 	}
 	fmt.Fprintf(&b, "  withheld: %s\n", none(quoteAll(p.Withheld)))
 	p.renderLimits(&b)
-	if p.GoesOn {
-		b.WriteString("\nlog\n  where it cannot be written, the command goes on, and what it is denied meanwhile is only counted\n")
-	}
+	p.renderLog(&b)
 	b.WriteString("\ncannot be seen\n")
 	for _, line := range p.Coverage {
 		fmt.Fprintf(&b, "  %s\n", line)
 	}
 	return b.String()
+}
+
+func (p Plan) renderLog(b *strings.Builder) {
+	if p.GoesOn || p.LogMaxSize != 0 {
+		b.WriteString("\nlog\n")
+	}
+	if p.GoesOn {
+		b.WriteString("  where it cannot be written, the command goes on, and what it is denied meanwhile is only counted\n")
+	}
+	if p.LogMaxSize != 0 {
+		fmt.Fprintf(b, "  goes on in another file at %s\n", profiles.FormatSize(p.LogMaxSize))
+	}
 }
 
 func (p Plan) renderQuota(b *strings.Builder) {

@@ -40,3 +40,18 @@ func TestPlanShowsNoControlByte(t *testing.T) {
 		t.Errorf("a name is shown as it is:\n%q", text)
 	}
 }
+
+// TestPlanShowsLog: what a policy says of the log is in the plan.
+func TestPlanShowsLog(t *testing.T) {
+	for want, p := range map[string]Plan{
+		"\nlog\n  goes on in another file at 2MiB\n": {LogMaxSize: 2 << 20},
+		"\nlog\n  where it cannot be written, the command goes on, and what it is denied meanwhile is only counted\n  goes on in another file at 1GiB\n": {GoesOn: true, LogMaxSize: 1 << 30},
+	} {
+		if got := p.String(); !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	if got := (Plan{}).String(); strings.Contains(got, "\nlog\n") {
+		t.Errorf("of a policy that says nothing:\n%s", got)
+	}
+}
