@@ -14,7 +14,7 @@ import (
 // ways in one request, each sent after the answer to the one before; then the status, which is a trailer.
 func grpc(args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: probe grpc URL MESSAGE...")
+		return errors.New("usage: probe grpc URL MESSAGE [MESSAGE]")
 	}
 	in, out := io.Pipe()
 	req, err := http.NewRequest(http.MethodPost, args[0], in)

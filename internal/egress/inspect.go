@@ -11,9 +11,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
-
-	"golang.org/x/net/http2"
 
 	"github.com/agentjail/agentjail/internal/audit"
 	"github.com/agentjail/agentjail/internal/egress/authority"
@@ -111,7 +110,7 @@ func (l *link) serveInspected(rules []profiles.Rule) {
 	}
 	raw := &unread{Conn: l.conn, in: &peeker{conn: l.conn, data: l.in.data}}
 	conn := tls.Server(raw, &tls.Config{
-		Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{http2.NextProtoTLS, "http/1.1"},
+		Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{protoHTTP2, "http/1.1"},
 		SessionTicketsDisabled: true,
 	})
 	ctx, cancel := context.WithTimeout(l.g.ctx, l.g.wait.proof)
@@ -126,7 +125,7 @@ func (l *link) serveInspected(rules []profiles.Rule) {
 	l.conn, l.in, l.kind = conn, peeker{conn: conn}, kindHTTP
 	x := l.newRelay("https", rules)
 	defer x.close()
-	if conn.ConnectionState().NegotiatedProtocol == http2.NextProtoTLS {
+	if conn.ConnectionState().NegotiatedProtocol == protoHTTP2 {
 		x.serveStreams(conn)
 		return
 	}
@@ -148,6 +147,9 @@ func (u *unread) reason(err error) string {
 	return "the client did not finish the TLS handshake: " + err.Error()
 }
 
+// protoHTTP2 is HTTP/2 in TLS (RFC 9113 section 3.2).
+const protoHTTP2 = "h2"
+
 // Bounds of an HTTP/2 connection.
 const (
 	maxStreams       = 100
@@ -161,14 +163,47 @@ const (
 
 // serveStreams answers the requests of an HTTP/2 connection.
 func (x *relay) serveStreams(conn net.Conn) {
-	server := &http2.Server{
-		MaxConcurrentStreams: maxStreams, MaxUploadBufferPerStream: maxStreamBuffer, MaxUploadBufferPerConnection: maxConnBuffer,
-		IdleTimeout: closeStreamsIdle, ReadIdleTimeout: pingAfter, PingTimeout: pingAnswer, WriteByteTimeout: writeStall,
+	var protocols http.Protocols
+	protocols.SetHTTP2(true)
+	one := &oneConn{conn: conn, done: make(chan struct{})}
+	server := &http.Server{
+		Handler: http.HandlerFunc(x.serveStream), Protocols: &protocols, MaxHeaderBytes: maxHead, ErrorLog: quiet, IdleTimeout: closeStreamsIdle,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerStream: maxStreamBuffer, MaxReceiveBufferPerConnection: maxConnBuffer,
+			SendPingTimeout: pingAfter, PingTimeout: pingAnswer, WriteByteTimeout: writeStall,
+		},
+		BaseContext: func(net.Listener) context.Context { return x.l.g.ctx },
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			if state == http.StateClosed {
+				one.Close()
+			}
+		},
 	}
-	server.ServeConn(conn, &http2.ServeConnOpts{
-		Context: x.l.g.ctx, BaseConfig: &http.Server{MaxHeaderBytes: maxHead, ErrorLog: quiet}, Handler: http.HandlerFunc(x.serveStream),
-	})
+	server.Serve(one)
 }
+
+// oneConn is a listener with one connection, until Close.
+type oneConn struct {
+	conn net.Conn
+	once sync.Once
+	done chan struct{}
+}
+
+func (o *oneConn) Accept() (net.Conn, error) {
+	if c := o.conn; c != nil {
+		o.conn = nil
+		return c, nil
+	}
+	<-o.done
+	return nil, net.ErrClosed
+}
+
+func (o *oneConn) Close() error {
+	o.once.Do(func() { close(o.done) })
+	return nil
+}
+
+func (o *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
 
 // serveStream judges the form of a request, as parseHead does for HTTP/1, and what it asks for.
 func (x *relay) serveStream(w http.ResponseWriter, r *http.Request) {
