@@ -23,10 +23,10 @@ var plainScripts = []string{
 	"Q09-spellings", "R01-*", "explain", "home", "standard-files", "unreadable",
 }
 
-// capturedScripts are scripts about the network, which hold by whichever mechanism it is captured. Where one differs, it says so under
-// [redirect].
+// capturedScripts are scripts about how packets arrive and where they may go, which hold by whichever mechanism they are captured. Where
+// one differs, it says so under [redirect].
 var capturedScripts = []string{
-	"H*", "I*", "J*", "K*", "L05-*", "Q07-udp-flood", "R06-*", "killed-connects", "localhost", "publish",
+	"H*", "I01-I20-*", "I22-*", "J01-*", "K01-*", "Q07-udp-flood", "R06-*", "killed-connects", "localhost", "publish",
 }
 
 // portScripts are those of them that hold where the other ports are refused by the kernel.
