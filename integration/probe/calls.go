@@ -36,7 +36,7 @@ var numbers = map[string]uintptr{
 	"ptrace": unix.SYS_PTRACE, "quotactl": unix.SYS_QUOTACTL, "quotactl_fd": unix.SYS_QUOTACTL_FD,
 	"reboot": unix.SYS_REBOOT, "request_key": unix.SYS_REQUEST_KEY, "seccomp": unix.SYS_SECCOMP,
 	"set_mempolicy": unix.SYS_SET_MEMPOLICY, "setdomainname": unix.SYS_SETDOMAINNAME, "sethostname": unix.SYS_SETHOSTNAME,
-	"setns": unix.SYS_SETNS, "setresuid": unix.SYS_SETRESUID, "setsockopt": unix.SYS_SETSOCKOPT, "setuid": unix.SYS_SETUID,
+	"setns": unix.SYS_SETNS, "setrlimit": unix.SYS_SETRLIMIT, "setresuid": unix.SYS_SETRESUID, "setsockopt": unix.SYS_SETSOCKOPT, "setuid": unix.SYS_SETUID,
 	"socket": unix.SYS_SOCKET, "socketpair": unix.SYS_SOCKETPAIR, "swapoff": unix.SYS_SWAPOFF, "swapon": unix.SYS_SWAPON,
 	"syslog": unix.SYS_SYSLOG, "umask": unix.SYS_UMASK, "umount2": unix.SYS_UMOUNT2, "unshare": unix.SYS_UNSHARE, "userfaultfd": unix.SYS_USERFAULTFD,
 	"vhangup": unix.SYS_VHANGUP, "clock_adjtime": unix.SYS_CLOCK_ADJTIME, "fchmodat2": unix.SYS_FCHMODAT2, "mkdirat": unix.SYS_MKDIRAT,
