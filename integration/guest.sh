@@ -4,36 +4,20 @@
 # kernel in qemu, without hardware virtualisation, and runs guest-check.sh in it. Installs what is missing (apt). Only on amd64.
 #   guest.sh [REGEXP]            all checks of guest-check.sh, or those whose names match
 #   GUEST_SUITE=trixie           another release of Debian
-#   GUEST_ARCH=arm64             another machine
 # The system is built once and kept in /var/cache/agentjail-test; a run changes nothing of it. One processor, 1 GiB.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$TOP"
 
 SUITE=${GUEST_SUITE:-bookworm}
-ARCH=${GUEST_ARCH:-amd64}
-SYSTEM=/var/cache/agentjail-test/$SUITE-$ARCH
-PACKAGES=linux-image-cloud-$ARCH,systemd-sysv,dbus-user-session,libpam-systemd,udev,sudo,busybox-static
+SYSTEM=/var/cache/agentjail-test/$SUITE
+PACKAGES=linux-image-cloud-amd64,systemd-sysv,dbus-user-session,libpam-systemd,udev,sudo,busybox-static
 # What a loaded machine may take for the boot and all checks.
 LIMIT=20m
 
-# Of the guest's machine: PROGRAM:PACKAGE of what is needed, qemu's words, the compiler of the part in C.
-case $ARCH in
-  amd64)
-    TOOLS=(qemu-system-x86_64:qemu-system-x86)
-    MACHINE=(qemu-system-x86_64 -accel tcg)
-    CONSOLE=ttyS0 COMPILER=gcc ;;
-  arm64)
-    TOOLS=(qemu-system-aarch64:qemu-system-arm qemu-aarch64-static:qemu-user-static aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu)
-    TOOLS+=(/usr/aarch64-linux-gnu/lib/libc.a:libc6-dev-arm64-cross)
-    MACHINE=(qemu-system-aarch64 -accel "tcg,thread=multi" -M virt)
-    CONSOLE=ttyAMA0 COMPILER=aarch64-linux-gnu-gcc ;;
-  *) die "GUEST_ARCH is amd64 or arm64, not $ARCH" ;;
-esac
-
 install_tools() {
   local missing=() pair
-  for pair in "${TOOLS[@]}" mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs cpio:cpio xz:xz-utils; do
-    [ -e "${pair%%:*}" ] || PATH=$CLEAN_PATH command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
+  for pair in qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs cpio:cpio xz:xz-utils; do
+    PATH=$CLEAN_PATH command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
   done
   [ ${#missing[@]} -gt 0 ] || return 0
   command -v apt-get >/dev/null || die "install these first: ${missing[*]}"
@@ -48,32 +32,20 @@ build_system() {
   local stamp
   stamp=$(declare -f make_tree furnish make_initrd make_image | sha256sum)$PACKAGES
   if [ "$(cat "$SYSTEM/stamp" 2>/dev/null)" = "$stamp" ]; then return 0; fi
-  say "building Debian $SUITE for $ARCH: minutes, and only once"
+  say "building Debian $SUITE: minutes, and only once"
   as_root rm -rf "$SYSTEM"
   as_root mkdir -p "$SYSTEM"
-  [ "$ARCH" = amd64 ] || as_root bash -euo pipefail -c "$(declare -f register_emulator); register_emulator"
   as_root env PATH="$CLEAN_PATH" bash -euo pipefail -c "$(declare -f make_tree furnish make_initrd make_image)
-    make_tree $ARCH $SUITE $SYSTEM/tree $PACKAGES; furnish $SYSTEM/tree; make_initrd $SYSTEM; make_image $SYSTEM"
+    make_tree $SUITE $SYSTEM/tree $PACKAGES; furnish $SYSTEM/tree; make_initrd $SYSTEM; make_image $SYSTEM"
   as_root tee "$SYSTEM/stamp" <<<"$stamp" >/dev/null
-}
-
-# register_emulator has the kernel start programs for arm64, which the installation runs, by qemu's: what its package does where systemd
-# or binfmt-support is.
-register_emulator() {
-  local misc=/proc/sys/fs/binfmt_misc
-  [ -e $misc/register ] || mount -t binfmt_misc binfmt_misc $misc
-  [ ! -e $misc/qemu-aarch64 ] || return 0
-  # The head of an ELF file of 64 bits, little-endian, of machine 183 (elf(5)); F: the interpreter is opened now, outside of any chroot.
-  printf %s ':qemu-aarch64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:' \
-    '\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:' "$(command -v qemu-aarch64-static):F" >$misc/register
 }
 
 # make_tree installs Debian. Its kernel's package makes no initrd: ours is smaller by far, which counts where every instruction is
 # emulated.
-make_tree() { # ARCHITECTURE SUITE TREE PACKAGES
-  INITRD=No mmdebstrap --quiet --mode=root --variant=minbase --architectures="$1" --skip=check/qemu --format=directory \
-    --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-    --dpkgopt='path-exclude=/usr/share/locale/*' --include="$4" "$2" "$3"
+make_tree() { # SUITE TREE PACKAGES
+  INITRD=No mmdebstrap --quiet --mode=root --variant=minbase --format=directory --dpkgopt=force-unsafe-io \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+    --dpkgopt='path-exclude=/usr/share/locale/*' --include="$3" "$1" "$2"
 }
 
 # furnish adds two users and the unit that runs the checks, which come on a second disk.
@@ -89,7 +61,7 @@ furnish() { # TREE
 After=systemd-logind.service dbus.service systemd-user-sessions.service
 [Service]
 Type=oneshot
-StandardOutput=file:/dev/hvc0
+StandardOutput=file:/dev/ttyS1
 StandardError=inherit
 ExecStart=/bin/sh -c 'mkdir /check && tar -xf /dev/vdb -C /check && /check/guest-check.sh'
 ExecStopPost=/bin/systemctl poweroff --force --force
@@ -106,7 +78,7 @@ make_initrd() { # SYSTEM
   cp "$tree/boot/vmlinuz-$version" "$1/vmlinuz"
   {
     echo '#!/bin/busybox sh'
-    for name in virtio_pci virtio_blk virtio_console ext4; do
+    for name in virtio_pci virtio_blk ext4; do
       # Lines of "insmod PATH" in the order in which they are needed, and "builtin NAME".
       chroot "$tree" modprobe --set-version "$version" --show-depends "$name"
     done | while read -r how path; do
@@ -136,20 +108,20 @@ make_image() { # SYSTEM
 
 # payload packs what the checks run. The binaries are static: the guest has no Go.
 payload() { # DIRECTORY
+  make --no-print-directory build
   install -d "$1/bin"
-  GOARCH=$ARCH CC=$COMPILER make --no-print-directory build
   install -m 0755 bin/agentjail "$1/bin"
   install -m 0755 integration/guest-check.sh "$1"
-  GOARCH=$ARCH CGO_ENABLED=0 go build -o "$1/bin/probe" ./integration/probe
+  CGO_ENABLED=0 go build -o "$1/bin/probe" ./integration/probe
   tar -C "$1" -cf "$1.tar" .
 }
 
 boot() { # DIRECTORY REGEXP
-  exec timeout -k 5 "$LIMIT" "${MACHINE[@]}" -cpu max -smp 1 -m 1024 -nodefaults -nographic -no-reboot \
+  exec timeout -k 5 "$LIMIT" qemu-system-x86_64 -accel tcg -cpu max -smp 1 -m 1024 -nodefaults -nographic -no-reboot \
     -kernel "$SYSTEM/vmlinuz" -initrd "$SYSTEM/initrd" \
     -drive "file=$SYSTEM/root.img,if=virtio,format=raw,snapshot=on" -drive "file=$1/payload.tar,if=virtio,format=raw,readonly=on" \
-    -serial "file:$1/console.log" -chardev "file,id=check,path=$1/check.log" -device virtio-serial-pci -device virtconsole,chardev=check \
-    -append "console=$CONSOLE quiet systemd.mask=serial-getty@$CONSOLE.service systemd.mask=serial-getty@hvc0.service checks=$2" </dev/null
+    -serial "file:$1/console.log" -serial "file:$1/check.log" \
+    -append "console=ttyS0 quiet systemd.mask=serial-getty@ttyS0.service checks=$2" </dev/null
 }
 
 main() {
@@ -160,7 +132,7 @@ main() {
   GUEST=
   trap '[ -z "$GUEST" ] || kill "$GUEST" 2>/dev/null || true; rm -rf "$DIR"' EXIT
   payload "$DIR/payload"
-  say "booting Debian $SUITE on $ARCH"
+  say "booting Debian $SUITE"
   touch "$DIR/check.log"
   boot "$DIR" "${1:-.}" &
   GUEST=$!
