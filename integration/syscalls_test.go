@@ -114,7 +114,7 @@ func TestF01Matrix(t *testing.T) {
 	}
 	events := 0
 	for _, e := range p.ended(t) {
-		if e.Class == "syscall" && e.Decision == "deny" {
+		if e.Class == "syscall" && e.Decision == "deny" && e.Errno != "EFAULT" { // whose path or address is nowhere
 			events += e.attempts()
 		}
 	}
