@@ -263,10 +263,14 @@ os.write(1, b"[" + got.hex().encode() + b"]\x1b[?1049h\x1b[2Jscreen\x1b[?1049l")
 func TestTerminalEarly(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
+	const moments = 40
+	began := time.Now()
+	openTerminal(t, newPlace(t).command("agentjail", "run", "--quiet", "--", "true")).wait()
+	start := time.Since(began)
 	refused := 0
-	for i := range 40 {
+	for i := range moments {
 		term := openTerminal(t, p.command("agentjail", "run", "--quiet", "--", "sleep", "300"))
-		time.Sleep(time.Duration(i) * time.Millisecond)
+		time.Sleep(start * time.Duration(i) / moments)
 		sig := []syscall.Signal{unix.SIGTERM, unix.SIGINT}[i%2]
 		term.cmd.Process.Signal(sig)
 		term.wait()
