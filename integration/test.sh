@@ -21,9 +21,9 @@ record() { # NAME COMMAND...
     say "$name: ok ($((SECONDS - start)) s)"
     return
   fi
-  FAILED=1
   failures "$LOGS/$name.log" | tail -n 1500
   say "$name: FAILED ($((SECONDS - start)) s)"
+  return 1
 }
 
 # failures shows of go test -v lines what tests said that failed, and what belongs to none.
@@ -47,7 +47,7 @@ lint() {
 
 unit() {
   record unit env AGENTJAIL_MUST_WORK="${AGENTJAIL_MUST_WORK:-}" \
-    go test -v -race -p 2 -timeout 10m $(go list ./... | grep -v '/integration$')
+    go test -v -race -p 2 -timeout 10m $(go list ./... | grep -v '/integration$') || FAILED=1
 }
 
 integration() { # [REGEXP]
@@ -63,8 +63,16 @@ integration() { # [REGEXP]
   as_root cp -r integration/testdata "$BASE/testdata"
   as_root chmod -R a+rX "$BASE/testdata"
   rm -rf "$tmp"
-  local as
-  for as in user root; do record "integration-$as" run_as "$as" "${1:-.}"; done
+  # At the same time, and more tests than processors: most of them wait for something.
+  local as running=()
+  for as in user root; do
+    record "integration-$as" run_as "$as" "${1:-.}" >"$LOGS/$as" &
+    running+=("$as:$!")
+  done
+  for as in "${running[@]}"; do
+    wait "${as#*:}" || FAILED=1
+    cat "$LOGS/${as%:*}"
+  done
 }
 
 # run_as runs the test binary inside the run's namespaces, with only what a test needs in its environment.
@@ -75,7 +83,7 @@ run_as() { # user|root REGEXP
     "AGENTJAIL_TEST_USER=$(id -u "$TEST_USER"):$(id -g "$TEST_USER")" "TMPDIR=$BASE/$1")
   [ "$1" = root ] || drop=(setpriv --reuid="$TEST_USER" --regid="$TEST_USER" --init-groups --inh-caps=-all)
   enter sh -c 'cd "$0" && exec "$@"' "$BASE" env -i "${env[@]}" "${drop[@]}" \
-    "$BASE/bin/integration.test" -test.v -test.timeout 20m -test.run "$2"
+    "$BASE/bin/integration.test" -test.v -test.parallel 3 -test.timeout 20m -test.run "$2"
 }
 
 # summary prints the counts, and fails a run that left out what it must show.

@@ -27,7 +27,7 @@ import (
 const (
 	childEnv   = "SECCOMP_TEST_CHILD"   // the test that runs again as root of a user namespace
 	victimEnv  = "SECCOMP_TEST_VICTIM"  // the directory that the victim works in
-	withoutEnv = "SECCOMP_TEST_WITHOUT" // a call that the victim's filter allows
+	withoutEnv = "SECCOMP_TEST_WITHOUT" // calls that the victim's filter allows
 	slowEnv    = "SECCOMP_TEST_SLOW"    // the process is one that the victim started, for a call that takes long
 	groupsEnv  = "SECCOMP_TEST_GROUPS"  // what the victim's policy allows
 	nestedEnv  = "SECCOMP_TEST_NESTED"  // the process is one that the victim started, in namespaces of its own

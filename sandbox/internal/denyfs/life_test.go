@@ -47,7 +47,7 @@ func remembered(f *FS) int {
 }
 
 func TestJailMemoryFlat(t *testing.T) {
-	n := 50_000
+	n := 20_000
 	if testing.Short() {
 		n = 5_000
 	}
