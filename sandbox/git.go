@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // repository grants the repository of a git worktree or submodule, which lies elsewhere. The `.git` file that names it lies in the
@@ -84,14 +85,15 @@ func (c *compiler) ofWorktree(admin string) string {
 	return common
 }
 
-// modules is where a repository, or a worktree of it, keeps those of its submodules.
-var modules = regexp.MustCompile(`/\.git/(worktrees/[^/]+/)?modules/`)
+// modules is where a repository, or a worktree of it, keeps those of its submodules. It is compiled when it is asked for, and not at
+// each start of a process.
+var modules = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`/\.git/(worktrees/[^/]+/)?modules/`) })
 
 // ofSubmodule is the repository of the submodule that the working directory is: "" if it does not say so. `git submodule` writes
 // core.worktree, and `git sparse-checkout` moves it (git-worktree(1), config.worktree). A run in a directory above can have written
 // both, as it can all that lies there: only a place for submodules is believed, which does not give that directory to a later run.
 func (c *compiler) ofSubmodule(admin string) string {
-	if !modules.MatchString(admin) || within(admin, c.dir) {
+	if !modules().MatchString(admin) || within(admin, c.dir) {
 		return ""
 	}
 	for _, name := range []string{"config", "config.worktree"} {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -86,7 +87,7 @@ func lastWritten(dir string) (last time.Time, err error) {
 }
 
 // cacheKey is the form of names that projectKey makes.
-var cacheKey = regexp.MustCompile(`^[0-9A-Za-z_-]{1,32}-[0-9a-f]{16}$`)
+var cacheKey = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9A-Za-z_-]{1,32}-[0-9a-f]{16}$`) })
 
 // removing begins the name of caches that are being removed, by this process or by one that was killed.
 const removing = ".removing-"
@@ -100,9 +101,9 @@ func pruneCaches(state string, o PruneOptions) error {
 		errs = append(errs, err)
 		for _, key := range keys {
 			switch rest, dead := strings.CutPrefix(key, removing); {
-			case dead && cacheKey.MatchString(rest) && !o.Keep:
+			case dead && cacheKey().MatchString(rest) && !o.Keep:
 				errs = append(errs, removeTree(filepath.Join(dir, key)))
-			case cacheKey.MatchString(key):
+			case cacheKey().MatchString(key):
 				errs = append(errs, pruneCache(dir, Pruned{Kind: "caches", Name: profile + "/" + key}, key, o))
 			}
 		}
