@@ -28,11 +28,11 @@ func Main(newGateway NewGateway) {
 	case SupervisorArg:
 		// The first thread starts the run's processes, which get a signal when it ends.
 		runtime.LockOSThread()
+		prefault.Heap()
 		os.Exit(supervise(newGateway))
 	case DoctorArg:
 		DoctorChild()
 	case limits.ReaperArg:
 		os.Exit(limits.Reap())
 	}
-	prefault.Program()
 }

@@ -5,17 +5,7 @@ package sandbox
 import (
 	"os"
 	"testing"
-
-	"github.com/agentjail/agentjail/sandbox/internal/prefault"
-	"github.com/agentjail/agentjail/sandbox/internal/stage"
 )
-
-// Package prefault knows the processes of a run by the words that they are started with.
-func TestWordsOfRoles(t *testing.T) {
-	if prefault.Supervisor != SupervisorArg || prefault.Stage != stage.Arg {
-		t.Errorf("%q and %q, want %q and %q", prefault.Supervisor, prefault.Stage, SupervisorArg, stage.Arg)
-	}
-}
 
 func TestOOMScore(t *testing.T) {
 	for _, c := range []struct {

@@ -17,8 +17,6 @@ import (
 	// libcontainer's first steps run before the Go runtime: they enter the namespaces.
 	_ "github.com/opencontainers/runc/libcontainer/nsenter"
 	"golang.org/x/sys/unix"
-
-	_ "github.com/agentjail/agentjail/sandbox/internal/prefault" // before it begins
 )
 
 const (

@@ -24,11 +24,7 @@
 // says after Go is treated as said by the command: sizes are bounded and values checked.
 package stage
 
-import (
-	"os"
-
-	_ "github.com/agentjail/agentjail/sandbox/internal/prefault" // before it begins
-)
+import "os"
 
 // Arg is the first argument of a process that is a stage.
 const Arg = "agentjail-stage"
