@@ -48,6 +48,8 @@ git commit -qam 'more'
 git push -q origin HEAD:topic
 `)
 	p.write(t, "ca.pem", string(s.caPEM))
+	p.write(t, p.home+"/.config/go/env", "GOFLAGS=-x\n") // which each start of go looks for, as git does for the other
+	p.write(t, p.home+"/.config/git/ignore", "*.o\n")
 	_, stderr, code := p.run(t, "agentjail", "run", "--quiet", "--allow-net", "allowed.test", "--", "sh", "work.sh")
 	if code != 0 {
 		events, _ := newestEvents(p.state)

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/agentjail/agentjail/sandbox/internal/denyfs"
 )
 
 // furnish makes the directories of the private home that are mounted, and those that the real home has under a name which
@@ -41,13 +43,22 @@ func (h Home) furnish(real string) (obstructed []string, err error) {
 			return nil, err
 		}
 	}
-	for _, name := range h.Names {
+	for _, name := range slices.Concat(h.Names, h.waypoints()) {
 		if info, err := os.Lstat(filepath.Join(real, name)); err == nil && info.IsDir() {
 			private.MkdirAll(name, 0o700) // where it fails, an earlier command has put something there, for the next to find
 		}
 	}
 	h.introduce(private)
 	return obstructed, nil
+}
+
+// waypoints are the directories below Names in which tools keep credentials. Where the command has none of its own, a walk to such a
+// file would end at the directory, and the log would name no more than that.
+func (h Home) waypoints() []string {
+	holds := func(path string) func(dir string) bool { return func(dir string) bool { return within(dir, path) } }
+	return slices.DeleteFunc(denyfs.CredentialDirs(), func(dir string) bool {
+		return !slices.ContainsFunc(h.Names, holds(dir)) || slices.ContainsFunc(h.Dirs, holds(dir))
+	})
 }
 
 // openHome opens a directory of the private home's, and makes it first.

@@ -50,6 +50,29 @@ func TestFurnish(t *testing.T) {
 	}
 }
 
+// TestFurnishWay: the private home has the directories in which the real one keeps credentials, so that a look at one is on record by its
+// own name; but none that the command may not make, none that the real home lacks, and none in a cache.
+func TestFurnishWay(t *testing.T) {
+	real, private := t.TempDir(), t.TempDir()
+	home := Home{Private: private, Caches: t.TempDir(), Dirs: []string{".cache"}, Names: []string{".cache", ".config", ".local"}}
+	for _, name := range []string{".config/git", ".config/other", ".local/share/opencode", ".cache/huggingface", ".docker"} {
+		if err := os.MkdirAll(filepath.Join(real, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := home.furnish(real); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{
+		".config/git": true, ".local/share/opencode": true, ".config/other": false, ".config/pip": false, ".cache/huggingface": false, ".docker": false,
+	} {
+		info, err := os.Lstat(filepath.Join(private, name))
+		if got := err == nil && info.IsDir(); got != want {
+			t.Errorf("%s is a directory: %v, want %v", name, got, want)
+		}
+	}
+}
+
 // TestFurnishObstacle: what earlier commands put in the place of a directory that is mounted is left alone, and the directory is
 // not mounted; a link there leads nowhere.
 func TestFurnishObstacle(t *testing.T) {

@@ -3,6 +3,7 @@
 package denyfs
 
 import (
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -142,6 +143,7 @@ func TestCredential(t *testing.T) {
 		home + "/.mozilla/firefox/p/logins.json", home + "/.config/google-chrome/Default/Cookies", home + "/.bash_history",
 		home + "/.python_history", home + "/.claude/.credentials.json", home + "/.codex/auth.json",
 		home + "/.gemini/oauth_creds.json", home + "/.vault-token", home + "/.terraform.d/credentials.tfrc.json",
+		home + "/.config/Cursor/User/globalStorage/state.vscdb", home + "/.local/share/uv/credentials/x", home + "/.local/share/atuin/history.db",
 		"/root/.ssh/authorized_keys", "/home/other/.aws/config", "/etc/shadow", "/etc/sudoers.d/x", "/etc/ssl/private/k.pem",
 		"/etc/ssh/ssh_host_ed25519_key", "/run/secrets/token", "/run/user/1000/keyring/ssh",
 	} {
@@ -160,6 +162,22 @@ func TestCredential(t *testing.T) {
 	}
 	if Credential("", "/.ssh/id_rsa") {
 		t.Error("without a home / is one")
+	}
+}
+
+// TestCredentialDirs: each is on the way to a place, and is none.
+func TestCredentialDirs(t *testing.T) {
+	const home = "/home/me"
+	dirs := CredentialDirs()
+	for _, dir := range []string{".config/git", ".local/share/opencode", ".config/pip", ".nuget/NuGet", ".cargo"} {
+		if !slices.Contains(dirs, dir) {
+			t.Errorf("%s is missing", dir)
+		}
+	}
+	for _, dir := range dirs {
+		if dir == "." || Credential(home, home+"/"+dir) {
+			t.Errorf("%s is a place itself", dir)
+		}
 	}
 }
 
