@@ -48,7 +48,7 @@ func (w *worker) write(n *notification) {
 		return
 	}
 	if len(intents) == 2 && !intents[1].source && !w.sameMount(n.PID, intents[0], intents[1]) {
-		carryOn(w.fd, n.ID) // EXDEV, after which callers copy (rename(2))
+		w.crosses(n, intents)
 		return
 	}
 	for _, in := range intents {
@@ -70,6 +70,23 @@ func (w *worker) write(n *notification) {
 			answer(w.fd, n.ID, errno)
 			return
 		}
+	}
+	carryOn(w.fd, n.ID)
+}
+
+// crosses decides a rename from one mount to another, which the kernel refuses with EXDEV whatever the names stand for, and after which
+// callers copy (rename(2)). It is on record where one of them may not be changed.
+func (w *worker) crosses(n *notification, intents []intent) {
+	for _, in := range intents {
+		no := w.refuses(n.PID, &in)
+		if no.target == "" {
+			continue
+		}
+		if no.errno = unix.EXDEV; valid(w.fd, n.ID) {
+			w.emit(n, w.refused(n, in, no))
+		}
+		answer(w.fd, n.ID, no.errno)
+		return
 	}
 	carryOn(w.fd, n.ID)
 }
