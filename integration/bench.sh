@@ -3,6 +3,8 @@
 # Ratios against the bare command and other jails, in one interleaved run, as an ordinary user.
 #   bench.sh [start|work|calls|log|memory|net]...
 #   bench.sh work:NAME      what of the work has the name in its own
+# BENCH_ROUNDS is how often each variant of the work is measured, where its own number is not to be, and BENCH_BYTES and BENCH_ROUNDS say
+# the same of the network.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$TOP"
 find_go
@@ -19,7 +21,7 @@ CLEAN_PATH=$BASE/bin:$CLEAN_PATH
 # The state is beside the working directory: no run may see it.
 as_user mkdir "$BASE/user/project"
 as_bench() { # COMMAND...
-  as_user env BENCH_PEERS="$CACHE/peers" BENCH_PACKAGES="$CACHE/work" XDG_STATE_HOME="$BASE/user/state" TMPDIR="$BASE/user/project" \
+  as_user env BENCH_PEERS="$CACHE/peers" BENCH_PACKAGES="$CACHE/work" BENCH_ROUNDS="${BENCH_ROUNDS:-}" XDG_STATE_HOME="$BASE/user/state" TMPDIR="$BASE/user/project" \
     sh -c 'cd "$TMPDIR" && exec "$@"' sh "$@" </dev/null
 }
 

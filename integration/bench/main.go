@@ -5,7 +5,8 @@
 // say little about another machine.
 //
 //	bench start     /bin/true from start to end: bare, agentjail, bwrap, runc, firejail, and agent launchers from npm
-//	bench work [W]  work with files, or what of it has W in its name: inside against bare, bwrap, and where FUSE cannot be used
+//	bench work [W]  work with files, or what of it has W in its name: inside against bare, bwrap, and where FUSE cannot be used; BENCH_ROUNDS
+//	                is how often. The start of a jail is not in it
 //	bench calls     frequent system calls, inside against bare, and those that are refused
 //	bench memory    what agentjail keeps in memory while a command runs (as root, started as the user in BENCH_USER)
 //	bench net       the network: throughput, requests, connections and DNS by every way (as root, in a namespace of bench.sh)
