@@ -58,52 +58,50 @@ func credentialOfSystem(path string) bool {
 }
 
 // homePlaces are the known places in a home, relative to it, with all that lies below each.
-func homePlaces() []string {
-	return []string{
-		// shells, keys, password stores
-		".ssh", ".gnupg", ".password-store", ".local/share/keyrings", ".local/share/kwalletd", ".pki", ".netrc", ".authinfo",
-		".authinfo.gpg", ".pgpass", ".my.cnf", ".config/op", ".config/1Password", ".config/Bitwarden", ".config/keybase", ".vault-token",
-		".age", ".config/age", ".config/sops", ".wallet", ".bitcoin", ".ethereum", ".electrum", ".smbcredentials", ".Xauthority",
-		// histories that do not end in _history at the top of a home: fish(1), atuin, PSReadLine, nushell
-		".local/share/fish/fish_history", ".local/share/atuin", ".local/share/powershell", ".config/nushell/history.txt",
-		".local/share/zsh", ".local/state/zsh", ".local/state/bash",
-		// clouds and clusters
-		".aws", ".config/gcloud", ".azure", ".kube", ".docker/config.json", ".config/containers/auth.json", ".oci",
-		".terraform.d", ".terraformrc", ".config/doctl", ".config/hcloud", ".config/fly", ".fly", ".config/heroku",
-		".config/netlify", ".netlify", ".config/vercel", ".local/share/com.vercel.cli", ".wrangler", ".config/.wrangler",
-		".config/rclone", ".s3cfg", ".boto", ".config/helm", ".databrickscfg", ".snowflake", ".minikube", ".pulumi/credentials.json",
-		".config/linode-cli", ".config/scw", ".aliyun", ".bluemix", ".config/openstack", ".railway", ".supabase", ".config/stripe",
-		".config/ngrok", ".config/configstore", ".influxdbv2",
-		// forges and registries
-		".git-credentials", ".config/git/credentials", ".config/gh", ".config/hub", ".config/glab-cli", ".config/tea", ".npmrc", ".yarnrc",
-		".yarnrc.yml", ".config/pnpm/rc", ".pypirc", ".config/pypoetry/auth.toml", ".local/share/uv/credentials", ".condarc",
-		".cargo/credentials", ".cargo/credentials.toml", ".gem/credentials", ".subversion/auth",
-		".bundle/config", ".m2/settings.xml", ".m2/settings-security.xml", ".gradle/gradle.properties", ".composer/auth.json",
-		".config/composer/auth.json", ".nuget/NuGet/NuGet.Config", ".config/NuGet/NuGet.Config", ".huggingface/token",
-		".cache/huggingface/token", ".kaggle", ".config/pip/pip.conf", ".pip/pip.conf", ".hex/hex.config",
-		// browsers and mail
-		".mozilla", ".librewolf", ".zen", ".config/google-chrome", ".config/google-chrome-beta", ".config/chromium", ".config/BraveSoftware",
-		".config/microsoft-edge", ".config/vivaldi", ".config/opera", ".thunderbird", "snap/firefox", "snap/chromium", "snap/brave",
-		".var/app/org.mozilla.firefox", ".var/app/com.google.Chrome", ".var/app/org.chromium.Chromium", ".var/app/com.brave.Browser",
-		".var/app/com.microsoft.Edge", ".config/evolution", ".config/Slack", ".config/discord", ".config/Signal",
-		// other agents' logins, and those of editors that are agents
-		".claude/.credentials.json", ".claude.json", ".codex/auth.json", ".gemini/oauth_creds.json", ".gemini/google_accounts.json",
-		".local/share/opencode/auth.json", ".config/github-copilot", ".copilot", ".config/goose", ".aider.conf.yml",
-		".config/cursor", ".config/Cursor/User/globalStorage", ".cursor/mcp.json", ".cursor/cli-config.json", ".config/Code/User/globalStorage",
-		".continue/config.json", ".config/anthropic", ".config/openai", ".openai", ".qwen/oauth_creds.json", ".factory/auth.json", ".codeium",
-		".local/share/amp/secrets.json", ".local/share/amazon-q", ".config/io.datasette.llm/keys.json", ".config/aichat",
-	}
+var homePlaces = []string{
+	// shells, keys, password stores
+	".ssh", ".gnupg", ".password-store", ".local/share/keyrings", ".local/share/kwalletd", ".pki", ".netrc", ".authinfo",
+	".authinfo.gpg", ".pgpass", ".my.cnf", ".config/op", ".config/1Password", ".config/Bitwarden", ".config/keybase", ".vault-token",
+	".age", ".config/age", ".config/sops", ".wallet", ".bitcoin", ".ethereum", ".electrum", ".smbcredentials", ".Xauthority",
+	// histories that do not end in _history at the top of a home: fish(1), atuin, PSReadLine, nushell
+	".local/share/fish/fish_history", ".local/share/atuin", ".local/share/powershell", ".config/nushell/history.txt",
+	".local/share/zsh", ".local/state/zsh", ".local/state/bash",
+	// clouds and clusters
+	".aws", ".config/gcloud", ".azure", ".kube", ".docker/config.json", ".config/containers/auth.json", ".oci",
+	".terraform.d", ".terraformrc", ".config/doctl", ".config/hcloud", ".config/fly", ".fly", ".config/heroku",
+	".config/netlify", ".netlify", ".config/vercel", ".local/share/com.vercel.cli", ".wrangler", ".config/.wrangler",
+	".config/rclone", ".s3cfg", ".boto", ".config/helm", ".databrickscfg", ".snowflake", ".minikube", ".pulumi/credentials.json",
+	".config/linode-cli", ".config/scw", ".aliyun", ".bluemix", ".config/openstack", ".railway", ".supabase", ".config/stripe",
+	".config/ngrok", ".config/configstore", ".influxdbv2",
+	// forges and registries
+	".git-credentials", ".config/git/credentials", ".config/gh", ".config/hub", ".config/glab-cli", ".config/tea", ".npmrc", ".yarnrc",
+	".yarnrc.yml", ".config/pnpm/rc", ".pypirc", ".config/pypoetry/auth.toml", ".local/share/uv/credentials", ".condarc",
+	".cargo/credentials", ".cargo/credentials.toml", ".gem/credentials", ".subversion/auth",
+	".bundle/config", ".m2/settings.xml", ".m2/settings-security.xml", ".gradle/gradle.properties", ".composer/auth.json",
+	".config/composer/auth.json", ".nuget/NuGet/NuGet.Config", ".config/NuGet/NuGet.Config", ".huggingface/token",
+	".cache/huggingface/token", ".kaggle", ".config/pip/pip.conf", ".pip/pip.conf", ".hex/hex.config",
+	// browsers and mail
+	".mozilla", ".librewolf", ".zen", ".config/google-chrome", ".config/google-chrome-beta", ".config/chromium", ".config/BraveSoftware",
+	".config/microsoft-edge", ".config/vivaldi", ".config/opera", ".thunderbird", "snap/firefox", "snap/chromium", "snap/brave",
+	".var/app/org.mozilla.firefox", ".var/app/com.google.Chrome", ".var/app/org.chromium.Chromium", ".var/app/com.brave.Browser",
+	".var/app/com.microsoft.Edge", ".config/evolution", ".config/Slack", ".config/discord", ".config/Signal",
+	// other agents' logins, and those of editors that are agents
+	".claude/.credentials.json", ".claude.json", ".codex/auth.json", ".gemini/oauth_creds.json", ".gemini/google_accounts.json",
+	".local/share/opencode/auth.json", ".config/github-copilot", ".copilot", ".config/goose", ".aider.conf.yml",
+	".config/cursor", ".config/Cursor/User/globalStorage", ".cursor/mcp.json", ".cursor/cli-config.json", ".config/Code/User/globalStorage",
+	".continue/config.json", ".config/anthropic", ".config/openai", ".openai", ".qwen/oauth_creds.json", ".factory/auth.json", ".codeium",
+	".local/share/amp/secrets.json", ".local/share/amazon-q", ".config/io.datasette.llm/keys.json", ".config/aichat",
 }
 
 // credentialOfHome takes a path relative to a home.
 func credentialOfHome(rel string) bool {
 	inPlace := func(place string) bool { return rel == place || below(rel, place) }
-	return slices.ContainsFunc(homePlaces(), inPlace) || shellHistory(rel)
+	return slices.ContainsFunc(homePlaces, inPlace) || shellHistory(rel)
 }
 
 // CredentialDirs are the directories, relative to a home, in which known places of credentials lie, and which are none themselves.
 func CredentialDirs() (dirs []string) {
-	for _, place := range homePlaces() {
+	for _, place := range homePlaces {
 		if dir := path.Dir(place); dir != "." && !slices.Contains(dirs, dir) {
 			dirs = append(dirs, dir)
 		}
