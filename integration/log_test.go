@@ -35,6 +35,7 @@ type event struct {
 	PID      int             `json:"pid"`
 	Exe      string          `json:"exe"`
 	Ended    bool            `json:"ended"`
+	Unread   bool            `json:"unread"`
 	Argv     []string        `json:"argv"`
 	Count    uint64          `json:"count"`
 	Prov     string          `json:"provenance"`
@@ -174,11 +175,12 @@ func sound(events []event) error {
 }
 
 // unattributed tells whether an event lacks the process that it must name. A line that stands for many accesses may be of
-// several processes; what the gateway sees may come from one that is gone; what may not be read has no program.
+// several processes; what the gateway sees may come from one that is gone; what may not be read has no program, and arguments that
+// could not be read in time are said to be missing.
 func unattributed(e event) bool {
 	ofProcess := e.Class == "file" || e.Class == "exec" || e.Class == "unix" || e.Class == "syscall"
 	exe := e.Exe != "" || strings.Contains(e.Reason, "may not be read")
-	return ofProcess && e.Count == 0 && !e.Ended && (e.PID == 0 || !exe || len(e.Argv) == 0)
+	return ofProcess && e.Count == 0 && !e.Ended && (e.PID == 0 || !exe || len(e.Argv) == 0 && !e.Unread)
 }
 
 // ended returns the events of the newest run at a place, which must be sound.

@@ -74,6 +74,8 @@ type Process struct {
 	Argv []string `json:"argv,omitempty"`
 	// Ended: it was killed before more could be read of it.
 	Ended bool `json:"ended,omitempty"`
+	// Unread: its arguments could not be read in time.
+	Unread bool `json:"unread,omitempty"`
 }
 
 // Event is one line of the log. The recorder fills Seq, Mono, Run, Prev and Sig, and Time where it is zero.

@@ -2,6 +2,9 @@
 
 // Package caller describes the process behind a thread of the host, for events. What it reads was written by the process
 // itself in part (its argv) and is bounded; a process that is gone, or may not be read, is described by what is known.
+//
+// Its argv is its memory, which may be a mapped file of a file system that does not answer: reading it may hang for ever, and no
+// signal ends who waits for it. Such a read has a time, and few of them run at once; the rest is the kernel's, and never hangs.
 package caller
 
 import (
@@ -10,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,9 +27,19 @@ const (
 	maxBytes = audit.MaxArgv + maxArgs
 )
 
+const (
+	maxReads = 16                     // of arguments, at once
+	readWait = 500 * time.Millisecond // for one of them: whoever asks has its caller wait as well
+)
+
+var reads = make(chan struct{}, maxReads)
+
 // Of describes the process that thread tid belongs to (proc_pid_status(5), proc_pid_cmdline(5), proc_pid_exe(5)).
 func Of(tid int) audit.Process {
-	dir := "/proc/" + strconv.Itoa(tid) + "/"
+	return of("/proc/"+strconv.Itoa(tid)+"/", tid)
+}
+
+func of(dir string, tid int) audit.Process {
 	p := audit.Process{PID: tid}
 	for line := range strings.Lines(string(read(dir + "status"))) {
 		if v, ok := strings.CutPrefix(line, "Tgid:"); ok {
@@ -38,8 +52,31 @@ func Of(tid int) audit.Process {
 	var err error
 	p.Exe, err = os.Readlink(dir + "exe")
 	p.Ended = errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) // it has no memory any more
-	p.Argv = argv(read(dir + "cmdline"))
+	data, ok := readInTime(dir + "cmdline")
+	p.Argv, p.Unread = argv(data), !ok
 	return p
+}
+
+// readInTime is read, or false where that takes too long. What hangs keeps its place among those that run at once.
+func readInTime(path string) (data []byte, ok bool) {
+	late := time.NewTimer(readWait)
+	defer late.Stop()
+	select {
+	case reads <- struct{}{}:
+	case <-late.C:
+		return nil, false
+	}
+	result := make(chan []byte, 1)
+	go func() {
+		defer func() { <-reads }()
+		result <- read(path)
+	}()
+	select {
+	case data = <-result:
+		return data, true
+	case <-late.C:
+		return nil, false
+	}
 }
 
 // argv splits a command line at its NUL bytes.

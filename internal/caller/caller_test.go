@@ -5,10 +5,14 @@ package caller
 import (
 	"os"
 	"os/exec"
+	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/agentjail/agentjail/internal/audit"
 )
@@ -55,6 +59,49 @@ func TestGone(t *testing.T) {
 	}
 	if p.PID != cmd.Process.Pid || p.PPID != os.Getpid() || p.Exe != "" || !p.Ended {
 		t.Errorf("a process that was not waited for: %+v", p)
+	}
+}
+
+// TestHangs: where arguments hang, as those in a mapped file whose file system does not answer do, an event has all but them, and
+// says so. Others' do not hang for it, once there is room for them again.
+// Containment checks: P03.
+func TestHangs(t *testing.T) {
+	dir := t.TempDir() + "/"
+	if err := os.WriteFile(dir+"status", []byte("Name:\tx\nTgid:\t7\nPPid:\t6\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/bin/x", dir+"exe"); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(dir+"cmdline", 0o600); err != nil { // whose reader waits for a writer
+		t.Fatal(err)
+	}
+	want := audit.Process{PID: 7, PPID: 6, Exe: "/bin/x", Unread: true}
+	if p := of(dir, 8); !reflect.DeepEqual(p, want) {
+		t.Errorf("whose arguments hang: %+v", p)
+	}
+	if p := Of(os.Getpid()); p.Unread || !slices.Equal(p.Argv, os.Args) {
+		t.Errorf("another beside it: %+v", p)
+	}
+	var asked sync.WaitGroup
+	for range maxReads - 1 {
+		asked.Go(func() { of(dir, 8) })
+	}
+	asked.Wait()
+	if p := Of(os.Getpid()); !p.Unread || p.Exe == "" || p.PPID != os.Getppid() {
+		t.Errorf("where as many hang as may: %+v", p)
+	}
+	w, err := os.OpenFile(dir+"cmdline", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	var p audit.Process
+	for end := time.Now().Add(10 * time.Second); p.Argv == nil && time.Now().Before(end); {
+		p = Of(os.Getpid())
+	}
+	if p.Unread || !slices.Equal(p.Argv, os.Args) {
+		t.Errorf("when none hangs any more: %+v", p)
 	}
 }
 

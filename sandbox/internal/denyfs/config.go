@@ -48,9 +48,8 @@ type Config struct {
 	// Sink takes the events.
 	Sink audit.Sink
 
-	// Caller describes a thread that is blocked in a request. It may read /proc/TID, and even the thread's memory,
-	// which may be a mapped file of the home: no more than a few calls run at once, and where they are all stuck
-	// events carry the thread's id alone. Nil: every event does.
+	// Caller describes a thread that is blocked in a request. It must not hang, also where it reads the thread's memory,
+	// which may be a mapped file of the home. Nil: events carry the thread's id alone.
 	Caller func(tid int) audit.Process
 
 	// Ignore names threads, such as the supervisor's own, whose requests are answered without an event. Nil is none.

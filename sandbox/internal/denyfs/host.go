@@ -15,15 +15,14 @@ import (
 	"github.com/agentjail/agentjail/internal/audit"
 )
 
-// Questions to the world may hang: a path on a network file system that is gone; a command line that is a mapped file
-// of the home, which is then read through this very file system, or memory that its owner never provides. And while
-// the kernel waits for an answer even SIGKILL does not end the caller. So each question has a time, and those that
+// Questions to the world may hang: a path on a network file system that is gone; a thread that is replacing its program. And
+// while the kernel waits for an answer even SIGKILL does not end the caller. So each question has a time, and those that
 // hang are bounded in number, so that the workers that are left always can answer.
 const (
-	hostSlots   = 16
-	hostWait    = 5 * time.Second
-	callerSlots = 16
-	callerWait  = 500 * time.Millisecond
+	hostSlots = 16
+	hostWait  = 5 * time.Second
+	callSlots = 16
+	callWait  = 500 * time.Millisecond
 	// interruptGrace is how long an interrupted question goes on, so that a signal that nobody dies of does not make
 	// calls fail that never failed with EINTR before.
 	interruptGrace = 100 * time.Millisecond
@@ -68,24 +67,22 @@ func ask[T any](s slots, wait time.Duration, interrupt <-chan struct{}, question
 
 // host looks at the real host, and at the threads that ask.
 type host struct {
-	lstat   func(string) (fs.FileMode, error)
-	caller  func(int) audit.Process
-	callOf  func(int) (Call, bool)
-	dirOf   func(tid, dirfd int) (string, error)
-	stats   slots
-	callers slots
-	calls   slots
+	lstat  func(string) (fs.FileMode, error)
+	caller func(int) audit.Process
+	callOf func(int) (Call, bool)
+	dirOf  func(tid, dirfd int) (string, error)
+	stats  slots
+	calls  slots
 }
 
 func newHost(c *Config) *host {
 	h := &host{
-		lstat:   c.HostLstat,
-		caller:  c.Caller,
-		callOf:  c.CallOf,
-		dirOf:   readDir,
-		stats:   make(slots, hostSlots),
-		callers: make(slots, callerSlots),
-		calls:   make(slots, callerSlots),
+		lstat:  c.HostLstat,
+		caller: c.Caller,
+		callOf: c.CallOf,
+		dirOf:  readDir,
+		stats:  make(slots, hostSlots),
+		calls:  make(slots, callSlots),
 	}
 	if h.lstat == nil {
 		h.lstat = lstat
@@ -142,7 +139,7 @@ func (h *host) call(tid uint32) Call {
 	if tid == 0 {
 		return Call{}
 	}
-	call, _ := ask(h.calls, callerWait, nil, func() Call {
+	call, _ := ask(h.calls, callWait, nil, func() Call {
 		if c, ok := h.callOf(int(tid)); ok {
 			return c
 		}
@@ -156,11 +153,7 @@ func (h *host) process(tid uint32) audit.Process {
 	if tid == 0 {
 		return audit.Process{} // the kernel itself
 	}
-	p, ok := ask(h.callers, callerWait, nil, func() audit.Process { return h.caller(int(tid)) })
-	if !ok {
-		return audit.Process{PID: int(tid)}
-	}
-	return p
+	return h.caller(int(tid))
 }
 
 // readCall tells which system call a thread is blocked in. One that is running is looked at again for a while: it has made its request

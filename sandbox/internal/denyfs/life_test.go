@@ -11,14 +11,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/agentjail/agentjail/internal/audit"
 )
 
 // everything is a host on which every path is there, and is a directory if its last name starts with d.
@@ -192,34 +189,6 @@ func TestJailParallel(t *testing.T) {
 	if events < threads*each || events > threads*each*11/10 {
 		t.Errorf("%d events for %d attempts", events, threads*each)
 	}
-}
-
-// TestJailCaller has the description of callers hang for ever: events then do without it.
-func TestJailCaller(t *testing.T) {
-	let := make(chan struct{})
-	defer close(let)
-	var stuck atomic.Int32
-	j := start(t, Config{HostLstat: everything, Caller: func(tid int) audit.Process {
-		if stuck.Add(1) <= callerSlots {
-			<-let
-		}
-		return audit.Process{PID: tid, Exe: "known"}
-	}})
-	for i := range callerSlots {
-		j.do(op{Do: "background", Path: fmt.Sprintf("/file%d", i)})
-	}
-	for stuck.Load() < callerSlots {
-		time.Sleep(time.Millisecond)
-	}
-	if d := j.do(op{Do: "stat", Path: "/other"}); d.Errno != unix.ENOENT {
-		t.Errorf("stat: %v", d.Errno)
-	}
-	for _, e := range j.events.take() {
-		if e.Target == "/other" && e.Action == "stat" && e.PID != 0 && e.Exe == "" {
-			return
-		}
-	}
-	t.Error("no event of who is not known")
 }
 
 func TestServeErrors(t *testing.T) {
