@@ -57,6 +57,12 @@ func (e *Early) Close() {
 		return
 	}
 	e.taken = true
+	e.end()
+}
+
+// end ends the supervisor, and waits for its end. One that somebody has stopped before it became agentjail's is not started before it goes
+// on: it ends then, or with this process.
+func (e *Early) end() {
 	e.conn.Close()
 	if <-e.started == nil {
 		e.process.Process.Kill()

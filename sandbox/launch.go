@@ -279,11 +279,16 @@ func (r *Run) spawn() error {
 		}
 	}
 	e.taken = true
-	r.conn, r.exited = e.conn, e.exited
-	if err := <-e.started; err != nil {
-		return setupError("user namespace", err)
+	select {
+	case err := <-e.started:
+		if err != nil {
+			return setupError("user namespace", err)
+		}
+	case sig := <-r.options.Cancel:
+		go e.end()
+		return &SetupError{Layer: "start", Err: &CancelledError{sig}}
 	}
-	r.process = e.process
+	r.conn, r.exited, r.process = e.conn, e.exited, e.process
 	go r.receive()
 	return nil
 }

@@ -16,6 +16,9 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"golang.org/x/sys/unix"
+
+	"github.com/agentjail/agentjail/internal/audit"
+	"github.com/agentjail/agentjail/sandbox/internal/limits"
 )
 
 // Pruned is something below the state directory that nobody needs any more, as its age says.
@@ -34,7 +37,8 @@ type PruneOptions struct {
 }
 
 // Prune removes logs of runs that have ended, and caches of projects, which have not been used for long. It leaves alone what a run has,
-// also one that was killed and is not on record yet, the private homes and the key. In caches a command can have made whatever it likes: see
+// also one that was killed and is not on record yet, the private homes and the key. What processes that were killed have left without a
+// name goes whatever its age: groups, keys that were not finished. In caches a command can have made whatever it likes: see
 // removeTree. What cannot be removed is in the error, and the rest is removed all the same.
 func Prune(state string, o PruneOptions) error {
 	if info, err := os.Lstat(state); errors.Is(err, fs.ErrNotExist) {
@@ -44,7 +48,12 @@ func Prune(state string, o PruneOptions) error {
 	} else if err := checkOwner(state, info, os.Getuid()); err != nil {
 		return err
 	}
-	return errors.Join(pruneRuns(state, o), pruneCaches(state, o))
+	var unnamed error
+	if !o.Keep {
+		limits.RemoveStale()
+		unnamed = audit.RemoveUnnamed(state)
+	}
+	return errors.Join(unnamed, pruneRuns(state, o), pruneCaches(state, o))
 }
 
 func pruneRuns(state string, o PruneOptions) error {

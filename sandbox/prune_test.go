@@ -49,6 +49,10 @@ func TestPrune(t *testing.T) {
 	}
 	make("homes/base/f", 3*day)
 	make("log.key", 3*day)
+	make(".log.key-1", time.Minute) // may be a run's that starts now
+	make(".log.key-2", 3*time.Hour)
+	make("log.key-2", 3*day)
+	os.Chmod(state, 0o700)
 	os.WriteFile(filepath.Join(outside, "precious"), nil, 0o600)
 	for _, link := range []string{"runs/" + planted, "caches/base/link-0123456789abcdef", "caches/link", "runs/" + old + "/link"} {
 		if err := os.Symlink(outside, filepath.Join(state, link)); err != nil {
@@ -82,7 +86,7 @@ func TestPrune(t *testing.T) {
 	}
 	gone := slices.DeleteFunc(before, func(path string) bool { return slices.Contains(listed(t, state), path) })
 	wantGone := []string{
-		"caches/base/" + removing + "dead-0123456789abcdef", "caches/base/" + removing + "dead-0123456789abcdef/f",
+		".log.key-2", "caches/base/" + removing + "dead-0123456789abcdef", "caches/base/" + removing + "dead-0123456789abcdef/f",
 		"caches/base/old-0123456789abcdef", "caches/base/old-0123456789abcdef/f", "runs/" + old, "runs/" + old + "/events.jsonl",
 	}
 	if want = append([]string{"run " + old}, want...); !slices.Equal(found, want) || !slices.Equal(gone, wantGone) {

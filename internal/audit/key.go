@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -153,6 +154,25 @@ func openKey(path string, uid int) (*Key, error) {
 	return ReadKey(path, uid)
 }
 
+// unnamed begins the name of a key that is being made, or whose maker was killed.
+const unnamed = ".log.key-"
+
+// makingTime is more than making a key takes.
+const makingTime = time.Hour
+
+// RemoveUnnamed removes from a state directory what processes that were killed while they made its key have left.
+func RemoveUnnamed(state string) error {
+	entries, err := os.ReadDir(state)
+	errs := []error{err}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err == nil && strings.HasPrefix(e.Name(), unnamed) && info.Mode().IsRegular() && time.Since(info.ModTime()) > makingTime {
+			errs = append(errs, os.Remove(filepath.Join(state, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // makeKey makes a key's file, whole or not at all. Where another run makes one at the same time, the first stays: link(2)
 // replaces nothing.
 func makeKey(path string) error {
@@ -160,7 +180,7 @@ func makeKey(path string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".log.key-*") // 0600
+	f, err := os.CreateTemp(filepath.Dir(path), unnamed+"*") // 0600
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestO06Unmarked (O06): what a launcher left that was killed before it had noted down that its run lives is no run's: agentjail prune
+// removes the cgroup, and not that of a run which goes on.
+func TestO06Unmarked(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	before := mounts(t)
+	limit, groups := "--ttl=1h", 0
+	if os.Getuid() == 0 { // an ordinary user may have no cgroup
+		limit, groups = "--pids=1000", 1
+	}
+	begin := func(ready string) (c *exec.Cmd, run string, inside []int) {
+		c, _ = start(t, p, "agentjail", "run", "--quiet", limit, "--", "sh", "-c", "touch "+ready+"; sleep 300")
+		eventually(t, "the command runs", func() bool { return exists(p.project + "/" + ready) })
+		_, run, err := newestLog(p.state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		supervisor := children(c.Process.Pid)
+		return c, run, append(supervisor, children(supervisor[0])...)
+	}
+	c, killed, inside := begin("first")
+	goesOn, live, _ := begin("second")
+	c.Process.Kill()
+	c.Wait()
+	gone(t, inside)
+	for _, noted := range []string{"live/", "runs/"} {
+		if err := os.RemoveAll(p.state + "/agentjail/" + noted + killed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, m := len(cgroupsOf(killed)), len(cgroupsOf(live)); n < groups || m < groups {
+		t.Errorf("before: %d groups of the run that was killed, %d of the one that goes on", n, m)
+	}
+	p.must(t, "agentjail", "prune")
+	if left := cgroupsOf(killed); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	if len(cgroupsOf(live)) < groups {
+		t.Error("the group of a run that goes on is gone")
+	}
+	goesOn.Process.Signal(syscall.SIGTERM)
+	goesOn.Wait()
+	clean(t, p, before)
+}
+
+// TestO07Stopped (O07): SIGTERM ends a start also where its supervisor was stopped, at whatever moment: as soon as it was forked, or later.
+// What was stopped before it was agentjail's ends when it goes on.
+func TestO07Stopped(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	before := mounts(t)
+	for i := range 12 {
+		c, out := start(t, p, "agentjail", "run", "--quiet", "--", "sleep", "300")
+		var child []int
+		stopped := false
+		for deadline := time.Now().Add(patience); !stopped && time.Now().Before(deadline); { // others only look at the host, and end
+			child = children(c.Process.Pid)
+			time.Sleep(time.Duration(i%4) * time.Millisecond)
+			stopped = len(child) > 0 && syscall.Kill(child[0], syscall.SIGSTOP) == nil
+		}
+		if !stopped {
+			t.Fatalf("no supervisor: %s", out)
+		}
+		time.Sleep(100 * time.Millisecond) // for the launcher to wait for it
+		c.Process.Signal(syscall.SIGTERM)
+		ended := make(chan *os.ProcessState)
+		go func() {
+			state, _ := c.Process.Wait() // not until its output is closed, which what was stopped has as well
+			ended <- state
+		}()
+		code := 0
+		select {
+		case state := <-ended:
+			code = state.ExitCode()
+		case <-time.After(patience):
+			t.Fatalf("start %d does not end: %s", i, procText(fmt.Sprintf("/proc/%d/cmdline", child[0])))
+		}
+		if code != 143 && code != -1 { // -1: before it took signals
+			t.Errorf("start %d: exit %d\n%s", i, code, out)
+		}
+		syscall.Kill(child[0], syscall.SIGCONT)
+		gone(t, child)
+	}
+	p.must(t, "agentjail", "run", "--quiet", "--", "true")
+	clean(t, p, before)
+}
