@@ -84,6 +84,7 @@ type Run struct {
 	broken    *SetupError   // a layer that failed while the command ran
 	crashed   []crashedRun  // earlier runs that this one reports
 	guarded   []string      // see Plan.guarded
+	unguarded error         // why that is not all
 	sweeps    bool          // what is there at the end and not in guarded is removed
 	told      chan struct{} // closed when a signal came that is to end the run
 	once      sync.Once

@@ -4,8 +4,6 @@ package sandbox
 
 import (
 	"cmp"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -199,73 +197,4 @@ func (r *Run) follow(first int) error {
 		}
 	}()
 	return nil
-}
-
-// guarded are the files of the private home that lie at, or below, names which a run may not make there. They are refused by their
-// names, and a command that changes a path while it is looked at gets by: what it made is removed at the end. Directories, empty files
-// and the links of the run are mount points and what leads to them, of this run or of another one, and have no effect.
-func (p Plan) guarded(root *os.Root) (files []string) {
-	for _, name := range denyfs.ProtectedNames() {
-		fs.WalkDir(root.FS(), name, func(path string, entry fs.DirEntry, err error) error {
-			if err != nil || len(files) == maxGuarded {
-				return nil
-			}
-			info, err := entry.Info()
-			if entry.IsDir() {
-				if err == nil && info.Mode()&0o700 != 0o700 {
-					root.Chmod(path, 0o700) // one that cannot be listed can have files that a program opens by name
-				}
-				return nil
-			}
-			_, link := p.Symlinks[filepath.Join(p.Identity.Home, path)]
-			if err == nil && !link && (info.Size() > 0 || !info.Mode().IsRegular()) {
-				files = append(files, path)
-			}
-			return nil
-		})
-	}
-	return files
-}
-
-// maxGuarded bounds a list that the command can make long.
-const maxGuarded = 10000
-
-// before takes note of what is there before the command starts.
-func (r *Run) before() error {
-	if r.plan.Home.Mounted || r.plan.Home.Ephemeral {
-		return nil
-	}
-	root, err := os.OpenRoot(r.plan.Home.Private)
-	if err != nil {
-		return r.layered("private home", err)
-	}
-	defer root.Close()
-	r.guarded = r.plan.guarded(root)
-	r.sweeps = true
-	return nil
-}
-
-// sweep removes what of the names that may not be made there is at the end, and was not at the beginning.
-func (r *Run) sweep() {
-	if !r.sweeps || r.left {
-		return
-	}
-	root, err := os.OpenRoot(r.plan.Home.Private)
-	if err != nil {
-		return
-	}
-	defer root.Close()
-	for _, name := range r.plan.guarded(root) {
-		if slices.Contains(r.guarded, name) {
-			continue
-		}
-		reason := "it was made by a call whose path another thread changed; it is removed"
-		if err := root.Remove(name); err != nil {
-			reason = "it was made by a call whose path another thread changed, and cannot be removed: " + err.Error()
-		}
-		r.log.Emit(audit.Event{
-			Class: audit.ClassWorkspace, Action: "settings", Decision: audit.Report, Target: filepath.Join(r.plan.Identity.Home, name),
-			Rule: denyfs.RuleProtected, Reason: reason, Provenance: audit.FromResolved,
-		})
-	}
 }

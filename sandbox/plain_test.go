@@ -4,7 +4,6 @@ package sandbox
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -197,34 +196,5 @@ func TestPlainRules(t *testing.T) {
 	}
 	if tree, err := (Plan{}).tree(); tree != nil || err != nil {
 		t.Errorf("with FUSE: %v, %v", tree, err)
-	}
-}
-
-// What has an effect and was made against the rules is found; mount points, links of the run, and what was there are not.
-func TestGuarded(t *testing.T) {
-	dir := t.TempDir()
-	for name, text := range map[string]string{".bashrc": "x", ".profile": "", ".ssh/known_hosts": "", ".ssh/config": "x", ".config/fish/a/b": "x", "own": "x"} {
-		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, name := range []string{".ssh/link", ".ssh/other"} {
-		if err := os.Symlink("nothing", filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
-	plan := Plan{Identity: Identity{Home: "/home/ann"}, Symlinks: map[string]string{"/home/ann/.ssh/link": "nothing"}}
-	got := plan.guarded(root)
-	slices.Sort(got)
-	if want := []string{".bashrc", ".config/fish/a/b", ".ssh/config", ".ssh/other"}; !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
 	}
 }
