@@ -95,7 +95,10 @@ func explainNet(c *cli.Context, plan sandbox.Plan, targets []string, show func(f
 	if err != nil {
 		return err
 	}
-	for _, text := range targets {
+	for i, text := range targets {
+		if err := egress.CheckTarget(text); err != nil {
+			return fmt.Errorf("net, host %d: %w", i+1, err)
+		}
 		e := egress.Explain(accessOf(plan), proxies, text)
 		key, entry := "loopback", strings.TrimPrefix(e.Rule, "loopback:")
 		for _, r := range plan.Rules {

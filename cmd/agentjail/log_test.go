@@ -336,7 +336,7 @@ func TestLogOfMissingSegments(t *testing.T) {
 	os.WriteFile(second, bytes.Join(lines[:len(lines)-2], nil), 0o600)
 	check("cut", exitChanged, "segment 3 is there, and segment 2 has no log.next", "segment 3 is there, and neither it nor")
 	os.Remove(second)
-	check("removed", exitIncomplete, "goes on in segment 2", "segment 2 of the log is missing; segment 3 is there")
+	check("removed", exitChanged, "segment 3 is there, and segment 2 is not: it was removed", "segment 2 of the log is missing; segment 3 is there")
 }
 
 // lockedBuffer is a buffer that a verb writes while the test reads it.

@@ -114,11 +114,20 @@ func verifyLog(name string, a anchor) (text string, code int, err error) {
 	if err != nil {
 		return "", 0, fmt.Errorf("%s: %w", audit.Printable(f.Name()), err)
 	}
-	if last := v.Segment + v.Segments - 1; v.FirstBad == nil && !v.Complete && v.Next == 0 && later > 0 {
-		return fmt.Sprintf("changed: segment %d is there, and segment %d has no log.next: its end was cut away", later, last), exitChanged, nil
+	// Of a run that goes on, segments may have come since the log was read.
+	if v.FirstBad == nil && !v.Complete && later > 0 && (v.Next == 0 || !writing) {
+		return "changed: " + torn(v, later), exitChanged, nil
 	}
 	text, code = verdict(v, a, writing || f.Writing())
 	return text, code, nil
+}
+
+// torn says what is missing in the middle of a log, of which a later segment is there: no run that was killed leaves that.
+func torn(v audit.Verification, later int) string {
+	if v.Next > 0 {
+		return fmt.Sprintf("segment %d is there, and segment %d is not: it was removed", later, v.Next)
+	}
+	return fmt.Sprintf("segment %d is there, and segment %d has no log.next: its end was cut away", later, v.Segment+v.Segments-1)
 }
 
 // verdict puts what was found into a line and an exit code.

@@ -195,6 +195,15 @@ func splitAuthority(text string, fallback uint16) (host string, port uint16, err
 	return host, port, err
 }
 
+// CheckTarget says what is wrong with a text that asks about no host or address, such as one with a port that is none.
+func CheckTarget(text string) error {
+	host, _, err := splitTarget(text, defaultPort)
+	if err == nil && host == "" {
+		err = &NameError{host, "is empty"}
+	}
+	return err
+}
+
 // splitTarget parts a destination, whose port is fallback where it names none. A port is decimal digits without a sign or leading zero, from 1 to 65535: net.SplitHostPort takes
 // 0443 and 65536 as well.
 func splitTarget(text string, fallback uint16) (host string, port uint16, err error) {
