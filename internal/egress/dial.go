@@ -142,20 +142,3 @@ func resolveHost(ctx context.Context, name string) ([]netip.Addr, error) {
 	}
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", name)
 }
-
-// HostAddrs lists the addresses of the host's interfaces.
-func HostAddrs() ([]netip.Addr, error) {
-	list, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, err
-	}
-	addrs := make([]netip.Addr, 0, len(list))
-	for _, a := range list {
-		if n, ok := a.(*net.IPNet); ok {
-			if addr, ok := netip.AddrFromSlice(n.IP); ok {
-				addrs = append(addrs, addr.Unmap())
-			}
-		}
-	}
-	return addrs, nil
-}

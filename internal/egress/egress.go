@@ -167,9 +167,6 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Resolve == nil {
 		cfg.Resolve = resolveHost
 	}
-	if cfg.HostAddrs == nil {
-		cfg.HostAddrs = HostAddrs
-	}
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		return nil, fmt.Errorf("egress: getrlimit: %w", err)
@@ -183,6 +180,10 @@ func New(cfg Config) (*Gateway, error) {
 		open:  make(map[io.Closer]struct{}),
 	}
 	g.ctx, g.stop = context.WithCancel(context.Background())
+	if cfg.HostAddrs == nil {
+		own := watchHostAddrs()
+		g.cfg.HostAddrs, g.open[own] = own.now, struct{}{}
+	}
 	return g, nil
 }
 

@@ -128,7 +128,8 @@ func (n *Namespace) listen(m Mechanism, addr netip.Addr, ports []uint16) error {
 	if addr.Is6() {
 		network = "6"
 	}
-	lc := net.ListenConfig{Control: control(options)}
+	// Both ends are this kernel's: none is gone without the other being told, and to look for that costs each connection four calls.
+	lc := net.ListenConfig{Control: control(options), KeepAlive: -1}
 	lc.SetMultipathTCP(false) // tproxy looks for plain TCP sockets
 	for _, p := range ports {
 		l, err := lc.Listen(context.Background(), "tcp"+network, netip.AddrPortFrom(addr, p).String())
