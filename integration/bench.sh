@@ -3,8 +3,8 @@
 # Ratios against the bare command and other jails, in one interleaved run, as an ordinary user.
 #   bench.sh [start|work|calls|log|memory|net]...
 #   bench.sh work:NAME      what of the work has the name in its own
-# BENCH_ROUNDS is how often each variant of the work is measured, where its own number is not to be, and BENCH_BYTES and BENCH_ROUNDS say
-# the same of the network.
+#   BENCH_BYTES=N           bytes of a transfer over the network (2 GiB)
+#   BENCH_ROUNDS=N          how often each variant of the work and of the network is measured, instead of its own number
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$TOP"
 find_go

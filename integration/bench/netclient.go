@@ -35,6 +35,7 @@ const (
 	askDown    = 'D' // answered by so many bytes
 	askUp      = 'U' // followed by so many bytes, answered by one
 	askRequest = 'R' // answered by 1 KiB
+	askHold    = 'H' // answered by 1 KiB, when the memory of the way has been looked at: the number is of the time
 	askHello   = 22  // the first byte of a TLS record, answered by 1 KiB: what a name costs, without the cost of ciphers
 )
 
@@ -43,14 +44,14 @@ const answerSize = 1 << 10
 // manyTime bounds the opening of many connections.
 const manyTime = 20 * time.Second
 
-// serveAll serves the server's protocol and its name, until the process ends.
-func serveAll() error {
+// serveAll serves the server's protocol and its name, until the process ends. It calls hold for what is held.
+func serveAll(hold func(time int64)) error {
 	for _, addr := range []string{serverAddr, localAddr} {
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			return err
 		}
-		go acceptAll(l, serve)
+		go acceptAll(l, func(c net.Conn) { serve(c, hold) })
 	}
 	c, err := net.ListenPacket("udp", "127.0.0.1:53")
 	if err != nil {
@@ -81,7 +82,7 @@ func acceptAll(l net.Listener, serve func(net.Conn)) {
 	}
 }
 
-func serve(c net.Conn) {
+func serve(c net.Conn, hold func(time int64)) {
 	head, block := make([]byte, 9), make([]byte, 256<<10)
 	for {
 		if _, err := io.ReadFull(c, head); err != nil {
@@ -103,6 +104,9 @@ func serve(c net.Conn) {
 			if _, err = io.CopyN(io.Discard, c, rest); err == nil {
 				_, err = c.Write(block[:answerSize])
 			}
+		case askHold:
+			hold(n)
+			_, err = c.Write(block[:answerSize])
 		default:
 			_, err = c.Write(block[:answerSize])
 		}
@@ -168,6 +172,8 @@ func client(args []string) error {
 		s, err = many(server, amount)
 	case "dns":
 		s, err = requests(amount, askDNS)
+	case "tls-down", "tls-up":
+		s, err = transferTLS(server, args[0], args[1] == "tls-up", amount)
 	default:
 		err = fmt.Errorf("there is no task %q", args[1])
 	}
@@ -314,26 +320,34 @@ func requests(amount string, start func() (func() error, error)) (s sample, err 
 }
 
 // many opens connections until so many are open or the time is over, and asks once by each. The rate is how many of them were answered.
+// It has the memory of the way looked at when the first is open, and when all are.
 func many(server, amount string) (s sample, err error) {
 	n, err := strconv.Atoi(amount)
 	if err != nil {
 		return s, err
 	}
-	var answered float64
 	until := time.Now().Add(manyTime)
-	for range n {
+	var first net.Conn
+	for i := range n {
 		c, err := dialServer(server)
 		if err != nil || time.Now().After(until) {
 			break
 		}
 		defer c.Close()
 		c.SetDeadline(until)
-		if request(c, ask(askRequest, 0)) == nil {
-			answered++
+		message := ask(askRequest, 0)
+		if i == 0 {
+			first, message = c, ask(askHold, 0)
+		}
+		if request(c, message) == nil {
+			s.Rate++
 		}
 	}
-	s.Rate = answered
-	return s, nil
+	if first == nil {
+		return s, errors.New("not one connection could be made")
+	}
+	first.SetDeadline(time.Now().Add(manyTime))
+	return s, request(first, ask(askHold, 1))
 }
 
 // askDNS asks the resolver of /etc/resolv.conf for the server's name.
