@@ -67,6 +67,33 @@ func TestR08SuspendEarly(t *testing.T) {
 	term.untouched()
 }
 
+// TestR08SuspendForked: Ctrl-Z while agentjail forks stops the job, and not what it forked alone.
+func TestR08SuspendForked(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	term := shellOn(t, p)
+	for range 20 {
+		term.send("agentjail run --quiet -- sh -c 'echo >ready; exec sleep 300'\r")
+		eventually(t, "the run begins", func() bool { return term.program() == "agentjail" })
+		group := term.group()
+		for deadline := time.Now().Add(patience); len(children(group)) == 0; {
+			if time.Now().After(deadline) {
+				t.Fatal("nothing was forked")
+			}
+		}
+		unix.Kill(-group, unix.SIGTSTP)
+		term.expect("Stopped")
+		term.fg()
+		eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
+		p.must(t, "rm", "ready")
+		term.send("\x03")
+		eventually(t, "the shell has the terminal", term.shells)
+	}
+	term.send("exit\r")
+	term.wait()
+	term.untouched()
+}
+
 // shellOn is an interactive shell with job control on a terminal of the test.
 func shellOn(t *testing.T, p place) *terminal {
 	t.Helper()

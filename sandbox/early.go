@@ -93,6 +93,7 @@ func startSupervisor(id Identity, stdio [3]*os.File, proxied, inspects bool) (*E
 	go func() {
 		// The death signal comes when the thread that forked ends (prctl(2), PR_SET_PDEATHSIG): this one stays.
 		runtime.LockOSThread()
+		forkUnstopped()
 		err := withSlack(cmd.Start)
 		theirs.Close()
 		e.started <- err
@@ -101,6 +102,19 @@ func startSupervisor(id Identity, stdio [3]*os.File, proxied, inspects bool) (*E
 		}
 	}()
 	return e, nil
+}
+
+// forkUnstopped has package os make its first fork, by which it learns what the kernel can (checkClonePidfd in os/pidfd_linux.go), on a
+// locked thread and without SIGTSTP. The child of a CLONE_VFORK has its parent wait, which could not stop with it (clone(2)): the job
+// would neither go on nor be stopped. The fork of the supervisor is none, for its user namespace.
+func forkUnstopped() {
+	var stop, before unix.Sigset_t
+	stop.Val[0] = 1 << (unix.SIGTSTP - 1)
+	unix.PthreadSigmask(unix.SIG_BLOCK, &stop, &before)
+	defer unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
+	if p, err := os.FindProcess(os.Getpid()); err == nil {
+		p.Release()
+	}
 }
 
 // supervisorEnv is what of the caller's environment the supervisor needs: to resolve names as the host does, to trace, and where

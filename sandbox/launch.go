@@ -32,6 +32,9 @@ type Options struct {
 	Early *Early
 	// Cancel ends the start when a signal comes, with a CancelledError. What comes when the command runs is for Run.Signal.
 	Cancel <-chan os.Signal
+	// Forked is called when the supervisor has left the caller's job. A caller that handles SIGTSTP does so from here on: before, the
+	// signal would stop the supervisor alone, on which the start then waits. It may be nil.
+	Forked func()
 	// FilterTerminal keeps from the caller's terminal what the command could make it do beyond showing text, with an event for each
 	// such sequence; see package ttyfilter.
 	FilterTerminal bool
@@ -288,6 +291,9 @@ func (r *Run) spawn() error {
 	case sig := <-r.options.Cancel:
 		go e.end()
 		return &SetupError{Layer: "start", Err: &CancelledError{sig}}
+	}
+	if r.options.Forked != nil {
+		r.options.Forked()
 	}
 	r.conn, r.exited, r.process = e.conn, e.exited, e.process
 	go r.receive()

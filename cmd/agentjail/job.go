@@ -26,22 +26,22 @@ const (
 	resumed   // SIGCONT after that
 )
 
-// passedOn are the signals that this process gets for the command.
+// passedOn are the signals that this process gets for the command, but for those of a terminal's Ctrl-Z, which heedStops adds.
 func passedOn() chan os.Signal {
-	return heed(16, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT,
-		sandbox.KillSignal)
+	return heed(make(chan os.Signal, 16), unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, sandbox.KillSignal)
 }
+
+func heedStops(c chan os.Signal) { heed(c, unix.SIGTSTP, unix.SIGCONT) }
 
 // ending are the signals that end a start: there is no command yet to do what it likes with them. Without this they would end this
 // process alone, and leave the terminal as the run has set it and the log without an end.
 func ending() chan os.Signal {
-	return heed(1, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, sandbox.KillSignal)
+	return heed(make(chan os.Signal, 1), unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, sandbox.KillSignal)
 }
 
-// heed has signals come to a channel with room for so many. One that the caller has ignored stays so, as the command alone would have
+// heed has signals come to a channel. One that the caller has ignored stays so, as the command alone would have
 // inherited it: nohup(1), and a shell's background jobs.
-func heed(room int, signals ...os.Signal) chan os.Signal {
-	c := make(chan os.Signal, room)
+func heed(c chan os.Signal, signals ...os.Signal) chan os.Signal {
 	for _, s := range signals {
 		if !signal.Ignored(s) {
 			signal.Notify(c, s)

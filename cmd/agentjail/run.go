@@ -351,6 +351,7 @@ func execute(plan sandbox.Plan, options sandbox.Options) (result sandbox.Result,
 	var job job
 	signals, cancel := passedOn(), ending()
 	options.Cancel, options.Stopped = cancel, job.stop
+	options.Forked = func() { heedStops(signals) }
 	run, err := sandbox.Start(plan, options)
 	var cancelled *sandbox.CancelledError
 	if errors.As(err, &cancelled) {
