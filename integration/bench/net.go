@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,6 +86,7 @@ func benchNet([]string) error {
 	}
 	defer func() { relay.Process.Kill(); relay.Wait() }()
 	b.relay = relay.Process.Pid
+	await(relayAddr)
 	bytes, err := bytesOf(netBytes)
 	if err != nil {
 		return err
@@ -105,6 +107,17 @@ func benchNet([]string) error {
 	b.rounds(tls, []task{{"tls-down", strconv.Itoa(netTLS)}, {"tls-up", strconv.Itoa(netTLS)}})
 	printTLS(tls)
 	return b.overShapedLink(ways)
+}
+
+// await waits for a server to listen. What uses one that never does says so.
+func await(addr string) {
+	for range 250 {
+		if c, err := net.Dial("tcp", addr); err == nil {
+			c.Close()
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // bytesOf is how many bytes are carried.
