@@ -81,15 +81,15 @@ type Run struct {
 	terminal  *terminal
 	invoker   invoker
 	messages  chan wire.Message
-	failed    error         // of the connection
-	end       *endReport    // of the command, once it has ended
-	left      bool          // see Result
-	broken    *SetupError   // a layer that failed while the command ran
-	crashed   []crashedRun  // earlier runs that this one reports
-	guarded   []string      // see Plan.guarded
-	unguarded error         // why that is not all
-	sweeps    bool          // what is there at the end and not in guarded is removed
-	told      chan struct{} // closed when a signal came that is to end the run
+	failed    error            // of the connection
+	end       *endReport       // of the command, once it has ended
+	left      bool             // see Result
+	broken    *SetupError      // a layer that failed while the command ran
+	crashed   []crashedRun     // earlier runs that this one reports
+	kept      map[string]bool  // the files of Run.guarded that were there before
+	unguarded map[string]error // of which of its names that is not known
+	sweeps    bool             // what is there at the end and not in guarded is removed
+	told      chan struct{}    // closed when a signal came that is to end the run
 	once      sync.Once
 	tell      sync.Once
 	killed    chan struct{} // closed when SIGKILL was sent

@@ -47,9 +47,15 @@ func (w *worker) write(n *notification) {
 		w.unknown(n, unix.EPERM, reason)
 		return
 	}
-	if len(intents) == 2 && !intents[1].source && !w.sameMount(n.PID, intents[0], intents[1]) {
-		w.crosses(n, intents)
-		return
+	if len(intents) == 2 && !intents[1].source {
+		switch same, known := w.sameMount(n.PID, intents[0], intents[1]); {
+		case !known:
+			carryOn(w.fd, n.ID)
+			return
+		case !same:
+			w.crosses(n, intents)
+			return
+		}
 	}
 	for _, in := range intents {
 		no := w.refuses(n.PID, &in)
@@ -75,11 +81,12 @@ func (w *worker) write(n *notification) {
 }
 
 // crosses decides a rename from one mount to another, which the kernel refuses with EXDEV whatever the names stand for, and after which
-// callers copy (rename(2)). It is on record where one of them may not be changed.
+// callers copy (rename(2)). It is on record where one of them may not be changed; a directory that is a mount is what mv(1) looks for
+// by a rename that replaces nothing.
 func (w *worker) crosses(n *notification, intents []intent) {
 	for _, in := range intents {
 		no := w.refuses(n.PID, &in)
-		if no.target == "" {
+		if no.target == "" || no.errno == unix.EBUSY {
 			continue
 		}
 		if no.errno = unix.EXDEV; valid(w.fd, n.ID) {
@@ -143,11 +150,12 @@ func (w *worker) exists(tid uint32, in intent) bool {
 	return true
 }
 
-// sameMount tells whether two names lie on one mount, which rename(2) wants before it looks at anything else.
-func (w *worker) sameMount(tid uint32, a, b intent) bool {
+// sameMount tells whether two names lie on one mount, which rename(2) wants before it looks at anything else. It is not known where one
+// lies in no directory that can be opened: the kernel says why.
+func (w *worker) sameMount(tid uint32, a, b intent) (same, known bool) {
 	first, ok1 := w.mountOf(tid, a)
 	second, ok2 := w.mountOf(tid, b)
-	return ok1 && ok2 && first == second
+	return first == second, ok1 && ok2
 }
 
 func (w *worker) mountOf(tid uint32, in intent) (uint64, bool) {
