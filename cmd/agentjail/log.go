@@ -215,6 +215,9 @@ func logProcess(p audit.Process) string {
 
 // logReason is an event's reason, or what its detail says where the recorder wrote it.
 func logReason(e audit.Event) string {
+	if e.Traffic != nil {
+		return strings.TrimSuffix(trafficText(*e.Traffic)+": "+e.Reason, ": ")
+	}
 	if e.Via != "" && e.Decision == audit.Allow {
 		return e.Reason + " (by the proxy " + e.Via + ")"
 	}

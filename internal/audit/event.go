@@ -4,6 +4,7 @@ package audit
 
 import (
 	"encoding/json"
+	"net/netip"
 	"time"
 )
 
@@ -99,9 +100,34 @@ type Event struct {
 	Last       *time.Time      `json:"last,omitempty"`
 	Provenance Provenance      `json:"provenance,omitempty"`
 	Truncated  []string        `json:"truncated,omitempty"` // names of fields that were cut
+	Traffic    *Traffic        `json:"traffic,omitempty"`   // of an event about the end of a connection
 	Detail     json.RawMessage `json:"detail,omitempty"`    // of class run and limit only
 	Prev       string          `json:"prev"`                // hash of the line before
 	Sig        string          `json:"sig,omitempty"`       // of log.head and run.end: signature of the line without it
+}
+
+// Traffic is what a connection exchanged with the other end, that of the server. Of an event with a count, Sent, Received and Duration are
+// the sums of those that it stands for, and Address is there if it is that of all.
+type Traffic struct {
+	Address  netip.AddrPort `json:"address,omitzero"` // that was dialed
+	Sent     uint64         `json:"bytes_sent"`       // by the command
+	Received uint64         `json:"bytes_received"`
+	Duration uint64         `json:"duration_ms"` // since the other end was reached
+}
+
+// plus is the traffic of two events; either may have none.
+func (t *Traffic) plus(other *Traffic) *Traffic {
+	switch {
+	case t == nil:
+		return other
+	case other == nil:
+		return t
+	}
+	sum := Traffic{Sent: t.Sent + other.Sent, Received: t.Received + other.Received, Duration: t.Duration + other.Duration}
+	if t.Address == other.Address {
+		sum.Address = t.Address
+	}
+	return &sum
 }
 
 // Sink takes events. Emit never blocks and may be called from any goroutine.

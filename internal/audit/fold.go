@@ -39,6 +39,7 @@ type entry struct {
 	sample      Event
 	written     int
 	count       uint64
+	traffic     *Traffic // of those that are counted
 	first, last time.Time
 	share       *share
 	clean       *list.Element // its place in share.clean; nil while count is not 0
@@ -98,6 +99,9 @@ func (f *folder) admit(e Event, now time.Time, room bool) bool {
 	return false
 }
 
+// shareTraffic is the share of what tells how connections ended, which must not take the place of what was denied.
+const shareTraffic Class = "traffic"
+
 // share finds the share of an event. Credentials have their own, whatever their class.
 func (f *folder) share(e Event, now time.Time) *share {
 	name := e.Class
@@ -106,6 +110,9 @@ func (f *folder) share(e Event, now time.Time) *share {
 	}
 	if !slices.Contains(classes, name) {
 		name = "" // there are as many shares as classes
+	}
+	if e.Traffic != nil {
+		name = shareTraffic
 	}
 	sh := f.shares[name]
 	if sh == nil {
@@ -206,6 +213,10 @@ func (en *entry) fold(e Event) {
 		en.last = e.Time
 	}
 	en.count += weight(e)
+	en.traffic = en.traffic.plus(e.Traffic)
+	if e.Traffic != nil && en.sample.Reason != e.Reason && en.sample.Action != ActionOverflow {
+		en.sample.Reason = "" // how each ended
+	}
 	if en.sample.PID != e.PID {
 		en.sample.PID, en.sample.PPID = 0, 0
 	}
@@ -214,8 +225,8 @@ func (en *entry) fold(e Event) {
 // flush makes the event that stands for those that were counted.
 func (en *entry) flush(now time.Time) Event {
 	e, first, last := en.sample, en.first, en.last
-	e.Time, e.Count, e.First, e.Last = now, en.count, &first, &last
-	en.count = 0
+	e.Time, e.Count, e.First, e.Last, e.Traffic = now, en.count, &first, &last, en.traffic
+	en.count, en.traffic = 0, nil
 	return e
 }
 
@@ -230,6 +241,9 @@ func entrySize(e Event) int {
 // lineCost is about the length of an event's line.
 func lineCost(e Event) int {
 	n := 420 + len(e.Detail) // the fixed keys, hash and times
+	if e.Traffic != nil {
+		n += 160
+	}
 	for _, f := range e.texts() {
 		n += escapedLen(*f.text)
 	}

@@ -18,6 +18,9 @@ import (
 
 const docs = "../../docs"
 
+// actionClose is that of package egress.
+const actionClose = "tcp.close"
+
 func compileSchema(t *testing.T) *jsonschema.Schema {
 	t.Helper()
 	c := jsonschema.NewCompiler()
@@ -50,7 +53,9 @@ func TestLogFollowsSchema(t *testing.T) {
 			continue // they have bodies; the recorder writes its own
 		}
 		for _, action := range actions {
-			if action != ActionOverflow {
+			if action == actionClose {
+				r.Emit(closedConn("x", "192.0.2.1:443", 1))
+			} else if action != ActionOverflow {
 				r.Emit(Event{Class: class, Action: action, Decision: Deny, Target: "x"})
 			}
 		}
@@ -81,7 +86,7 @@ func TestLogFollowsSchema(t *testing.T) {
 			t.Fatalf("%.300s: %v", line, err)
 		}
 	}
-	for _, action := range []string{ActionStart, ActionDropped, ActionOverflow, ActionEnd, "open-read", "tcp.connect"} {
+	for _, action := range []string{ActionStart, ActionDropped, ActionOverflow, ActionEnd, "open-read", "tcp.connect", actionClose} {
 		if !seen[action] {
 			t.Errorf("no %s was written", action)
 		}
@@ -111,9 +116,31 @@ func TestSchemaRefuses(t *testing.T) {
 		"first without count": {`"count":3,`, ``},
 		"local time":          {`89Z","mono"`, `89+01:00","mono"`},
 	}
-	for name, change := range tests {
-		bad := strings.Replace(string(good), change[0], change[1], 1)
-		if bad == string(good) {
+	refuses(t, schema, string(good), tests)
+	end := closedConn("x", "192.0.2.1:443", 1)
+	end.Seq, end.Run, end.Prev = 1, "R", firstPrev
+	if good, err = end.MarshalJSON(); err != nil {
+		t.Fatal(err)
+	}
+	if err := validate(t, schema, good); err != nil {
+		t.Fatal(err)
+	}
+	refuses(t, schema, string(good), map[string][2]string{
+		"no bytes":          {`"bytes_sent":1,`, ``},
+		"bytes below 0":     {`"bytes_sent":1,`, `"bytes_sent":-1,`},
+		"no address":        {`192.0.2.1:443`, `192.0.2.1`},
+		"a denial":          {`"report"`, `"deny"`},
+		"another's traffic": {`"tcp.close"`, `"tcp.connect"`},
+		"without traffic":   {`"traffic":{"address":"192.0.2.1:443","bytes_sent":1,"bytes_received":2,"duration_ms":3},`, ``},
+	})
+}
+
+// refuses checks that the schema takes no line that one of the changes makes of a good one.
+func refuses(t *testing.T, schema *jsonschema.Schema, good string, changes map[string][2]string) {
+	t.Helper()
+	for name, change := range changes {
+		bad := strings.Replace(good, change[0], change[1], 1)
+		if bad == good {
 			t.Fatalf("%s: the test changes nothing", name)
 		}
 		if validate(t, schema, []byte(bad)) == nil {
@@ -178,6 +205,8 @@ func lineOf(t *testing.T, class Class, action string) []byte {
 	case ActionNext, ActionSegment:
 		e.Detail = mustDetail(segmentDetail{Schema, 2, 0, headDetail{Counts{}, "", testKey(1).Public()}})
 		e.Sig = testKey(1).sign(nil)
+	case actionClose:
+		e.Traffic = new(Traffic)
 	case ActionSinkReopened, ActionSinkTruncated:
 		e.Target, e.Reason = "/copy", "why"
 	case ActionDropped, ActionFailed:

@@ -68,6 +68,9 @@ func drain(c net.Conn) {
 
 // gone tells whether the other end has reset a connection.
 func gone(c net.Conn) bool {
+	if m, ok := c.(spliced); ok {
+		c = m.Conn
+	}
 	s, ok := c.(syscall.Conn)
 	if !ok {
 		return false

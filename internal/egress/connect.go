@@ -29,15 +29,19 @@ func (l *link) connectFor(absolute bool) bool {
 		}
 	}
 	err := l.route(absolute)
-	var dial func() (net.Conn, error)
+	var (
+		dial func() (net.Conn, error)
+		up   net.Conn
+	)
 	if err == nil {
 		dial, err = l.way()
 	}
 	if err == nil {
 		l.emit(actionConnect, audit.Allow, l.allow.Rule, l.allow.Reason, "")
-		l.up, err = dial()
+		up, err = dial()
 	}
 	if err == nil {
+		l.up = spliced{l.traffic.meter(up)}
 		l.release = context.AfterFunc(l.g.ctx, func() { l.up.Close() })
 		return true
 	}

@@ -63,10 +63,12 @@
 //
 // # Events
 //
-// Every denial is one event, written before the agent is answered, and so is every connection that is passed on.
+// Every denial is one event, written before the agent is answered, and so is every connection that is passed on. That one has another
+// event when it has ended, with what was exchanged.
 //
 //	class action                decision     target          what
 //	net   tcp.connect           allow, deny  HOST:PORT       a TCP connection; allow is written before the dial
+//	net   tcp.close             report       HOST:PORT       the end of a connection that was passed on: bytes, duration, address
 //	net   tcp.publish           allow        127.0.0.1:PORT  a connection of the host to a published port; before the dial
 //	net   tcp.publish           report       127.0.0.1:PORT  one that reached nobody inside, or one too many
 //	net   tcp.connect           report       HOST:PORT       the client sent nothing, on 80 or 443 for 30 s: nothing was dialed

@@ -342,7 +342,7 @@ func (g *Gateway) Coverage() []string {
 		"network: DNS answers addresses (A, AAAA) only; SRV, TXT, MX and other records are answered empty or refused",
 		"network: of TLS the server name of the hello is checked and nothing after it is read; of plain HTTP every request is",
 		"network: on ports other than 80 and 443, protocols that are neither TLS nor HTTP are passed on to allowed hosts unread",
-		"network: one event for each connection that is passed on, not for the requests in it",
+		"network: two events for each connection that is passed on, at its beginning and at its end, and none for the requests in it",
 		"network: a socket that its program closes at once may be gone before its process is looked for: the event has none then",
 	}
 	if g.authority != nil {

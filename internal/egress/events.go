@@ -12,6 +12,7 @@ import (
 // The actions of classes net and dns; the package comment says what each is.
 const (
 	actionConnect       = "tcp.connect"
+	actionClose         = "tcp.close"
 	actionUnproven      = "tcp.unproven"
 	actionSNIMismatch   = "tls.sni_mismatch"
 	actionHandshake     = audit.ActionHandshakeFailed

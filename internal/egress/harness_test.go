@@ -48,15 +48,20 @@ func denials(t testing.TB, texts ...string) []profiles.Denial {
 	return out
 }
 
-// log is a Sink that keeps events.
+// log is a Sink that keeps events. Those about the end of a connection are apart: nothing that a client sees comes after them.
 type log struct {
 	mu     sync.Mutex
 	events []audit.Event
+	ends   []audit.Event
 }
 
 func (l *log) Emit(e audit.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if e.Action == actionClose {
+		l.ends = append(l.ends, e)
+		return
+	}
 	l.events = append(l.events, e)
 }
 

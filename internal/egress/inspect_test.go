@@ -138,6 +138,10 @@ func TestInspect(t *testing.T) {
 		if strings.Count(n.dialed(), "93") != 1 {
 			t.Errorf("dialed %s", n.dialed())
 		}
+		c.CloseIdleConnections()
+		if e := n.ended(); e.Target != "site.test:443" || e.Traffic.Sent < 500 || e.Traffic.Received < 500 { // two handshakes are longer
+			t.Errorf("HTTP/2 %t: %+v with %+v", h2, e, e.Traffic)
+		}
 	}
 }
 

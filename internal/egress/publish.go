@@ -83,19 +83,26 @@ func (g *Gateway) lead(n Net, conn net.Conn, port uint16) {
 	}
 	defer inside.Close()
 	defer context.AfterFunc(g.ctx, func() { inside.Close() })()
+	var t traffic
+	outside := spliced{t.meter(conn)}
 	answered := make(chan struct{})
 	g.work.Go(func() {
 		defer close(answered)
-		pump(conn, inside)
+		t.ended(pump(outside, inside))
 	})
-	pump(inside, conn)
+	t.ended(pump(inside, outside))
 	<-answered
+	g.tellEnd(&t, publishEvent(actionPublish, port, audit.Allow, "", ""))
 }
 
 // published writes an event about a connection of the host to the run.
 func (g *Gateway) published(action string, port uint16, decision audit.Decision, reason, errno string) {
-	g.cfg.Sink.Emit(audit.Event{
+	g.cfg.Sink.Emit(publishEvent(action, port, decision, reason, errno))
+}
+
+func publishEvent(action string, port uint16, decision audit.Decision, reason, errno string) audit.Event {
+	return audit.Event{
 		Class: audit.ClassNet, Action: action, Decision: decision, Target: netip.AddrPortFrom(loopback4, port).String(),
 		Provenance: audit.FromResolved, Rule: "publish", Reason: reason, Errno: errno,
-	})
+	}
 }

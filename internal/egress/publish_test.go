@@ -85,6 +85,11 @@ func TestPublish(t *testing.T) {
 	if e.Action != actionPublish || e.Decision != audit.Allow || e.Target != "127.0.0.1:"+strconv.Itoa(int(port)) {
 		t.Errorf("%+v", e)
 	}
+	end := <-sink.events
+	if end.Action != actionClose || end.Target != e.Target || end.Rule != e.Rule || end.Reason != "" || end.Traffic.Sent != 5 || end.Traffic.Received != 5 ||
+		end.Traffic.Address != addrPort(conn.LocalAddr()) {
+		t.Errorf("%+v with %+v", end, end.Traffic)
+	}
 	g.Close()
 	if c, err := net.Dial("tcp", netip.AddrPortFrom(loopback4, port).String()); err == nil {
 		c.Close()

@@ -97,10 +97,13 @@ func (x *relay) dial() (net.Conn, error) {
 	}
 	x.told.Do(func() { l.emit(actionConnect, audit.Allow, l.allow.Rule, l.allow.Reason, "") })
 	conn, err := dial()
-	if err == nil && l.g.uploads.counts() {
+	if err != nil {
+		return nil, err
+	}
+	if conn = l.traffic.meter(conn); l.g.uploads.counts() {
 		conn = countedConn{conn, l}
 	}
-	return conn, err
+	return conn, nil
 }
 
 // An asked request is what is known of one while it is on its way.
@@ -330,6 +333,7 @@ func (x *relay) serve() {
 		res := newResponse(l.conn, br, req)
 		res.last = res.last || l.absolute
 		if !res.serve(l.g.ctx, x) {
+			l.traffic.cut.Store(true)
 			reset(l.conn)
 			return
 		}

@@ -36,6 +36,7 @@ type link struct {
 	release func() bool   // forgets that closing the Gateway closes up
 	pumped  chan struct{} // closed when the direction from up to conn is done; nil until that is started
 	paused  bool          // that direction was stopped, and can go on; read it once pumped is closed
+	traffic traffic       // of up, or of what a relay has in its place
 
 	// Of a request to the explicit proxy.
 	asked    string                              // the host, in canonical form; empty without one
@@ -60,6 +61,7 @@ func (g *Gateway) serveConn(n Net, conn net.Conn) {
 		l.release()
 		l.up.Close()
 	}
+	g.tellEnd(&l.traffic, l.event(target(l.name, l.dst), actionConnect, audit.Allow, l.allow.Rule, "", ""))
 }
 
 // serve judges the connection to dst, however that was asked for.
@@ -91,10 +93,14 @@ func (l *link) emit(action string, decision audit.Decision, rule, reason, errno 
 
 // emitFor writes an event about something that is more than the connection.
 func (l *link) emitFor(what, action string, decision audit.Decision, rule, reason, errno string) {
-	l.g.cfg.Sink.Emit(audit.Event{
+	l.g.cfg.Sink.Emit(l.event(what, action, decision, rule, reason, errno))
+}
+
+func (l *link) event(what, action string, decision audit.Decision, rule, reason, errno string) audit.Event {
+	return audit.Event{
 		Class: audit.ClassNet, Action: action, Decision: decision, Target: what, Provenance: provenance(cmp.Or(l.name, l.asked)),
 		Rule: rule, Reason: reason, Via: l.via, Errno: errno, Process: l.proc,
-	})
+	}
 }
 
 func (l *link) deny(action, rule, reason string) { l.emit(action, audit.Deny, rule, reason, "") }
@@ -261,6 +267,7 @@ func (l *link) answerFrom() {
 			return
 		}
 		err := pump(l.conn, l.up)
+		l.traffic.ended(err)
 		l.paused = errors.Is(err, os.ErrDeadlineExceeded)
 	})
 }
@@ -297,6 +304,7 @@ func (l *link) splice() {
 // broken ends a connection after what the client sends could not be passed on. Where that is because the server is gone,
 // which may answer and close without reading to the end, its answer still reaches the client.
 func (l *link) broken() {
+	l.traffic.cut.Store(true)
 	if l.pumped != nil && gone(l.up) && !gone(l.conn) {
 		<-l.pumped
 		drain(l.conn)
@@ -307,6 +315,7 @@ func (l *link) broken() {
 
 // abort resets both directions.
 func (l *link) abort() {
+	l.traffic.cut.Store(true)
 	reset(l.conn)
 	if l.up != nil {
 		reset(l.up)

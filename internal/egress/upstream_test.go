@@ -114,6 +114,8 @@ func TestUpstreamServerSpeaksFirst(t *testing.T) {
 	send(t, c, "SSH-2.0-client\n")
 	wantRead(t, c, "echo: SSH-2.0-client\n")
 	p.want(t, "CONNECT git.test:22 git.test:22 "+wantBasic)
+	c.Close()
+	n.wantEnd("", 15, 16+21) // without what was said to the proxy
 }
 
 // The decision and the proof of identity come before the proxy hears of anything.

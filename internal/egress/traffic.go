@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package egress
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/agentjail/agentjail/internal/audit"
+)
+
+// A traffic is what one connection of the run exchanges with the server, for the event about its end. It holds nothing up: the bytes are
+// counted where they are copied, those that the kernel copies once for each copy. The zero value is one of nobody.
+type traffic struct {
+	sent, received atomic.Int64 // bytes to the server, and from it
+	cut            atomic.Bool  // it did not end by both sides having said so
+
+	mu    sync.Mutex
+	since time.Time      // when the server was reached, first
+	addr  netip.AddrPort // where, last
+}
+
+// metered is a connection to a server whose bytes are counted.
+type metered struct {
+	net.Conn
+	t *traffic
+}
+
+// meter counts what goes by a connection that stands.
+func (t *traffic) meter(conn net.Conn) metered {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.addr = addrPort(conn.RemoteAddr()); t.since.IsZero() {
+		t.since = time.Now()
+	}
+	return metered{conn, t}
+}
+
+func (m metered) Read(b []byte) (int, error) {
+	n, err := m.Conn.Read(b)
+	m.t.received.Add(int64(n))
+	return n, err
+}
+
+// Write counts before it writes: the answer may end everything before this goroutine goes on.
+func (m metered) Write(b []byte) (int, error) {
+	m.t.sent.Add(int64(len(b)))
+	n, err := m.Conn.Write(b)
+	m.t.sent.Add(int64(n - len(b)))
+	return n, err
+}
+
+// CloseWrite ends the direction to the server.
+func (m metered) CloseWrite() error {
+	closeWrite(m.Conn)
+	return nil
+}
+
+// NetConn is the connection itself.
+func (m metered) NetConn() net.Conn { return m.Conn }
+
+// spliced is a metered connection that leaves copies between two of TCP to the kernel: io.Copy uses splice(2) where it can see both.
+type spliced struct{ metered }
+
+// ReadFrom sends all that comes from r.
+func (s spliced) ReadFrom(r io.Reader) (int64, error) {
+	n, err := io.Copy(s.Conn, r)
+	s.t.sent.Add(n)
+	return n, err
+}
+
+// WriteTo writes all that the server sends to w.
+func (s spliced) WriteTo(w io.Writer) (int64, error) {
+	n, err := io.Copy(w, s.Conn)
+	s.t.received.Add(n)
+	return n, err
+}
+
+// ended takes the error of a copy. One that was stopped goes on.
+func (t *traffic) ended(err error) {
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.cut.Store(true)
+	}
+}
+
+// tellEnd makes the event about the end of a connection of the one about its beginning, and writes it; none where no server was reached.
+func (g *Gateway) tellEnd(t *traffic, e audit.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.since.IsZero() {
+		return
+	}
+	e.Action, e.Decision, e.Reason = actionClose, audit.Report, ""
+	switch {
+	case g.ctx.Err() != nil:
+		e.Reason = "the run was over"
+	case t.cut.Load():
+		e.Reason = "the connection was reset"
+	}
+	e.Argv, e.Unread = nil, false // as the event before has it
+	e.Traffic = &audit.Traffic{
+		Address: t.addr, Sent: uint64(t.sent.Load()), Received: uint64(t.received.Load()), Duration: uint64(time.Since(t.since).Milliseconds()),
+	}
+	g.cfg.Sink.Emit(e)
+}
