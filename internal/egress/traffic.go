@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/agentjail/agentjail/internal/audit"
 )
 
@@ -82,9 +84,10 @@ func (s spliced) WriteTo(w io.Writer) (int64, error) {
 	return n, err
 }
 
-// ended takes the error of a copy. One that was stopped goes on.
+// ended takes the error of a copy. One that was stopped goes on. EPIPE is of who had said all and closed before the rest came (the state
+// CLOSE-WAIT in tcp_reset of net/ipv4/tcp_input.c), as every client of TLS does that does not wait for the other's close_notify.
 func (t *traffic) ended(err error) {
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, unix.EPIPE) {
 		t.cut.Store(true)
 	}
 }

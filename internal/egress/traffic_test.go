@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/agentjail/agentjail/internal/audit"
 	"github.com/agentjail/agentjail/profiles"
@@ -146,6 +147,30 @@ func TestEndByReset(t *testing.T) {
 		wantReset(t, c)
 		n.wantEnd("the connection was reset", 0, 11)
 	})
+}
+
+// TestEndOfAClientThatLeaves: who has said all, and closes before the rest of the answer, has not been reset.
+func TestEndOfAClientThatLeaves(t *testing.T) {
+	said, left := make(chan struct{}), make(chan struct{})
+	n := gitNetwork(t, func(c net.Conn) {
+		io.Copy(io.Discard, c)
+		close(said)
+		<-left
+		for c.SetDeadline(time.Now().Add(patience)); ; {
+			if _, err := c.Write(make([]byte, 1<<16)); err != nil {
+				return
+			}
+		}
+	})
+	c := n.dialName("git.test", 2222)
+	send(t, c, "hello\n")
+	c.CloseWrite()
+	<-said
+	c.Close()
+	close(left)
+	if e := n.ended(); e.Reason != "" || e.Traffic.Sent != 6 {
+		t.Errorf("%q and %+v", e.Reason, e.Traffic)
+	}
 }
 
 // TestEndOfTheRun: connections that are open then have an end as well, before Close returns.
