@@ -211,7 +211,11 @@ func TestLibseccompAgrees(t *testing.T) {
 		}
 		t.Skip("python3-seccomp is not installed")
 	}
-	for _, o := range []Options{{}, {Allow: Groups(), Looks: true}} {
+	choices := []Options{{}, {Allow: Groups(), Looks: true}}
+	if !testing.Short() {
+		choices = append(choices, Options{Allow: []string{"debug"}}, Options{Allow: []string{"packaging"}}, Options{Allow: []string{"perf"}})
+	}
+	for _, o := range choices {
 		t.Run(fmt.Sprint(o), func(t *testing.T) {
 			p, err := Default(o)
 			if err != nil {

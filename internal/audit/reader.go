@@ -20,6 +20,9 @@ type Reader struct {
 	file   *os.File
 	offset int64 // of what was read of the file
 	looked int64 // its size when its last line was looked at
+	// The run and the number of the segment, as the one before it says; empty of the one that was opened.
+	run    string
+	number int
 }
 
 // OpenReader opens a log, or a segment of one. A pipe has no more than what comes out of it.
@@ -73,12 +76,12 @@ func (r *Reader) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		r.file.Close()
-		*r = Reader{file: next}
+		*r = *next
 	}
 }
 
 // next opens the segment that follows, where all of this one has been read. io.EOF says that there is none.
-func (r *Reader) next() (*os.File, error) {
+func (r *Reader) next() (*Reader, error) {
 	st, err := r.file.Stat()
 	if err != nil {
 		return nil, err
@@ -104,7 +107,10 @@ func (r *Reader) next() (*os.File, error) {
 		r.looked = 0
 		return nil, io.EOF
 	}
-	return next, err
+	if err != nil {
+		return nil, err
+	}
+	return &Reader{file: next, run: last.Run, number: number}, nil
 }
 
 // ofAnotherRun tells whether a file is what another run has left in the place of a segment. A copy of a log overwrites it, when it gets
@@ -128,11 +134,14 @@ func (r *Reader) Later() (int, error) {
 	if st, err := r.file.Stat(); err != nil || !st.Mode().IsRegular() {
 		return 0, err
 	}
-	first, err := firstEvent(r.file)
-	if err != nil {
-		return 0, nil // no log, which is not for this to say
+	run, own := r.run, r.number
+	if own == 0 {
+		first, err := firstEvent(r.file)
+		if err != nil {
+			return 0, nil // no log, which is not for this to say
+		}
+		run, own = first.Run, max(1, segmentNumber(first))
 	}
-	own := max(1, segmentNumber(first))
 	base := basePath(r.file.Name(), own)
 	dir, err := os.ReadDir(filepath.Dir(base))
 	if err != nil {
@@ -142,7 +151,7 @@ func (r *Reader) Later() (int, error) {
 	for _, entry := range dir {
 		path := filepath.Join(filepath.Dir(base), entry.Name())
 		n := numberedPath(filepath.Clean(base), path)
-		if n > own && (later == 0 || n < later) && isSegment(path, first.Run, n) {
+		if n > own && (later == 0 || n < later) && isSegment(path, run, n) {
 			later = n
 		}
 	}
@@ -225,6 +234,6 @@ func Ends(path string) (first, last Event, err error) {
 			return first, last, err
 		}
 		f.Close()
-		f = next
+		f = next.file
 	}
 }

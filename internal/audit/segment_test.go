@@ -401,6 +401,12 @@ func TestReaderLater(t *testing.T) {
 			t.Errorf("without %s: %d and %d", name, first, mid)
 		}
 	}
+	for name, data := range map[string][]byte{"nothing": nil, "a part of a line": second[:40]} {
+		os.WriteFile(file(2), data, 0o600)
+		if n := later(file(1)); n != 3 {
+			t.Errorf("with %s in the second: %d", name, n)
+		}
+	}
 	os.Remove(file(2))
 	if n := later(file(1)); n != 3 {
 		t.Errorf("without the second: %d", n)
