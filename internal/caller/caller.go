@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/agentjail/agentjail/internal/ask"
 	"github.com/agentjail/agentjail/internal/audit"
 )
 
@@ -32,7 +33,7 @@ const (
 	readWait = 500 * time.Millisecond // for one of them: whoever asks has its caller wait as well
 )
 
-var reads = make(chan struct{}, maxReads)
+var reads = make(ask.Slots, maxReads)
 
 // Of describes the process that thread tid belongs to (proc_pid_status(5), proc_pid_cmdline(5), proc_pid_exe(5)).
 func Of(tid int) audit.Process {
@@ -52,31 +53,9 @@ func of(dir string, tid int) audit.Process {
 	var err error
 	p.Exe, err = os.Readlink(dir + "exe")
 	p.Ended = errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) // it has no memory any more
-	data, ok := readInTime(dir + "cmdline")
+	data, ok := ask.Within(reads, readWait, nil, func() []byte { return read(dir + "cmdline") })
 	p.Argv, p.Unread = argv(data), !ok
 	return p
-}
-
-// readInTime is read, or false where that takes too long. What hangs keeps its place among those that run at once.
-func readInTime(path string) (data []byte, ok bool) {
-	late := time.NewTimer(readWait)
-	defer late.Stop()
-	select {
-	case reads <- struct{}{}:
-	case <-late.C:
-		return nil, false
-	}
-	result := make(chan []byte, 1)
-	go func() {
-		defer func() { <-reads }()
-		result <- read(path)
-	}()
-	select {
-	case data = <-result:
-		return data, true
-	case <-late.C:
-		return nil, false
-	}
 }
 
 // argv splits a command line at its NUL bytes.

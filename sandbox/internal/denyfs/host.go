@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/agentjail/agentjail/internal/ask"
 	"github.com/agentjail/agentjail/internal/audit"
 )
 
@@ -23,47 +24,7 @@ const (
 	hostWait  = 5 * time.Second
 	callSlots = 16
 	callWait  = 500 * time.Millisecond
-	// interruptGrace is how long an interrupted question goes on, so that a signal that nobody dies of does not make
-	// calls fail that never failed with EINTR before.
-	interruptGrace = 100 * time.Millisecond
 )
-
-// slots bounds how many questions of a kind are open at once.
-type slots chan struct{}
-
-// ask returns the answer to a question, false if there was none in time or before it was interrupted. The question
-// keeps its slot for as long as it hangs.
-func ask[T any](s slots, wait time.Duration, interrupt <-chan struct{}, question func() T) (answer T, ok bool) {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case s <- struct{}{}: // a free one is taken also where an interrupt is there, of which select would choose either
-	default:
-		select {
-		case s <- struct{}{}:
-		case <-timer.C:
-			return answer, false
-		case <-interrupt:
-			return answer, false
-		}
-	}
-	answers := make(chan T, 1)
-	go func() {
-		defer func() { <-s }()
-		answers <- question()
-	}()
-	for {
-		select {
-		case answer = <-answers:
-			return answer, true
-		case <-timer.C:
-			return answer, false
-		case <-interrupt:
-			interrupt = nil
-			timer.Reset(interruptGrace)
-		}
-	}
-}
 
 // host looks at the real host, and at the threads that ask.
 type host struct {
@@ -71,8 +32,8 @@ type host struct {
 	caller func(int) audit.Process
 	callOf func(int) (Call, bool)
 	dirOf  func(tid, dirfd int) (string, error)
-	stats  slots
-	calls  slots
+	stats  ask.Slots
+	calls  ask.Slots
 }
 
 func newHost(c *Config) *host {
@@ -81,8 +42,8 @@ func newHost(c *Config) *host {
 		caller: c.Caller,
 		callOf: c.CallOf,
 		dirOf:  readDir,
-		stats:  make(slots, hostSlots),
-		calls:  make(slots, callSlots),
+		stats:  make(ask.Slots, hostSlots),
+		calls:  make(ask.Slots, callSlots),
 	}
 	if h.lstat == nil {
 		h.lstat = lstat
@@ -106,7 +67,7 @@ func lstat(path string) (fs.FileMode, error) {
 
 // kind tells what the host has at a path.
 func (h *host) kind(path string, interrupt <-chan struct{}) HostKind {
-	kind, ok := ask(h.stats, hostWait, interrupt, func() HostKind { return kindOf(h.lstat(path)) })
+	kind, ok := ask.Within(h.stats, hostWait, interrupt, func() HostKind { return kindOf(h.lstat(path)) })
 	if !ok {
 		return HostUnknown
 	}
@@ -139,7 +100,7 @@ func (h *host) call(tid uint32) Call {
 	if tid == 0 {
 		return Call{}
 	}
-	call, _ := ask(h.calls, callWait, nil, func() Call {
+	call, _ := ask.Within(h.calls, callWait, nil, func() Call {
 		if c, ok := h.callOf(int(tid)); ok {
 			return c
 		}
