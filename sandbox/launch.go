@@ -286,6 +286,7 @@ func (r *Run) spawn() error {
 	select {
 	case err := <-e.started:
 		if err != nil {
+			e.conn.Close()
 			return setupError("user namespace", err)
 		}
 	case sig := <-r.options.Cancel:
