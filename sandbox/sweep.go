@@ -127,10 +127,7 @@ func (r *Run) sweep() {
 		r.unswept(filepath.Join(r.plan.Home.Private, name), failed[name])
 	}
 	if removed > maxTold {
-		r.log.Emit(audit.Event{
-			Class: audit.ClassWorkspace, Action: "settings", Decision: audit.Report, Target: r.plan.Home.Private, Rule: denyfs.RuleProtected,
-			Reason: fmt.Sprintf("%d more such files were removed", removed-maxTold), Provenance: audit.FromResolved,
-		})
+		r.swept("settings", r.plan.Home.Private, fmt.Sprintf("%d more such files were removed", removed-maxTold))
 	}
 }
 
@@ -145,11 +142,7 @@ func (r *Run) unknown(path string) bool {
 }
 
 func (r *Run) unswept(place string, err error) {
-	r.log.Emit(audit.Event{
-		Class: audit.ClassWorkspace, Action: string(workspace.Unread), Decision: audit.Report, Target: place, Rule: denyfs.RuleProtected,
-		Reason:     "what the run made there at names that are not to be made may be left: " + err.Error(),
-		Provenance: audit.FromResolved,
-	})
+	r.swept(string(workspace.Unread), place, "what the run made there at names that are not to be made may be left: "+err.Error())
 }
 
 // remove removes a file that should not be there, and records it, or at least that it could not.
@@ -159,11 +152,15 @@ func (r *Run) remove(root *os.Root, name string, told bool) {
 	if err != nil {
 		reason = "it was made by a call whose path another thread changed, and cannot be removed: " + err.Error()
 	}
-	if err == nil && !told {
-		return
+	if err != nil || told {
+		r.swept("settings", filepath.Join(r.plan.Identity.Home, name), reason)
 	}
+}
+
+// swept records something about what the run made at names that are not to be made.
+func (r *Run) swept(action, target, reason string) {
 	r.log.Emit(audit.Event{
-		Class: audit.ClassWorkspace, Action: "settings", Decision: audit.Report, Target: filepath.Join(r.plan.Identity.Home, name),
-		Rule: denyfs.RuleProtected, Reason: reason, Provenance: audit.FromResolved,
+		Class: audit.ClassWorkspace, Action: action, Decision: audit.Report, Target: target, Rule: denyfs.RuleProtected,
+		Reason: reason, Provenance: audit.FromResolved,
 	})
 }
