@@ -56,11 +56,7 @@ func TestR08SuspendEarly(t *testing.T) {
 		term.send("\x1a")
 		term.expect("Stopped")
 		eventually(t, "the shell has the terminal", term.shells)
-		term.fg()
-		eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
-		p.must(t, "rm", "ready")
-		term.send("\x03")
-		eventually(t, "the shell has the terminal", term.shells)
+		goesOn(t, p, term)
 	}
 	term.send("exit\r")
 	term.wait()
@@ -83,15 +79,21 @@ func TestR08SuspendForked(t *testing.T) {
 		}
 		unix.Kill(-group, unix.SIGTSTP)
 		term.expect("Stopped")
-		term.fg()
-		eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
-		p.must(t, "rm", "ready")
-		term.send("\x03")
-		eventually(t, "the shell has the terminal", term.shells)
+		goesOn(t, p, term)
 	}
 	term.send("exit\r")
 	term.wait()
 	term.untouched()
+}
+
+// goesOn continues a run that was stopped in its start, sees that its command runs, and ends it.
+func goesOn(t *testing.T, p place, term *terminal) {
+	t.Helper()
+	term.fg()
+	eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
+	p.must(t, "rm", "ready")
+	term.send("\x03")
+	eventually(t, "the shell has the terminal", term.shells)
 }
 
 // shellOn is an interactive shell with job control on a terminal of the test.

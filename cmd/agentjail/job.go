@@ -39,8 +39,8 @@ func ending() chan os.Signal {
 	return heed(make(chan os.Signal, 1), unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, sandbox.KillSignal)
 }
 
-// heed has signals come to a channel. One that the caller has ignored stays so, as the command alone would have
-// inherited it: nohup(1), and a shell's background jobs.
+// heed has signals come to a channel. One that the caller has ignored stays so, as the command alone would have inherited it: nohup(1),
+// and a shell's background jobs.
 func heed(c chan os.Signal, signals ...os.Signal) chan os.Signal {
 	for _, s := range signals {
 		if !signal.Ignored(s) {

@@ -16,9 +16,9 @@
 //
 // A command can be denied 50,000 times a second. The first [Verbatim] events with the same class, action, decision, target,
 // errno and exe are written as they are; more of them are counted, and the count is written every second. Each class,
-// credentials of any class, and the ends of connections have a share of their own of lines per second and of distinct events to remember,
-// so that noise of one kind cannot push out another. What connections exchanged is added up. Where a share is used up, events are counted under events.overflow of their class:
-// their number is exact, their targets are lost. Memory is bounded at about 20 MiB, the log at about 256 KiB per second and
+// credentials of any class, and the ends of connections have a share of their own of lines per second and of distinct events
+// to remember, so that noise of one kind cannot push out another. What connections exchanged is added up. Where a share is
+// used up, events are counted under events.overflow of their class: their number is exact, their targets are lost. Memory is bounded at about 20 MiB, the log at about 256 KiB per second and
 // class. What could not be recorded at all is counted in events.dropped, by class.
 //
 // # Reading
