@@ -299,6 +299,20 @@ func TestO06Reported(t *testing.T) {
 	clean(t, p, before)
 }
 
+// halt stops a process, and waits until each of its threads stands still: the others go on until one of them has taken the signal.
+func halt(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the process stands still", func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+		return err == nil && len(threads) > 0 && !slices.ContainsFunc(threads, func(file string) bool {
+			return !strings.Contains(procText(file), "\nState:\tT ")
+		})
+	})
+}
+
 // gone waits until processes are.
 func gone(t *testing.T, pids []int) {
 	t.Helper()
@@ -332,15 +346,13 @@ for n in "1", "2":
 open("ready", "w").close()
 threading.Event().wait()
 `)
-	c, out := start(t, p, "agentjail", "run", "--quiet", "--allow-net", "5.6.7.8:7", "--", "python3", "ask.py", mark)
+	c, _ := start(t, p, "agentjail", "run", "--quiet", "--allow-net", "5.6.7.8:7", "--", "python3", "ask.py", mark)
 	eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
 	supervisor := children(c.Process.Pid)[0]
 	passed := func(n string) (made, arrived bool) { return exists(p.project + "/made-" + n), s.heard(mark + "-" + n) }
 	still := func(n string) {
 		t.Helper()
-		if err := syscall.Kill(supervisor, syscall.SIGSTOP); err != nil {
-			t.Fatal(err, out.String())
-		}
+		halt(t, supervisor)
 		p.write(t, "go-"+n, "")
 		time.Sleep(500 * time.Millisecond) // what passes does so by then
 		if made, arrived := passed(n); made || arrived {

@@ -115,9 +115,7 @@ mkdir /usr/made 2>/dev/null && exit 4
 exit 7`)
 	eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
 	supervisor := children(c.Process.Pid)[0]
-	if err := syscall.Kill(supervisor, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	halt(t, supervisor)
 	p.write(t, "go", "")
 	time.Sleep(500 * time.Millisecond)
 	if exists(p.project + "/asked") {

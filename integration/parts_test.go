@@ -22,9 +22,7 @@ func TestDeaf(t *testing.T) {
 	c, _ := start(t, p, "agentjail", "run", "--quiet", "--ttl", "1s", "--", "sh", "-c", "touch ready; sleep 300")
 	eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
 	supervisor := children(c.Process.Pid)[0]
-	if err := syscall.Kill(supervisor, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	halt(t, supervisor)
 	c.Wait()
 	if code := c.ProcessState.ExitCode(); code != 124 {
 		t.Errorf("exit %d, want 124", code)
@@ -75,10 +73,22 @@ func TestA07Before(t *testing.T) {
 		c, out := start(t, p, "agentjail", "run", "--quiet", "--allow-net", "allowed.test", "--", "sh", "-c", "touch started; sleep 300")
 		eventually(t, "there is a supervisor", func() bool { return len(children(c.Process.Pid)) > 0 })
 		time.Sleep(time.Duration(i*i) * time.Millisecond)
-		for _, pid := range children(c.Process.Pid) {
-			syscall.Kill(pid, syscall.SIGKILL)
-		}
-		c.Wait()
+		over := make(chan struct{})
+		go func() {
+			c.Wait()
+			close(over)
+		}()
+		eventually(t, "the run is over", func() bool { // what is seen first may be a process by which Go's runtime looks at the kernel
+			for _, pid := range children(c.Process.Pid) {
+				syscall.Kill(pid, syscall.SIGKILL)
+			}
+			select {
+			case <-over:
+				return true
+			default:
+				return false
+			}
+		})
 		if code := c.ProcessState.ExitCode(); code != 125 {
 			t.Fatalf("exit %d, output %q", code, out.String())
 		}
