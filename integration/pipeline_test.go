@@ -5,6 +5,7 @@ package integration
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // A run that is part of a pipeline shares the terminal with the others: it leaves it alone until the command wants the keys.
@@ -78,7 +79,11 @@ func TestR08PagerSuspend(t *testing.T) {
 	term := shellOn(t, p)
 	term.send("agentjail run --quiet -- seq 1000000 | less\r")
 	term.expect("23\r\n")
-	term.send("\x1a")
+	eventually(t, "the job is stopped", func() bool {
+		term.send("\x1a") // less heeds one that comes between its last output and its wait for keys only with the next
+		time.Sleep(100 * time.Millisecond)
+		return term.shells()
+	})
 	term.expect("Stopped")
 	term.expect("ready> ")
 	term.fg()
