@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -62,12 +63,7 @@ func (p Plan) Explain(files Files, path string) (Explanation, error) {
 		if a.Event == "" {
 			continue
 		}
-		switch {
-		case p.isCredential(at):
-			a.Severity = audit.SeverityCredential
-		case profiles.Files{Noise: p.Noise}.IsNoise(at, p.Identity.Home):
-			a.Severity = audit.SeverityNoise
-		}
+		a.Severity = cmp.Or(p.severity(at), a.Severity)
 	}
 	return e, nil
 }

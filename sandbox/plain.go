@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agentjail/agentjail/internal/audit"
-	"github.com/agentjail/agentjail/profiles"
 	"github.com/agentjail/agentjail/sandbox/internal/denyfs"
 	"github.com/agentjail/agentjail/sandbox/internal/rootfs"
 	"github.com/agentjail/agentjail/seccomp"
@@ -132,16 +131,12 @@ func (r plainRules) judge(e *audit.Event, dir bool) bool {
 	if e.Rule == denyfs.RuleNotGranted && r.plan.isBusy(e.Target) {
 		return false
 	}
-	noise := profiles.Files{Noise: r.plan.Noise}.IsNoise(e.Target, r.plan.Identity.Home)
-	if dir {
+	e.Severity = r.plan.severity(e.Target)
+	if dir && e.Severity == "" {
 		asks := e.Action == string(denyfs.ActionStat) || e.Action == string(denyfs.ActionAccess)
-		noise = noise || asks || r.names.Lookup(denyfs.Query{Path: e.Target, Host: denyfs.HostDir}).Denial.Walk
-	}
-	switch {
-	case r.plan.isCredential(e.Target):
-		e.Severity = audit.SeverityCredential
-	case noise:
-		e.Severity = audit.SeverityNoise
+		if asks || r.names.Lookup(denyfs.Query{Path: e.Target, Host: denyfs.HostDir}).Denial.Walk {
+			e.Severity = audit.SeverityNoise
+		}
 	}
 	return true
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/agentjail/agentjail/internal/audit"
 	"github.com/agentjail/agentjail/profiles"
 	"github.com/agentjail/agentjail/sandbox/internal/denyfs"
 )
@@ -175,6 +176,17 @@ func (c *compiler) toolLink(path string) error {
 	}
 	_, _, err = c.resolve(path)
 	return err
+}
+
+// severity is that of a denial at a path: "" for an ordinary one.
+func (p Plan) severity(path string) string {
+	switch {
+	case p.isCredential(path):
+		return audit.SeverityCredential
+	case profiles.Files{Noise: p.Noise}.IsNoise(path, p.Identity.Home):
+		return audit.SeverityNoise
+	}
+	return ""
 }
 
 // isCredential tells whether a path is of those at which credentials are kept: in a known place, beside tools, or in a project.

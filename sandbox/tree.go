@@ -11,7 +11,6 @@ import (
 
 	"github.com/agentjail/agentjail/internal/audit"
 	"github.com/agentjail/agentjail/internal/caller"
-	"github.com/agentjail/agentjail/profiles"
 	"github.com/agentjail/agentjail/sandbox/internal/denyfs"
 	"github.com/agentjail/agentjail/sandbox/internal/limits"
 )
@@ -45,11 +44,7 @@ func (p Plan) withViews(views []limits.View) Plan {
 // denyfsConfig is the root's file system for a plan: the directories that lead to mounts, and nothing else.
 func denyfsConfig(plan Plan, sink audit.Sink, ignore func(tid int) bool) denyfs.Config {
 	c := denyfs.Config{
-		Symlinks: plan.Symlinks, Sink: sink, Caller: caller.Of, Ignore: ignore,
-		Noise: func(path string) bool {
-			return profiles.Files{Noise: plan.Noise}.IsNoise(path, plan.Identity.Home)
-		},
-		Credential: plan.isCredential,
+		Symlinks: plan.Symlinks, Sink: sink, Caller: caller.Of, Ignore: ignore, Severity: plan.severity,
 	}
 	if home := plan.Home; !home.Mounted {
 		c.Home = denyfs.HomeConfig{Path: plan.Identity.Home, Private: home.Private, Dirs: home.Dirs, Names: home.Names}

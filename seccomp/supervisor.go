@@ -32,6 +32,8 @@ type Config struct {
 	Began  time.Time // when the run did, by the clock of file systems (CLOCK_REALTIME_COARSE)
 	Sink   audit.Sink
 	Caller func(tid int) audit.Process
+	// Severity is that of a denial at a path, "" for an ordinary one. It may be nil.
+	Severity func(path string) string
 }
 
 // Supervisor answers the calls that a filter asks about.
@@ -272,6 +274,9 @@ func (w *worker) deny(n *notification, errno unix.Errno) {
 func (w *worker) emit(n *notification, e audit.Event) {
 	if !valid(w.fd, n.ID) {
 		e.Process = audit.Process{PID: int(n.PID), Ended: true}
+	}
+	if e.Severity == "" && e.Decision == audit.Deny && e.Class != audit.ClassSyscall && w.config.Severity != nil {
+		e.Severity = w.config.Severity(e.Target)
 	}
 	w.config.Sink.Emit(e)
 }

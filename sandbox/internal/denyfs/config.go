@@ -42,8 +42,8 @@ type Config struct {
 	// HostLstat tells what the host has at a path; os.Lstat where it is nil. It must not walk the mount.
 	HostLstat func(path string) (fs.FileMode, error)
 
-	// Noise and Credential classify the targets of events; nil is never.
-	Noise, Credential func(path string) bool
+	// Severity is that of an event about a path, "" for an ordinary one; it may be nil.
+	Severity func(path string) string
 
 	// Sink takes the events.
 	Sink audit.Sink

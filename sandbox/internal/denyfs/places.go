@@ -9,7 +9,7 @@ import (
 )
 
 // Credential reports whether a path is a known place of credentials: of the given home, of /root, or of any home
-// below /home, or of the system. It is the default table for Config.Credential.
+// below /home, or of the system. It is the default table of paths whose events have that severity.
 func Credential(home, file string) bool {
 	if credentialOfSystem(file) {
 		return true

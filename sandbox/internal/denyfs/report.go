@@ -26,11 +26,10 @@ const maxLater = 4096
 
 // reporter turns denials into events, one for each attempt.
 type reporter struct {
-	sink       audit.Sink
-	host       *host
-	ignore     func(int) bool
-	noise      func(string) bool
-	credential func(string) bool
+	sink     audit.Sink
+	host     *host
+	ignore   func(int) bool
+	severity func(string) string
 
 	mu    sync.Mutex
 	later map[uint32]waiting // by thread: a thread is in one call at a time
@@ -47,16 +46,12 @@ type waiting struct {
 }
 
 func newReporter(c *Config, h *host) *reporter {
-	r := &reporter{sink: c.Sink, host: h, ignore: c.Ignore, noise: c.Noise, credential: c.Credential}
-	never := func(string) bool { return false }
+	r := &reporter{sink: c.Sink, host: h, ignore: c.Ignore, severity: c.Severity}
 	if r.ignore == nil {
 		r.ignore = func(int) bool { return false }
 	}
-	if r.noise == nil {
-		r.noise = never
-	}
-	if r.credential == nil {
-		r.credential = never
+	if r.severity == nil {
+		r.severity = func(string) string { return "" }
 	}
 	r.later = make(map[uint32]waiting)
 	return r
@@ -180,10 +175,7 @@ func (r *reporter) event(tid uint32, d Denial) audit.Event {
 	if d.Errno != 0 {
 		e.Errno = unix.ErrnoName(d.Errno)
 	}
-	switch {
-	case r.credential(d.Path):
-		e.Severity = audit.SeverityCredential
-	case d.Walk || r.noise(d.Path):
+	if e.Severity = r.severity(d.Path); e.Severity == "" && d.Walk {
 		e.Severity = audit.SeverityNoise
 	}
 	return e

@@ -155,9 +155,16 @@ func TestReportBounded(t *testing.T) {
 
 func TestEventFields(t *testing.T) {
 	r, sink := reporterFor(Config{
-		Noise:      func(p string) bool { return strings.HasPrefix(p, "/noise") },
-		Credential: func(p string) bool { return strings.HasSuffix(p, "key") },
-		Ignore:     func(tid int) bool { return tid == 66 },
+		Severity: func(p string) string {
+			switch {
+			case strings.HasSuffix(p, "key"):
+				return audit.SeverityCredential
+			case strings.HasPrefix(p, "/noise"):
+				return audit.SeverityNoise
+			}
+			return ""
+		},
+		Ignore: func(tid int) bool { return tid == 66 },
 	})
 	report := func(tid uint32, path string, a Action, errno unix.Errno) audit.Event {
 		r.denied(tid, Denial{Action: a, Path: path, Errno: errno, Rule: RuleHidden, Reason: "why"})
