@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/oklog/ulid/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/agentjail/agentjail/sandbox/internal/limits"
@@ -125,7 +126,7 @@ func failed(err error) trial {
 
 // tryLimits makes a group that limits nothing, and removes it.
 func tryLimits() trial {
-	group, err := limits.Create(limits.Spec{Memory: 1 << 40, Pids: 1 << 15, CPUs: 0.01, Run: fmt.Sprintf("doctor-%d", os.Getpid())})
+	group, err := limits.Create(limits.Spec{Memory: 1 << 40, Pids: 1 << 15, CPUs: 0.01, Run: ulid.Make().String()})
 	if err != nil {
 		return failed(err)
 	}

@@ -127,7 +127,7 @@ func (r *Run) start() error {
 	}
 	trace("launcher: supervisor started")
 	if r.crashed = crashedRuns(r.plan.State); len(r.crashed) > 0 {
-		limits.RemoveStale()
+		limits.RemoveStale(false)
 	}
 	if err := r.open(id); err != nil {
 		return err

@@ -21,11 +21,11 @@ import (
 	"github.com/agentjail/agentjail/sandbox/internal/limits"
 )
 
-// Pruned is something below the state directory that nobody needs any more, as its age says.
+// Pruned is something that nobody needs any more, as its age says, or because processes that were killed have left it.
 type Pruned struct {
-	Kind string    // "run", "caches"
-	Name string    // id of the run, or profile and project
-	Last time.Time // it was written, or used by a run
+	Kind string    // "run", "caches", "unfinished key", "cgroup"
+	Name string    // id of the run, profile and project, name in the state directory, path
+	Last time.Time // it was written, or used by a run; zero of a cgroup
 }
 
 // PruneOptions say what Prune removes.
@@ -37,9 +37,9 @@ type PruneOptions struct {
 }
 
 // Prune removes logs of runs that have ended, and caches of projects, which have not been used for long. It leaves alone what a run has,
-// also one that was killed and is not on record yet, the private homes and the key. What processes that were killed have left without a
-// name goes whatever its age: groups, keys that were not finished. In caches a command can have made whatever it likes: see
-// removeTree. What cannot be removed is in the error, and the rest is removed all the same.
+// also one that was killed and is not on record yet, the private homes and the key. Keys that were not finished, and caches whose removal
+// was not, go soon. In caches a command can have made whatever it likes: see removeTree. What cannot be removed is in the error, and the
+// rest is removed all the same. What lies outside of the state directory is for PruneGroups.
 func Prune(state string, o PruneOptions) error {
 	if info, err := os.Lstat(state); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -48,12 +48,25 @@ func Prune(state string, o PruneOptions) error {
 	} else if err := checkOwner(state, info, os.Getuid()); err != nil {
 		return err
 	}
-	var unnamed error
-	if !o.Keep {
-		limits.RemoveStale()
-		unnamed = audit.RemoveUnnamed(state)
+	return errors.Join(pruneKeys(state, o), pruneRuns(state, o), pruneCaches(state, o))
+}
+
+// PruneGroups removes the cgroups that launchers which were killed have left, whatever their age. It is to be called before
+// BecomeSudoUser: those of root's are root's to remove.
+func PruneGroups(o PruneOptions) {
+	for _, dir := range limits.RemoveStale(o.Keep) {
+		o.Found(Pruned{Kind: "cgroup", Name: dir})
 	}
-	return errors.Join(unnamed, pruneRuns(state, o), pruneCaches(state, o))
+}
+
+func pruneKeys(state string, o PruneOptions) error {
+	files, err := audit.Unfinished(state)
+	errs := []error{err}
+	for _, f := range files {
+		p := Pruned{"unfinished key", f.Name(), f.ModTime()}
+		errs = append(errs, o.remove(p, func() error { return os.Remove(filepath.Join(state, p.Name)) }))
+	}
+	return errors.Join(errs...)
 }
 
 func pruneRuns(state string, o PruneOptions) error {
@@ -108,13 +121,20 @@ func pruneCaches(state string, o PruneOptions) error {
 		dir := filepath.Join(state, "caches", profile)
 		keys, err := directories(dir)
 		errs = append(errs, err)
-		for _, key := range keys {
-			switch rest, dead := strings.CutPrefix(key, removing); {
-			case dead && cacheKey().MatchString(rest) && !o.Keep:
-				errs = append(errs, removeTree(filepath.Join(dir, key)))
-			case cacheKey().MatchString(key):
-				errs = append(errs, pruneCache(dir, Pruned{Kind: "caches", Name: profile + "/" + key}, key, o))
+		for _, name := range keys {
+			key, dead := strings.CutPrefix(name, removing)
+			if !cacheKey().MatchString(key) {
+				continue
 			}
+			p := Pruned{Kind: "caches", Name: profile + "/" + key}
+			if !dead {
+				errs = append(errs, pruneCache(dir, p, key, o))
+				continue
+			}
+			if info, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+				p.Last = info.ModTime()
+			}
+			errs = append(errs, o.remove(p, func() error { return removeTree(filepath.Join(dir, name)) }))
 		}
 	}
 	return errors.Join(errs...)

@@ -21,8 +21,9 @@ func pruneCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "prune",
 		Usage: "remove old logs, and caches of projects that were not used for long",
-		Description: "Removes logs of runs that have ended, and caches of the private homes, unless a run has used them since. Live runs,\n" +
-			"private homes and the key stay. Exit code 1: something could not be removed.",
+		Description: "Removes logs of runs that have ended, and caches of the private homes, unless a run has used them since; and whatever its\n" +
+			"age what agentjail has left where it was killed. Live runs, private homes and the key stay. Exit code 1: something\n" +
+			"could not be removed.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "older-than", Value: pruneAge, Usage: "what was not used for `AGE`: 12h, 30d, 8w; 0s for all"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "list it, and remove nothing"},
@@ -49,21 +50,24 @@ func prune(c *cli.Context) error {
 		return fmt.Errorf("--older-than: %w", err)
 	}
 	state := stateDir()
-	if err := sandbox.BecomeSudoUser(); err != nil {
-		return err
-	}
 	verb := "removed"
 	if c.Bool("dry-run") {
 		verb = "would remove"
 	}
 	nothing := true
-	err = sandbox.Prune(state, sandbox.PruneOptions{
-		Before: time.Now().Add(-age), Keep: c.Bool("dry-run"),
-		Found: func(p sandbox.Pruned) {
-			nothing = false
-			fmt.Fprintf(c.App.Writer, "%s %s %s, last used %s\n", verb, p.Kind, errorText(p.Name), p.Last.Local().Format(time.DateTime))
-		},
-	})
+	o := sandbox.PruneOptions{Before: time.Now().Add(-age), Keep: c.Bool("dry-run"), Found: func(p sandbox.Pruned) {
+		nothing = false
+		line := fmt.Sprintf("%s %s %s", verb, p.Kind, errorText(p.Name))
+		if !p.Last.IsZero() {
+			line += ", last used " + p.Last.Local().Format(time.DateTime)
+		}
+		fmt.Fprintln(c.App.Writer, line)
+	}}
+	sandbox.PruneGroups(o)
+	if err := sandbox.BecomeSudoUser(); err != nil {
+		return err
+	}
+	err = sandbox.Prune(state, o)
 	if nothing && err == nil {
 		fmt.Fprintln(c.App.Writer, "nothing to remove")
 	}

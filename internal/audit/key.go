@@ -160,17 +160,16 @@ const unnamed = ".log.key-"
 // makingTime is more than making a key takes.
 const makingTime = time.Hour
 
-// RemoveUnnamed removes from a state directory what processes that were killed while they made its key have left.
-func RemoveUnnamed(state string) error {
+// Unfinished are the files in a state directory that processes have left which were killed while they made its key.
+func Unfinished(state string) (files []fs.FileInfo, err error) {
 	entries, err := os.ReadDir(state)
-	errs := []error{err}
 	for _, e := range entries {
 		info, err := e.Info()
 		if err == nil && strings.HasPrefix(e.Name(), unnamed) && info.Mode().IsRegular() && time.Since(info.ModTime()) > makingTime {
-			errs = append(errs, os.Remove(filepath.Join(state, e.Name())))
+			files = append(files, info)
 		}
 	}
-	return errors.Join(errs...)
+	return files, err
 }
 
 // makeKey makes a key's file, whole or not at all. Where another run makes one at the same time, the first stays: link(2)

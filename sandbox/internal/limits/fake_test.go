@@ -269,7 +269,10 @@ func TestHalfAGroupIsNone(t *testing.T) {
 }
 
 func TestMisuseIsABug(t *testing.T) {
-	for _, s := range []Spec{{}, {Run: "R1"}, {Pids: 1}, {Pids: -1, Run: "R1"}, {Memory: -1, Pids: 1, Run: "R1"}, {Pids: 1, Run: "../x"}} {
+	const run = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+	for _, s := range []Spec{
+		{}, {Run: run}, {Pids: 1}, {Pids: -1, Run: run}, {Memory: -1, Pids: 1, Run: run}, {Pids: 1, Run: "../x"}, {Pids: 1, Run: "notes"},
+	} {
 		if g, err := Create(s); g != nil || err == nil || !strings.Contains(err.Error(), "bug") {
 			t.Errorf("%+v: %v, %v", s, g, err)
 		}
@@ -278,29 +281,66 @@ func TestMisuseIsABug(t *testing.T) {
 
 func TestReap(t *testing.T) {
 	h, root := fakeHost(t, filesV2)
-	path := filepath.Join(root, "agentjail-R1")
-	if err := h.mkdir(path, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	outside := filepath.Join(t.TempDir(), "agentjail-R1") // lists a process, but the kernel did not
-	if err := h.mkdir(outside, 0o755); err != nil {
-		t.Fatal(err)
+	const name, goneName = prefix + "01ARZ3NDEKTSV4RRFFQ69G5FA0", prefix + "01ARZ3NDEKTSV4RRFFQ69G5FA1"
+	path, others := filepath.Join(root, name), filepath.Join(root, prefix+"notes")
+	outside := filepath.Join(t.TempDir(), name) // lists a process, but the kernel did not
+	for _, dir := range []string{path, others, outside} {
+		if err := h.mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	h.v1["pids"] = hierarchy{mount: root}
-	if err := reap([]string{path, filepath.Join(root, "agentjail-gone")}, h.hierarchies, h.rmdir); err != nil {
+	if err := reap([]string{path, filepath.Join(root, goneName)}, h.hierarchies, h.rmdir); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s is left: %v", path, err)
 	}
 	for _, path := range []string{
-		root, "agentjail-R1", "/", "", outside, root + "/../" + filepath.Base(filepath.Dir(outside)) + "/agentjail-R1", root + "/other",
+		root, name, "/", "", outside, root + "/../" + filepath.Base(filepath.Dir(outside)) + "/" + name, root + "/other", others,
 	} {
 		if reap([]string{path}, h.hierarchies, h.rmdir) == nil {
 			t.Errorf("%q was taken for a run's group", path)
 		}
 	}
-	if _, err := os.Stat(outside); err != nil {
-		t.Errorf("what is in no tree was removed: %v", err)
+	for _, dir := range []string{outside, others} {
+		if _, err := os.Stat(dir); err != nil {
+			t.Errorf("what is no run's group was removed: %v", err)
+		}
+	}
+}
+
+// TestRemoveStale: of the directories beside a group, those of runs go which nobody holds and which have no process. The twin is the group
+// of a run that goes on.
+func TestRemoveStale(t *testing.T) {
+	h, root := fakeHost(t, filesV2)
+	const stale, busy, held = "agentjail-01ARZ3NDEKTSV4RRFFQ69G5FA0", "agentjail-01ARZ3NDEKTSV4RRFFQ69G5FA1", "01ARZ3NDEKTSV4RRFFQ69G5FA2"
+	p, err := newPlace(h, root, held)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	others := []string{"agentjail-notes", "agentjail-01ARZ3NDEKTSV4RRFFQ69G5FA3.scope", "01ARZ3NDEKTSV4RRFFQ69G5FA4", "agentjail-"}
+	for _, name := range append(others, stale, busy) {
+		if err := h.mkdir(filepath.Join(root, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(root, busy, "cgroup.procs"), "99\n")
+	remove := func(path string) error { // as the kernel does
+		if err := removable(path); err != nil {
+			return err
+		}
+		return os.RemoveAll(path)
+	}
+	for _, how := range []func(string) error{removable, remove} {
+		if got := removeStale(root, how); !slices.Equal(got, []string{filepath.Join(root, stale)}) {
+			t.Errorf("stale: %q", got)
+		}
+	}
+	for name, there := range map[string]bool{stale: false, busy: true, prefix + held: true, others[0]: true, others[1]: true, others[2]: true, others[3]: true} {
+		if _, err := os.Stat(filepath.Join(root, name)); (err == nil) != there {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

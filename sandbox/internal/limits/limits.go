@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/oklog/ulid/v2"
 	"golang.org/x/sys/unix"
 )
 
@@ -37,9 +38,10 @@ type Hit struct {
 	Reason string
 }
 
-// Create makes the group of a run. The error is an *UnavailableError where this host or user cannot have one.
+// Create makes the group of a run, whose id is a ULID: see isGroup. The error is an *UnavailableError where this host or user cannot have
+// one.
 func Create(s Spec) (*Group, error) {
-	if s.Memory < 0 || s.Pids < 0 || s.CPUs < 0 || len(controllers(s)) == 0 || s.Run == "" || strings.ContainsAny(s.Run, "/\x00") {
+	if s.Memory < 0 || s.Pids < 0 || s.CPUs < 0 || len(controllers(s)) == 0 || !isGroup(prefix+s.Run) {
 		return nil, fmt.Errorf("bug: limits of run %q: %+v", s.Run, s)
 	}
 	h, err := thisHost()
@@ -286,37 +288,58 @@ func (g *Group) Mechanism() string {
 // prefix is what the directories of all runs begin with.
 const prefix = "agentjail-"
 
-// RemoveStale removes the groups that launchers which were killed left where the caller's own would be. Create does so, too, in the
-// trees that it needs.
-func RemoveStale() {
+// isGroup tells whether a directory of that name is a run's: others may call theirs after agentjail, too.
+func isGroup(name string) bool {
+	run, ok := strings.CutPrefix(name, prefix)
+	_, err := ulid.ParseStrict(run)
+	return ok && err == nil
+}
+
+// RemoveStale removes the groups that launchers which were killed left where the caller's own would be, and returns their directories; with
+// keep it finds those that the caller may remove, and leaves them. Create removes them, too, in the trees that it needs.
+func RemoveStale(keep bool) (found []string) {
 	h, err := thisHost()
 	if err != nil {
-		return
+		return nil
+	}
+	remove := h.rmdir
+	if keep {
+		remove = removable
 	}
 	for _, c := range controllers(Spec{Memory: 1, Pids: 1, CPUs: 1}) {
 		if tree, ok := h.v1[c]; ok {
-			removeStale(tree.own, h.rmdir)
+			found = append(found, removeStale(tree.own, remove)...)
 		}
 	}
 	if h.v2 == nil {
-		return
+		return found
 	}
 	for dir := h.v2.own; ; dir = filepath.Dir(dir) { // see findParent
-		removeStale(dir, h.rmdir)
+		found = append(found, removeStale(dir, remove)...)
 		if dir == h.v2.mount || len(dir) <= len(h.v2.mount) {
-			return
+			return found
 		}
 	}
 }
 
-// removeStale removes what launchers that were killed left behind: groups that are empty and that nobody holds.
-func removeStale(parent string, rmdir func(string) error) {
+// removable tells whether the caller may remove a group, and the kernel would: it has no processes.
+func removable(path string) error {
+	procs, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+	if err == nil && len(procs) > 0 {
+		err = unix.EBUSY
+	}
+	return errors.Join(err, unix.Access(filepath.Dir(path), unix.W_OK))
+}
+
+// removeStale removes what launchers that were killed left behind: groups that are empty and that nobody holds. It returns those that
+// are gone.
+func removeStale(parent string, remove func(string) error) (gone []string) {
 	entries, err := os.ReadDir(parent)
 	if err != nil {
-		return
+		return nil
 	}
 	for _, e := range entries {
-		if !e.IsDir() || !strings.HasPrefix(e.Name(), prefix) {
+		if !e.IsDir() || !isGroup(e.Name()) {
 			continue
 		}
 		path := filepath.Join(parent, e.Name())
@@ -324,9 +347,11 @@ func removeStale(parent string, rmdir func(string) error) {
 		if err != nil {
 			continue
 		}
-		if unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			rmdir(path) // the kernel refuses a group with processes
+		// The kernel refuses to remove a group with processes.
+		if unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil && remove(path) == nil {
+			gone = append(gone, path)
 		}
 		dir.Close()
 	}
+	return gone
 }

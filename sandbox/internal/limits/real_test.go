@@ -4,15 +4,15 @@ package limits
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
+
+	"github.com/oklog/ulid/v2"
 )
 
 // skip fails instead where the tests must work, which for an ordinary user takes more than this package can ask for.
@@ -24,10 +24,10 @@ func skip(t *testing.T, why string) {
 	t.Skip(why)
 }
 
-// realGroup makes a group on this host, for a test's own name.
+// realGroup makes a group on this host, as that of a run.
 func realGroup(t *testing.T, s Spec) *Group {
 	t.Helper()
-	s.Run = fmt.Sprintf("test-%d-%s", os.Getpid(), strings.ToLower(t.Name()))
+	s.Run = ulid.Make().String()
 	g, err := Create(s)
 	var unavailable *UnavailableError
 	if errors.As(err, &unavailable) {
@@ -149,15 +149,15 @@ func TestStaleGroupsAreRemoved(t *testing.T) {
 	if held.scope != nil {
 		t.Skip("systemd removes its groups itself")
 	}
-	stale := filepath.Join(filepath.Dir(held.Dir()), fmt.Sprintf("%stest-%d-stale", prefix, os.Getpid()))
+	stale := filepath.Join(filepath.Dir(held.Dir()), prefix+ulid.Make().String())
 	create := func() {
-		next, err := Create(Spec{Pids: 8, Run: fmt.Sprintf("test-%d-next", os.Getpid())})
+		next, err := Create(Spec{Pids: 8, Run: ulid.Make().String()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { next.Close() })
 	}
-	for how, remove := range map[string]func(){"Create": create, "RemoveStale": RemoveStale} {
+	for how, remove := range map[string]func(){"Create": create, "RemoveStale": func() { RemoveStale(false) }} {
 		if err := os.Mkdir(stale, 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -90,7 +90,7 @@ func Reap() int {
 func reap(paths []string, trees hierarchies, rmdir func(string) error) error {
 	var errs []error
 	for _, path := range paths {
-		if !trees.contain(path) || !strings.HasPrefix(filepath.Base(path), prefix) {
+		if !trees.contain(path) || !isGroup(filepath.Base(path)) {
 			errs = append(errs, fmt.Errorf("%q is not a run's group", path))
 			continue
 		}

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/oklog/ulid/v2"
 )
 
 // leaverArg starts the test binary as a launcher that gives up root, as agentjail does after sudo.
@@ -76,7 +78,7 @@ func TestGroupOutlivesTheRightsOfItsLauncher(t *testing.T) {
 	}
 	realGroup(t, Spec{Pids: 10}) // skips where there are none
 	for _, how := range []string{"close", "die"} {
-		cmd := exec.Command("/proc/self/exe", leaverArg, fmt.Sprintf("test-%d-%s", os.Getpid(), how), how)
+		cmd := exec.Command("/proc/self/exe", leaverArg, ulid.Make().String(), how)
 		out, err := cmd.Output()
 		if err != nil && how == "close" {
 			t.Fatalf("%v: %s", err, out)
