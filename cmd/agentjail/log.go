@@ -146,9 +146,9 @@ func whyNoEnd(last audit.Event, later int) string {
 	text := "the log has no run.end: the run was killed, or the end of the log is missing"
 	switch next := audit.NextSegment(last); {
 	case next > 0:
-		text = fmt.Sprintf("the log goes on in segment %d, which is not there: it is missing, or the run was killed before it was made", next)
+		text = fmt.Sprintf("the log goes on in segment %d, of which there is no line: it is missing or empty, or the run was killed before it wrote there", next)
 		if later > next {
-			text = fmt.Sprintf("segment %d of the log is missing", next)
+			text = fmt.Sprintf("segment %d of the log is missing or empty", next)
 		}
 	case later > 0:
 		text = "the log has no log.next here: the end of this segment is missing"
@@ -269,6 +269,12 @@ func logMarks(e audit.Event) string {
 	}
 	if e.Provenance == audit.FromClaimed {
 		marks = append(marks, "as the process claims")
+	}
+	if e.Ended {
+		marks = append(marks, "killed while it waited for the answer")
+	}
+	if e.Unread {
+		marks = append(marks, "arguments not read in time")
 	}
 	if len(e.Truncated) > 0 {
 		marks = append(marks, "cut: "+strings.Join(e.Truncated, " "))

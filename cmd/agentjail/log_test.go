@@ -247,6 +247,10 @@ func TestLogMarks(t *testing.T) {
 			"03:04:05.006 deny   file/stat                /a  find  (12 times)"},
 		{"cut", audit.Event{Class: audit.ClassFile, Action: "stat", Decision: audit.Deny, Truncated: []string{"target", "argv"}},
 			"03:04:05.006 deny   file/stat                (cut: target argv)"},
+		{"arguments", audit.Event{Class: audit.ClassFile, Action: "stat", Decision: audit.Deny, Target: "/a", Process: audit.Process{PID: 3, Exe: "/bin/ls", Unread: true}},
+			"03:04:05.006 deny   file/stat                /a  ls[3]  (arguments not read in time)"},
+		{"killed", audit.Event{Class: audit.ClassUnix, Action: "connect", Decision: audit.Deny, Process: audit.Process{PID: 3, Ended: true}},
+			"03:04:05.006 deny   unix/connect             pid[3]  (killed while it waited for the answer)"},
 		{"no exe", audit.Event{Class: audit.ClassDNS, Action: "dns.query", Decision: audit.Deny, Target: "x", Process: audit.Process{PID: 3}},
 			"03:04:05.006 deny   dns.query                x  pid[3]"},
 		{"dropped", audit.Event{Class: audit.ClassRun, Action: audit.ActionDropped, Decision: audit.Report, Reason: "lost", Detail: detail(`{"dropped":{"file":2}}`)},
@@ -335,8 +339,10 @@ func TestLogOfMissingSegments(t *testing.T) {
 	lines := bytes.SplitAfter(whole, []byte("\n"))
 	os.WriteFile(second, bytes.Join(lines[:len(lines)-2], nil), 0o600)
 	check("cut", exitChanged, "segment 3 is there, and segment 2 has no log.next", "segment 3 is there, and neither it nor")
+	os.Truncate(second, 0)
+	check("emptied", exitChanged, "segment 3 is there, and no line of segment 2: it was removed, replaced or emptied", "segment 2 of the log is missing or empty; segment 3 is there")
 	os.Remove(second)
-	check("removed", exitChanged, "segment 3 is there, and segment 2 is not: it was removed", "segment 2 of the log is missing; segment 3 is there")
+	check("removed", exitChanged, "segment 3 is there, and no line of segment 2: it was removed, replaced or emptied", "segment 2 of the log is missing or empty; segment 3 is there")
 }
 
 // lockedBuffer is a buffer that a verb writes while the test reads it.

@@ -125,7 +125,7 @@ func verifyLog(name string, a anchor) (text string, code int, err error) {
 // torn says what is missing in the middle of a log, of which a later segment is there: no run that was killed leaves that.
 func torn(v audit.Verification, later int) string {
 	if v.Next > 0 {
-		return fmt.Sprintf("segment %d is there, and segment %d is not: it was removed", later, v.Next)
+		return fmt.Sprintf("segment %d is there, and no line of segment %d: it was removed, replaced or emptied", later, v.Next)
 	}
 	return fmt.Sprintf("segment %d is there, and segment %d has no log.next: its end was cut away", later, v.Segment+v.Segments-1)
 }
