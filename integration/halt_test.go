@@ -58,6 +58,70 @@ func TestO06Unmarked(t *testing.T) {
 	clean(t, p, before)
 }
 
+// TestO07Early (O07): who ends a start by a signal is told so, in one line, whatever the start was about to do. Once the command runs there
+// is nothing to tell.
+func TestO07Early(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	before := mounts(t)
+	const moments = 30
+	const line = "agentjail: start: ended by a signal: terminated\n"
+	began := time.Now()
+	p.must(t, "agentjail", "run", "--quiet", "--", "true")
+	whole := time.Since(began) // and so the start is less
+	told := 0
+	for i := range moments {
+		c, out := start(t, p, "agentjail", "run", "--quiet", "--", "sleep", "300")
+		time.Sleep(whole * time.Duration(i) / moments)
+		c.Process.Signal(syscall.SIGTERM)
+		c.Wait()
+		switch code := c.ProcessState.ExitCode(); {
+		case code == 143 && out.String() == line:
+			told++
+		case code != 143 && code != -1 || out.Len() > 0: // -1: before it took signals
+			t.Errorf("moment %d: exit %d\n%s", i, code, out)
+		}
+	}
+	if told == 0 {
+		t.Errorf("in %d starts no signal came before the command", moments)
+	}
+	p.must(t, "agentjail", "run", "--quiet", "--", "true")
+	clean(t, p, before)
+}
+
+// TestO07Untaken (O07, G17): SIGTERM also ends a run whose supervisor somebody has stopped while the command runs, by the code of the signal
+// and with the end of its log. The twin: where the supervisor goes on, the command does what it likes with it.
+func TestO07Untaken(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]int{"stays": 143, "goes on": 7} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t)
+			before := mounts(t)
+			c, out := start(t, p, "agentjail", "run", "--", "sh", "-c", "trap 'exit 7' TERM; touch ready; while :; do sleep 0.1; done")
+			eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
+			supervisor := children(c.Process.Pid)[0]
+			inside := append(children(supervisor), supervisor)
+			halt(t, supervisor)
+			c.Process.Signal(syscall.SIGTERM)
+			if want == 7 {
+				syscall.Kill(supervisor, syscall.SIGCONT)
+			}
+			c.Wait()
+			const reason = "the supervisor did not pass on a signal that was to end it"
+			if code := c.ProcessState.ExitCode(); code != want || strings.Contains(out.String(), reason) != (want == 143) {
+				t.Errorf("exit %d, want %d\n%s", code, want, out)
+			}
+			gone(t, inside)
+			events := p.ended(t)
+			if want == 143 {
+				wantEvent(t, events, "report", "-n", "1", "-reason", reason, "run", "run.end")
+			}
+			clean(t, p, before)
+		})
+	}
+}
+
 // TestO07Stopped (O07): SIGTERM ends a start also where its supervisor was stopped as soon as it was forked. What was stopped before it was
 // agentjail's ends when it goes on.
 func TestO07Stopped(t *testing.T) {

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/agentjail/agentjail/internal/audit"
 )
 
@@ -16,7 +14,7 @@ func (r *Run) abandon(cause error) {
 	if r.process != nil {
 		r.process.Process.Kill()
 	}
-	r.ends(unix.SIGKILL)
+	r.tell.Do(func() { close(r.told) })
 	r.stop()
 	if r.watch != nil {
 		r.watch.Close()

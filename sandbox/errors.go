@@ -5,7 +5,8 @@ package sandbox
 import (
 	"fmt"
 	"os"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // SetupError says which layer of the sandbox could not be built. Nothing was started.
@@ -28,15 +29,23 @@ func (e *SetupError) Unwrap() error { return e.Err }
 // CancelledError says that Options.Cancel ended the start.
 type CancelledError struct{ Signal os.Signal }
 
+// signal is what ended the start. KillSignal asks for what SIGKILL does.
+func (e *CancelledError) signal() os.Signal {
+	if e.Signal == KillSignal {
+		return unix.SIGKILL
+	}
+	return e.Signal
+}
+
 // Code is the exit code of a start that was ended, as of a command that the signal ended.
 func (e *CancelledError) Code() int {
-	if s, ok := e.Signal.(syscall.Signal); ok {
+	if s, ok := e.signal().(unix.Signal); ok {
 		return 128 + int(s)
 	}
 	return CodeNotStarted
 }
 
-func (e *CancelledError) Error() string { return fmt.Sprintf("ended by a signal: %v", e.Signal) }
+func (e *CancelledError) Error() string { return fmt.Sprintf("ended by a signal: %v", e.signal()) }
 
 // RequestError says that what was asked for cannot be done, whatever the host.
 type RequestError struct{ Msg string }

@@ -90,6 +90,10 @@ type Run struct {
 	unguarded map[string]error // of which of its names that is not known
 	sweeps    bool             // what is there at the end and not in guarded is removed
 	told      chan struct{}    // closed when a signal came that is to end the run
+	sent      atomic.Int64     // how many of those the supervisor was sent
+	taken     atomic.Int64     // and how many it has passed on
+	untaken   chan unix.Signal // one that it has not, in time
+	ender     unix.Signal      // which ended the run for that
 	once      sync.Once
 	tell      sync.Once
 	killed    chan struct{} // closed when SIGKILL was sent
@@ -102,7 +106,7 @@ type Run struct {
 func Start(plan Plan, options Options) (*Run, error) {
 	r := &Run{
 		options: options, plan: plan, messages: make(chan wire.Message),
-		told: make(chan struct{}), killed: make(chan struct{}),
+		told: make(chan struct{}), killed: make(chan struct{}), untaken: make(chan unix.Signal, 1),
 	}
 	if err := r.start(); err != nil {
 		r.abandon(err)
@@ -323,6 +327,8 @@ func (r *Run) receive() {
 			if m.Decode(&counts) == nil {
 				r.log.Dropped(counts)
 			}
+		case msgTaken:
+			r.taken.Add(1)
 		default:
 			r.messages <- m
 		}

@@ -23,6 +23,7 @@ import (
 //	B -> A  started
 //	B -> A  event     an event for the log; dropped: how many of each class there is none for
 //	A -> B  signal    for the command
+//	B -> A  taken     one that is to end the run has been passed on
 //	B -> A  stopped   the command was stopped, and by which signal: Ctrl-Z, or that it wants the keys of the terminal
 //	A -> B  continue  it goes on, in the foreground of the terminal or in the background
 //	B -> A  over      the command's status; the run's cgroup is still there: A counts what hit its limits
@@ -41,6 +42,7 @@ const (
 	msgEvent    = "event"
 	msgDropped  = "dropped"
 	msgSignal   = "signal"
+	msgTaken    = "taken"
 	msgContinue = "continue"
 	msgStopped  = "stopped"
 	msgOver     = "over"

@@ -22,7 +22,7 @@ func (r Result) String() string {
 	switch r.Reason {
 	case reasonDeadline:
 		b.WriteString("agentjail: the run's time was over\n")
-	case reasonSupervisor, reasonLog:
+	case reasonSupervisor, reasonLog, reasonUntaken:
 		fmt.Fprintf(&b, "agentjail: the run was ended: %s\n", r.Reason)
 	}
 	if r.Left {

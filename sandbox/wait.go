@@ -24,24 +24,46 @@ const (
 const graceTime = 2 * time.Second
 
 // Signal sends a signal to the command, or to the foreground of its terminal. A SIGTSTP that stops the command stops the caller
-// too, see Options.Stopped. SIGKILL ends the run also where the supervisor does not answer any more.
+// too, see Options.Stopped. SIGKILL ends the run also where the supervisor does not answer any more, and so does what asks the command to
+// end and is not passed on to it for a while.
 func (r *Run) Signal(sig unix.Signal) {
 	if sig == unix.SIGTSTP {
 		r.stopping.Store(true)
 	}
-	r.ends(sig)
+	if ending(sig) {
+		r.ends(sig)
+	}
 	if sig == unix.SIGKILL {
 		r.kill.Do(func() { close(r.killed) })
 	}
 	r.conn.Send(msgSignal, int(sig))
 }
 
-// ends takes note of a signal that is to end the run.
-func (r *Run) ends(sig unix.Signal) {
+// ending tells whether a signal is to end the run.
+func ending(sig unix.Signal) bool {
 	switch sig {
 	case unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGKILL:
-		r.tell.Do(func() { close(r.told) })
+		return true
 	}
+	return false
+}
+
+// ends takes note of a signal that is to end the run, and looks later whether the supervisor has passed it on.
+func (r *Run) ends(sig unix.Signal) {
+	r.tell.Do(func() { close(r.told) })
+	number := r.sent.Add(1)
+	go func() {
+		for range 2 { // this process may have been stopped, too, and have read nothing meanwhile
+			time.Sleep(teardownTime / 2)
+			if r.taken.Load() >= number {
+				return
+			}
+		}
+		select {
+		case r.untaken <- sig:
+		default:
+		}
+	}()
 }
 
 // Wait waits for the end of the run, writes the end of its log and releases everything. It is called once.
@@ -69,6 +91,8 @@ func (r *Run) Wait() (Result, error) {
 		result.Code = CodeDeadline
 	case reasonSupervisor, reasonLog:
 		result.Code = CodeNotStarted
+	case reasonUntaken:
+		result.Code = 128 + int(r.ender)
 	}
 	if r.broken != nil {
 		result.Code = CodeNotStarted
@@ -93,6 +117,7 @@ func (r *Run) Wait() (Result, error) {
 const (
 	reasonDeadline   = "deadline"
 	reasonSupervisor = "the supervisor died"
+	reasonUntaken    = "the supervisor did not pass on a signal that was to end it"
 	reasonLog        = "the log could not be written"
 	reasonBroken     = "a layer failed" // run.failed says which
 )
@@ -145,7 +170,13 @@ func (r *Run) await() string {
 			r.Signal(unix.SIGKILL)
 		case <-killed:
 			killed, deaf = nil, time.After(teardownTime)
-		case <-deaf: // somebody has stopped the supervisor, or it waits for what does not end
+		case sig := <-r.untaken: // somebody has stopped the supervisor
+			if reason == "" && r.end == nil && killed != nil {
+				reason, r.ender = reasonUntaken, sig
+				r.process.Process.Kill()
+				hopeless = time.After(teardownTime)
+			}
+		case <-deaf: // the same, or it waits for what does not end
 			r.process.Process.Kill()
 			hopeless = time.After(teardownTime)
 		case <-hopeless: // it waits itself

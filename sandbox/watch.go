@@ -82,6 +82,9 @@ func (s *supervisor) obey(counted chan struct{}) {
 			once()
 		case m.Kind == msgSignal && m.Decode(&number) == nil:
 			s.stage.Signal(unix.Signal(number))
+			if ending(unix.Signal(number)) {
+				s.conn.Send(msgTaken, nil)
+			}
 		case m.Kind == msgContinue && m.Decode(&foreground) == nil:
 			s.stage.Continue(foreground)
 		default:

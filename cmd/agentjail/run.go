@@ -126,7 +126,7 @@ const (
 	byCommand   = "chosen by the command's name"
 )
 
-// execute starts a plan, passes signals on and waits for the end. The error of a start that a signal ends is this process's exit code.
+// execute starts a plan, passes signals on and waits for the end. The error of a start that a signal ends has this process's exit code.
 func execute(plan sandbox.Plan, options sandbox.Options) (result sandbox.Result, started bool, err error) {
 	var job job
 	signals, cancel := passedOn(), ending()
@@ -138,7 +138,7 @@ func execute(plan sandbox.Plan, options sandbox.Options) (result sandbox.Result,
 		if cancelled.Signal == unix.SIGINT {
 			interrupt(false) // the terminal is not raw yet, and has told the others
 		}
-		err = cli.Exit("", cancelled.Code())
+		err = cli.Exit(err, cancelled.Code())
 	}
 	if err != nil {
 		return sandbox.Result{}, false, err

@@ -36,5 +36,10 @@ func init() {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		os.Exit(codeNotStarted)
 	}
+	// libcontainer prints what it cannot tell the supervisor, which is dead then: the launcher has said why. The command's own file, which
+	// is number 2, stays what it is.
+	if null, err := os.OpenFile("/dev/null", os.O_WRONLY, 0); err == nil {
+		os.Stderr = null
+	}
 	libcontainer.Init()
 }
