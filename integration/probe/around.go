@@ -208,9 +208,17 @@ func exitLike(err error) error {
 	return err
 }
 
-// children are the processes whose parent is this one.
-func children() []int {
-	files, _ := filepath.Glob("/proc/self/task/*/children")
+// printChildren lists the processes whose parent is a process.
+func printChildren(args []string) error {
+	for _, pid := range children(strings.Join(args, "")) {
+		fmt.Println(pid)
+	}
+	return nil
+}
+
+// children are the processes whose parent is a process, which may be self. A thread may end while they are listed.
+func children(process string) []int {
+	files, _ := filepath.Glob("/proc/" + process + "/task/*/children")
 	var pids []int
 	for _, file := range files {
 		data, err := os.ReadFile(file)
@@ -235,7 +243,7 @@ func settle(limit time.Duration) []int {
 				break
 			}
 		}
-		left := children()
+		left := children("self")
 		if len(left) == 0 || time.Now().After(deadline) {
 			return left
 		}

@@ -18,6 +18,7 @@
 //	probe filter NAME=ERRNO,... -- COMMAND   run a command under a seccomp filter that refuses the named calls;
 //	                                         with SUCCESS for an errno they are not made and say that they were
 //	probe hold -- COMMAND           run a command that inherits the files 3 to 200
+//	probe children PID              list the processes whose parent is PID
 //	probe reap [-kill WHO -after D] -- COMMAND   run a command, see that no process outlives it
 //	probe capture -- COMMAND        run a command on a network of its own, print what was sent there instead of its output
 //	probe userns0 -- COMMAND        run a command in a user namespace that allows no further one
@@ -40,7 +41,7 @@ var verbs = map[string]func(args []string) error{
 	"calls": calls, "sweep": sweep, "x32": x32, "int80": int80, "matrix": matrix, "tiocsti": tiocsti,
 	"fds": fds, "ns": namespaces, "sockets": sockets,
 	"dial": dial, "get": get, "grpc": grpc, "dgram": dgram, "listen": listen,
-	"fork": forks, "filter": filter, "hold": hold, "reap": reap, "userns0": userns0, "capture": capture, "chromium": chromium, "cover": cover, "layers": layers, "disk": disk,
+	"fork": forks, "filter": filter, "hold": hold, "children": printChildren, "reap": reap, "userns0": userns0, "capture": capture, "chromium": chromium, "cover": cover, "layers": layers, "disk": disk,
 }
 
 func main() {
