@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // postureDetail is what run.posture says of the command's process.
@@ -276,6 +277,51 @@ func checkOthers(t *testing.T, pid int, namespace string) {
 	}
 	if found < 2 {
 		t.Errorf("%d processes in the namespace of process %d, where pid 1 is one as well", found, pid)
+	}
+}
+
+// TestA01Again: the posture is compared again while the command runs. Here somebody changes from outside what no command can, its limit of
+// cores, which ends the run. The twin: what the command may change, by itself or from outside, goes on past that time.
+func TestA01Again(t *testing.T) {
+	t.Parallel()
+	for name, limit := range map[string]int{"cores": unix.RLIMIT_CORE, "files": unix.RLIMIT_NOFILE} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t)
+			p.write(t, "change.py", `
+import os, signal, threading, time
+os.umask(0); signal.signal(signal.SIGUSR1, signal.SIG_IGN); signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+os.mkdir("d"); os.chdir("d"); os.rmdir("../d"); open("/dev/null")
+for i in range(3): threading.Thread(target=time.sleep, args=(300,), daemon=True).start()
+os.mkdir("`+p.project+`/ready")
+time.sleep(25)
+os._exit(7)`)
+			c, out := start(t, p, "agentjail", "run", "--quiet", "--", "python3", "change.py")
+			eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
+			events, err := newestEvents(p.state)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pid := events[slices.IndexFunc(events, func(e event) bool { return e.Action == "run.posture" })].PID
+			var now unix.Rlimit
+			if err := unix.Prlimit(pid, limit, nil, &now); err != nil {
+				t.Fatal(err)
+			}
+			if now.Max == 0 && os.Getuid() != 0 {
+				t.Skip("whoever started this test has a limit of cores that an ordinary user cannot change")
+			}
+			if err := unix.Prlimit(pid, limit, &unix.Rlimit{Cur: now.Max - 1, Max: now.Max}, nil); err != nil {
+				t.Fatal(err)
+			}
+			c.Wait()
+			code, ends := c.ProcessState.ExitCode(), limit == unix.RLIMIT_CORE
+			if ends != (code == 125) || ends != strings.Contains(out.String(), "Max core file size is {0 1}, not {1 1}") || !ends && code != 7 {
+				t.Errorf("exit %d\n%s", code, out)
+			}
+			if events := p.ended(t); ends {
+				wantEvent(t, events, "report", "-n", "1", "-reason", "posture: the command does not run as planned any more: .*", "run", "run.failed")
+			}
+		})
 	}
 }
 

@@ -86,8 +86,11 @@ func (l *Launcher) Signal(sig unix.Signal) error {
 }
 
 // Wait waits for the launcher's end, and tells whether that has come in time.
-func (l *Launcher) Wait(most time.Duration) (ended bool) {
-	fds := []unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}
+func (l *Launcher) Wait(most time.Duration) bool { return ended(l.fd, most) }
+
+// ended waits for the end of a process that is held by a descriptor, and tells whether that has come in time.
+func ended(pidfd int, most time.Duration) bool {
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	for end := time.Now().Add(most); ; {
 		left := max(0, time.Until(end))
 		n, err := unix.Ppoll(fds, &unix.Timespec{Sec: int64(left / time.Second), Nsec: int64(left % time.Second)}, nil)

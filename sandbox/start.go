@@ -271,6 +271,8 @@ func (s *supervisor) posture(ready stage.Ready, wanted func() (posture.Want, err
 	report := readyReport{
 		PID: ready.HostPID, Init: first, Posture: got.Detail(), Differences: posture.Compare(want, got), Coverage: append(s.network.Coverage(), s.gateway.Coverage()...),
 	}
+	s.command, s.want = ready.HostPID, want
+	s.want.Running, s.want.Before = true, got.Mounts
 	report.Posture["landlock_abi"] = ready.LandlockABI
 	report.Posture["wait_killable"] = ready.WaitKillable
 	return report, nil

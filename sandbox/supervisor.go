@@ -20,6 +20,7 @@ import (
 	"github.com/agentjail/agentjail/internal/audit"
 	"github.com/agentjail/agentjail/internal/caller"
 	"github.com/agentjail/agentjail/sandbox/internal/netns"
+	"github.com/agentjail/agentjail/sandbox/internal/posture"
 	"github.com/agentjail/agentjail/sandbox/internal/rootfs"
 	"github.com/agentjail/agentjail/sandbox/internal/stage"
 	"github.com/agentjail/agentjail/sandbox/internal/wire"
@@ -46,7 +47,9 @@ type supervisor struct {
 	own     seccomp.Program // see confine
 	guard   *seccomp.Supervisor
 	stdio   stdio
-	began   time.Time // see seccomp.Config
+	began   time.Time    // see seccomp.Config
+	want    posture.Want // of the command's process while it runs; see holds
+	command int          // its number
 }
 
 // supervise is the main function of process B. It returns the exit code.

@@ -212,6 +212,9 @@ func (r *Run) handle(kind string, decode func(any) error) {
 		r.reportLimits()
 		r.conn.Send(msgCounted, nil)
 	case msgFailed:
+		if r.broken != nil {
+			return // what follows from the first
+		}
 		var f failure
 		decode(&f)
 		r.broken = &SetupError{Layer: f.Layer, Err: errors.New(f.Err), Fix: f.Fix}

@@ -4,12 +4,14 @@ package sandbox
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/agentjail/agentjail/internal/audit"
+	"github.com/agentjail/agentjail/sandbox/internal/posture"
 	"github.com/agentjail/agentjail/sandbox/internal/stage"
 )
 
@@ -17,6 +19,11 @@ import (
 func (s *supervisor) watch() error {
 	counted := make(chan struct{})
 	go s.obey(counted)
+	over := make(chan struct{})
+	defer close(over)
+	if len(s.filter.Namespaces()) == 0 { // a command that makes its own is held to others
+		go s.holds(over)
+	}
 	late := s.endLate()
 	// A command can be stopped before it is executed, and then waits to go on.
 	executed := make(chan error, 1)
@@ -46,6 +53,36 @@ func (s *supervisor) watch() error {
 	trace("supervisor: torn down")
 	s.sink.flush()
 	return s.conn.Send(msgEnded, nil)
+}
+
+// postureTime is how often the posture of the command's process is compared while it runs.
+const postureTime = 10 * time.Second
+
+// holds compares what the command's process is with what it is to be as long as it runs. Nothing that a command may do changes any of it, so
+// that a difference ends the run. What cannot be read is not compared, such as that of a process that ends just then.
+func (s *supervisor) holds(over <-chan struct{}) {
+	process, err := unix.PidfdOpen(s.command, 0)
+	if err != nil {
+		return // it has ended
+	}
+	defer unix.Close(process)
+	for {
+		select {
+		case <-over:
+			return
+		case <-time.After(postureTime):
+		}
+		got, err := posture.ReadRunning(s.command)
+		if err != nil || ended(process, 0) {
+			continue
+		}
+		if differences := posture.Compare(s.want, got); len(differences) > 0 {
+			err := fmt.Errorf("the command does not run as planned any more: %v", differences)
+			s.conn.Send(msgFailed, asFailure(setupError("posture", err)))
+			s.process.Signal(unix.SIGKILL)
+			return
+		}
+	}
 }
 
 // endLate ends the command when the launcher should have done so at its deadline, and could not: a command that stops itself on a

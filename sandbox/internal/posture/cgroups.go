@@ -37,13 +37,8 @@ func parseCgroups(text string) ([]Cgroup, error) {
 // cgroups: the process is in the run's group in each hierarchy that has one of its controllers, and where it was born in
 // all others. A controller that no hierarchy of version 1 has is version 2's.
 func (c *comparison) cgroups(want Want, got []Cgroup) {
-	inV1 := func(controller string) bool {
-		return slices.ContainsFunc(got, func(g Cgroup) bool { return g.has(controller) })
-	}
 	for _, born := range want.Cgroups {
-		moved := slices.ContainsFunc(want.Group.Controllers, func(controller string) bool {
-			return born.has(controller) || born.Controllers == "" && !inV1(controller)
-		})
+		moved := want.Group.in(born, got)
 		i := slices.IndexFunc(got, func(g Cgroup) bool { return g.Controllers == born.Controllers })
 		switch {
 		case i < 0:
@@ -60,8 +55,26 @@ func (c *comparison) cgroups(want Want, got []Cgroup) {
 	}
 	for _, controller := range want.Group.Controllers {
 		unified := slices.ContainsFunc(got, func(g Cgroup) bool { return g.Controllers == "" })
-		c.check("cgroup of "+controller, want.Group.Name, "none", inV1(controller) || unified)
+		c.check("cgroup of "+controller, want.Group.Name, "none", inV1(got, controller) || unified)
 	}
+}
+
+// groupStays: the process is in the run's group as before. Others may move it elsewhere in other hierarchies.
+func (c *comparison) groupStays(group Group, got []Cgroup) {
+	for _, g := range got {
+		c.check(g.field(), group.Name, g.Path, !group.in(g, got) || path.Base(g.Path) == group.Name)
+	}
+}
+
+// in tells whether the group is in the hierarchy of a line.
+func (g Group) in(line Cgroup, all []Cgroup) bool {
+	return slices.ContainsFunc(g.Controllers, func(controller string) bool {
+		return line.has(controller) || line.Controllers == "" && !inV1(all, controller)
+	})
+}
+
+func inV1(all []Cgroup, controller string) bool {
+	return slices.ContainsFunc(all, func(g Cgroup) bool { return g.has(controller) })
 }
 
 func (g Cgroup) has(controller string) bool {

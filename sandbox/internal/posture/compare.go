@@ -26,8 +26,10 @@ type Want struct {
 	Open []int // the open files; those above 2 have to be close-on-exec
 
 	// Running: the command has been executed, and umask, signals, open files, limits and filters of its own are its own
-	// affair. Of limits only core dumps are compared then, and there may be more filters, not fewer.
+	// affair. Of limits only core dumps are compared then, and there may be more filters, not fewer. Of mounts, those that
+	// were there Before: see mountsStay; of cgroups, that of the run's own.
 	Running bool
+	Before  []Mount
 
 	Dir     string // the working directory
 	Mounts  []WantMount
@@ -104,6 +106,11 @@ func Compare(want Want, got Posture) Differences {
 		c.limits(want.Limits, got.Limits)
 	}
 	c.dir(want, got)
+	if want.Running {
+		c.mountsStay(want.Before, got.Mounts)
+		c.groupStays(want.Group, got.Cgroups)
+		return c.found
+	}
 	c.mounts(want.Mounts, got.Mounts)
 	c.cgroups(want, got.Cgroups)
 	return c.found

@@ -132,13 +132,21 @@ func TestCompareRunning(t *testing.T) {
 	th := &p.Threads[0]
 	th.Umask, th.Blocked, th.Ignored, th.Caught, th.Filters, th.Files = 0, 1, 2, 4, 2, nil
 	p.Limits["Max open files"], p.Dir = Limit{}, "/"
-	w.Running = true
+	p.Mounts = append(p.Mounts, Mount{ID: 22, Parent: 20, Point: "/data", Type: "ext4", Flags: NoSuid | ReadOnly | frozen})
+	gone := Mount{ID: 23, Parent: 21, Point: "/usr/gone", Type: "ext4"}
+	w.Running, w.Before = true, append(slices.Clone(p.Mounts), gone)
+	p.Mounts[1].Point, p.Mounts[2].Flags = "/moved", NoSuid|NoExec // the host did that
+	p.Cgroups[1].Path = "/elsewhere"
 	if d := Compare(w, p); d != nil {
 		t.Errorf("differences: %v", d)
 	}
 	th.Filters, th.Caps.Effective = 0, 1
 	p.Limits["Max core file size"] = Limit{2, 2}
-	if got := fields(Compare(w, p)); !slices.Equal(got, []string{"seccomp filters", "capabilities", "limit Max core file size"}) {
+	p.Mounts[1].Flags, p.Cgroups[0].Path = 0, "/"
+	p.Mounts = append(p.Mounts, Mount{ID: 30, Parent: 20, Point: "/new"})
+	if got := fields(Compare(w, p)); !slices.Equal(got, []string{
+		"seccomp filters", "capabilities", "limit Max core file size", `mount "/moved"`, `mount "/new"`, "cgroup of memory",
+	}) {
 		t.Errorf("differences in %q", got)
 	}
 }

@@ -25,6 +25,7 @@ const (
 	NoSuid
 	NoDev
 	NoExec
+	frozen // ReadOnly is the file system's alone, which the host may change
 )
 
 func (f MountFlags) String() string {
@@ -111,6 +112,23 @@ func (c *comparison) mounts(want []WantMount, got []Mount) {
 func (c *comparison) mount(want WantMount, got Mount) {
 	if want.Flags&^got.Flags != 0 || want.Type != "" && want.Type != got.Type || got.Propagation != "" {
 		c.check(mountField(want.Point), want, got, false)
+	}
+}
+
+// mountsStay: a mount can go while the command runs, and its point change, when the host removes or moves what it is on. None comes, and
+// none is restricted less than before.
+func (c *comparison) mountsStay(before, got []Mount) {
+	known := make(map[int]Mount, len(before))
+	for _, m := range before {
+		known[m.ID] = m
+	}
+	for _, m := range got {
+		was, ok := known[m.ID]
+		due := was.Flags
+		if due&frozen != 0 {
+			due &^= frozen | ReadOnly
+		}
+		c.check(mountField(m.Point), was, m, ok && was.Type == m.Type && due&^m.Flags == 0 && was.Propagation == m.Propagation)
 	}
 }
 
@@ -220,7 +238,9 @@ func parseMount(line string) (m Mount, ok bool) {
 	m.Propagation = strings.TrimRight(optional[:len(optional)-len(f.rest)], "- ")
 	m.Type = f.next()
 	f.next() // the source
-	m.Flags |= parseFlags(f.next()) & ReadOnly
+	if of := parseFlags(f.next()); of&^m.Flags&ReadOnly != 0 {
+		m.Flags |= ReadOnly | frozen
+	}
 	return m, err1 == nil && err2 == nil && !f.missing && m.Point != "" && m.Type != ""
 }
 

@@ -22,7 +22,7 @@ func TestParseMounts(t *testing.T) {
 		{36, 35, `/with space\`, "ext3", 0, "master:1"},
 		{37, 36, "/proc", "proc", NoSuid | NoDev | NoExec, ""},
 		{38, 36, "/usr", "overlay", ReadOnly | NoDev, "shared:1 master:2"},
-		{39, 36, "/frozen", "erofs", ReadOnly, ""},
+		{39, 36, "/frozen", "erofs", ReadOnly | frozen, ""},
 		{40, 39, "/ns", "nsfs", 0, ""},
 	}
 	if err != nil || !slices.Equal(got, want) {

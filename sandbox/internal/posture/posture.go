@@ -6,8 +6,8 @@
 //	differences := posture.Compare(want, got)     // empty, or the command must not be executed
 //
 // The supervisor does that with the command's process when every layer is on and nothing of the command has run, so that
-// a step that failed silently, or a kernel that does not do what it says, refuses the run instead of weakening it. It may
-// do it again at any time: every thread is read.
+// a step that failed silently, or a kernel that does not do what it says, refuses the run instead of weakening it. It does
+// it again while the command runs, with what no command can change: every thread is read.
 //
 // What it refuses: what is not in a Want is not wanted, each mount and each file included. The zero Want equals no process.
 //

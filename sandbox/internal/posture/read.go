@@ -21,7 +21,12 @@ const (
 
 // Read reads the posture of a process of the reader's pid namespace. The reader needs to be allowed to trace it
 // (PTRACE_MODE_READ of ptrace(2)).
-func Read(pid int) (Posture, error) {
+func Read(pid int) (Posture, error) { return read(pid, true) }
+
+// ReadRunning leaves out the open files, which a Want.Running does not compare: a command may have very many.
+func ReadRunning(pid int) (Posture, error) { return read(pid, false) }
+
+func read(pid int, withFiles bool) (Posture, error) {
 	p := Posture{PID: pid}
 	err := in(strconv.Itoa(pid), func(d *procDir) (err error) {
 		err = cmp.Or(
@@ -34,7 +39,7 @@ func Read(pid int) (Posture, error) {
 			p.readDir(d),
 		)
 		if err == nil {
-			p.Threads, err = threads(d, pid)
+			p.Threads, err = threads(d, pid, withFiles)
 		}
 		return err
 	})
@@ -94,7 +99,7 @@ func (p *Posture) readDir(d *procDir) (err error) {
 }
 
 // threads reads every thread; one that is not the main thread may end meanwhile.
-func threads(d *procDir, pid int) ([]Thread, error) {
+func threads(d *procDir, pid int, withFiles bool) ([]Thread, error) {
 	names, err := d.names("task")
 	if err != nil {
 		return nil, err
@@ -108,7 +113,7 @@ func threads(d *procDir, pid int) ([]Thread, error) {
 		if err != nil {
 			return nil, err
 		}
-		t, err := thread(d, "task/"+name+"/")
+		t, err := thread(d, "task/"+name+"/", withFiles)
 		if err != nil && tid != pid && vanished(err) {
 			continue
 		}
@@ -125,14 +130,13 @@ func vanished(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH)
 }
 
-func thread(d *procDir, at string) (t Thread, err error) {
+func thread(d *procDir, at string, withFiles bool) (t Thread, err error) {
 	if err = parsed(d, at+"status", parseStatus, &t); err != nil {
 		return t, err
 	}
-	if t.Namespaces, err = namespaces(d, at); err != nil {
-		return t, err
+	if t.Namespaces, err = namespaces(d, at); err == nil && withFiles {
+		t.Files, err = files(d, at)
 	}
-	t.Files, err = files(d, at)
 	return t, err
 }
 

@@ -93,7 +93,7 @@ func TestPosture(t *testing.T) {
 	if err := j.Go(); err != nil {
 		t.Fatal(err)
 	}
-	w.Running = true
+	w.Running, w.Before = true, got.Mounts
 	for _, d := range posture.Compare(w, read(t, r.HostPID)) {
 		t.Errorf("after execve: %v", d)
 	}
