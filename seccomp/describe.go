@@ -14,15 +14,15 @@ func describe(name string, args [6]uint64) string {
 	a := func(i int) uint64 { return uint64(uint32(args[i])) }
 	switch name {
 	case "socket", "socketpair":
-		return fmt.Sprintf("%s(%s, %s, %d)", name, named(families, a(0)), socketType(a(1)), int32(a(2)))
+		return fmt.Sprintf("%s(%s, %s, %d)", name, family(a(0)), socketType(a(1)), int32(a(2)))
 	case "ioctl":
-		return fmt.Sprintf("ioctl(%d, %s)", int32(a(0)), named(ioctls, a(1)))
+		return fmt.Sprintf("ioctl(%d, %s)", int32(a(0)), ioctlRequest(a(1)))
 	case "clone", "unshare":
 		return fmt.Sprintf("%s(%s)", name, flags(cloneFlags, a(0)))
 	case "prctl":
 		return fmt.Sprintf("prctl(%s)", named(prctls, a(0)))
 	case "setsockopt":
-		return fmt.Sprintf("setsockopt(%d, %d, %d)", int32(a(0)), a(1), a(2))
+		return fmt.Sprintf("setsockopt(%d, %s, %s)", int32(a(0)), named(levels, a(1)), named(socketOptions, a(1)<<32|a(2)))
 	case "personality":
 		return fmt.Sprintf("personality(%#x)", a(0))
 	case "ptrace", "keyctl", "bpf", "seccomp", "kill":
@@ -45,7 +45,25 @@ func named(values []value, n uint64) string {
 			return v.name
 		}
 	}
+	return fmt.Sprintf("%#x", uint32(n))
+}
+
+func family(n uint64) string {
+	if names := strings.Fields(families); n < uint64(len(names)) {
+		return "AF_" + names[n]
+	}
 	return fmt.Sprintf("%#x", n)
+}
+
+// ioctlRequest names a command of ioctl(2), or at least the family that it is of.
+func ioctlRequest(n uint64) string {
+	name := named(ioctls, n)
+	for _, v := range ioctlTypes {
+		if n>>8&0xff == v.n && strings.HasPrefix(name, "0x") {
+			return name + " of " + v.name
+		}
+	}
+	return name
 }
 
 func flags(values []value, n uint64) string {
@@ -73,13 +91,9 @@ func socketType(n uint64) string {
 	return s
 }
 
-var families = []value{
-	{unix.AF_UNIX, "AF_UNIX"}, {unix.AF_INET, "AF_INET"}, {unix.AF_INET6, "AF_INET6"}, {unix.AF_NETLINK, "AF_NETLINK"},
-	{unix.AF_PACKET, "AF_PACKET"}, {unix.AF_KEY, "AF_KEY"}, {unix.AF_ALG, "AF_ALG"}, {unix.AF_VSOCK, "AF_VSOCK"},
-	{unix.AF_XDP, "AF_XDP"}, {unix.AF_BLUETOOTH, "AF_BLUETOOTH"}, {unix.AF_CAN, "AF_CAN"}, {unix.AF_TIPC, "AF_TIPC"},
-	{unix.AF_RDS, "AF_RDS"}, {unix.AF_KCM, "AF_KCM"}, {unix.AF_QIPCRTR, "AF_QIPCRTR"}, {unix.AF_SMC, "AF_SMC"},
-	{unix.AF_NFC, "AF_NFC"}, {unix.AF_RXRPC, "AF_RXRPC"}, {unix.AF_IB, "AF_IB"}, {unix.AF_LLC, "AF_LLC"},
-}
+// families are those of linux/socket.h, in the order of their numbers.
+const families = `UNSPEC UNIX INET AX25 IPX APPLETALK NETROM BRIDGE ATMPVC X25 INET6 ROSE DECnet NETBEUI SECURITY KEY NETLINK PACKET ASH ECONET
+ATMSVC RDS SNA IRDA PPPOX WANPIPE LLC IB MPLS CAN TIPC BLUETOOTH IUCV RXRPC ISDN PHONET IEEE802154 CAIF ALG NFC VSOCK KCM QIPCRTR SMC XDP MCTP`
 
 var socketTypes = []value{
 	{unix.SOCK_STREAM, "SOCK_STREAM"}, {unix.SOCK_DGRAM, "SOCK_DGRAM"}, {unix.SOCK_RAW, "SOCK_RAW"}, {unix.SOCK_RDM, "SOCK_RDM"},
@@ -99,12 +113,49 @@ var prctls = []value{
 	{unix.PR_SET_SYSCALL_USER_DISPATCH, "PR_SET_SYSCALL_USER_DISPATCH"},
 }
 
+var levels = []value{
+	{unix.SOL_SOCKET, "SOL_SOCKET"}, {unix.SOL_IP, "SOL_IP"}, {unix.SOL_TCP, "SOL_TCP"}, {unix.SOL_UDP, "SOL_UDP"}, {unix.SOL_IPV6, "SOL_IPV6"},
+}
+
+// socketOptions are those that setsockoptRule refuses, with their level in the high half.
+var socketOptions = []value{
+	{unix.SOL_TCP<<32 | unix.TCP_ULP, "TCP_ULP"}, {unix.SOL_SOCKET<<32 | unix.SO_ATTACH_BPF, "SO_ATTACH_BPF"},
+	{unix.SOL_SOCKET<<32 | unix.SO_ATTACH_REUSEPORT_EBPF, "SO_ATTACH_REUSEPORT_EBPF"}, {unix.SOL_SOCKET<<32 | unix.SO_MARK, "SO_MARK"},
+	{unix.SOL_SOCKET<<32 | unix.SO_BINDTODEVICE, "SO_BINDTODEVICE"}, {unix.SOL_IP<<32 | unix.IP_TRANSPARENT, "IP_TRANSPARENT"},
+	{unix.SOL_IP<<32 | unix.IP_XFRM_POLICY, "IP_XFRM_POLICY"}, {unix.SOL_IP<<32 | unix.IP_IPSEC_POLICY, "IP_IPSEC_POLICY"},
+	{unix.SOL_IP<<32 | 64, "IPT_SO_SET_REPLACE"}, {unix.SOL_IP<<32 | 65, "IPT_SO_SET_ADD_COUNTERS"}, {unix.SOL_IPV6<<32 | 64, "IP6T_SO_SET_REPLACE"},
+	{unix.SOL_IPV6<<32 | 65, "IP6T_SO_SET_ADD_COUNTERS"}, {unix.SOL_IPV6<<32 | unix.IPV6_TRANSPARENT, "IPV6_TRANSPARENT"},
+	{unix.SOL_IPV6<<32 | unix.IPV6_IPSEC_POLICY, "IPV6_IPSEC_POLICY"}, {unix.SOL_IPV6<<32 | unix.IPV6_XFRM_POLICY, "IPV6_XFRM_POLICY"},
+	{unix.SOL_UDP<<32 | unix.UDP_ENCAP, "UDP_ENCAP"},
+}
+
+// ioctlTypes are the families that deniedIoctlTypes lists.
+var ioctlTypes = []value{
+	{'K', "consoles"}, {'V', "virtual terminals"}, {'L', "loop devices"}, {0x12, "block devices"}, {0x22, "SCSI generic"}, {'!', "seccomp"},
+	{'$', "perf"}, {0x89, "sockets"}, {0x94, "btrfs"}, {0xbc, "bcachefs"},
+}
+
 var ioctls = []value{
 	{unix.TIOCSTI, "TIOCSTI"}, {unix.TIOCLINUX, "TIOCLINUX"}, {unix.TIOCCONS, "TIOCCONS"}, {unix.TIOCSETD, "TIOCSETD"},
 	{unix.TUNSETIFF, "TUNSETIFF"}, {0xC0045877, "FIFREEZE"}, {0xC0045878, "FITHAW"}, {0x40086602, "FS_IOC_SETFLAGS"},
-	{0x401c5820, "FS_IOC_FSSETXATTR"}, {0x40087602, "FS_IOC_SETVERSION"}, {0x40086604, "EXT4_IOC_SETVERSION"},
+	{0x40046602, "FS_IOC32_SETFLAGS"},
+	{0x401c5820, "FS_IOC_FSSETXATTR"}, {0x40087602, "FS_IOC_SETVERSION"}, {0x40047602, "FS_IOC32_SETVERSION"}, {0x40086604, "EXT4_IOC_SETVERSION"}, {0x40046604, "EXT4_IOC32_SETVERSION"},
 	{0xc028660f, "EXT4_IOC_MOVE_EXT"}, {0xc0c0586d, "XFS_IOC_SWAPEXT"},
 	{0x50009401, "BTRFS_IOC_SNAP_CREATE"}, {0x5000940e, "BTRFS_IOC_SUBVOL_CREATE"},
 	{0x50009417, "BTRFS_IOC_SNAP_CREATE_V2"}, {0x50009418, "BTRFS_IOC_SUBVOL_CREATE_V2"},
 	{0xb701, "NS_GET_USERNS"}, {0xb702, "NS_GET_PARENT"}, {0xb703, "NS_GET_NSTYPE"}, {0xb704, "NS_GET_OWNER_UID"},
+	// linux/kd.h, linux/vt.h
+	{0x4b2f, "KIOCSOUND"}, {0x4b32, "KDSETLED"}, {0x4b3a, "KDSETMODE"}, {0x4b45, "KDSKBMODE"}, {0x4b47, "KDSKBENT"}, {0x4b49, "KDSKBSENT"},
+	{0x4b4d, "KDSETKEYCODE"}, {0x4b72, "KDFONTOP"}, {0x5600, "VT_OPENQRY"}, {0x5601, "VT_GETMODE"}, {0x5602, "VT_SETMODE"},
+	{0x5603, "VT_GETSTATE"}, {0x5606, "VT_ACTIVATE"}, {0x5607, "VT_WAITACTIVE"}, {0x5608, "VT_DISALLOCATE"}, {0x560b, "VT_LOCKSWITCH"},
+	{unix.LOOP_SET_FD, "LOOP_SET_FD"}, {unix.LOOP_CLR_FD, "LOOP_CLR_FD"}, {unix.LOOP_SET_STATUS, "LOOP_SET_STATUS"},
+	{unix.LOOP_SET_STATUS64, "LOOP_SET_STATUS64"}, {unix.LOOP_CONFIGURE, "LOOP_CONFIGURE"}, {unix.LOOP_CTL_GET_FREE, "LOOP_CTL_GET_FREE"},
+	{unix.BLKROSET, "BLKROSET"}, {unix.BLKROGET, "BLKROGET"}, {unix.BLKRRPART, "BLKRRPART"}, {unix.BLKGETSIZE, "BLKGETSIZE"},
+	{unix.BLKGETSIZE64, "BLKGETSIZE64"}, {unix.BLKFLSBUF, "BLKFLSBUF"}, {unix.BLKDISCARD, "BLKDISCARD"}, {0x2285, "SG_IO"}, // scsi/sg.h
+	{unix.SECCOMP_IOCTL_NOTIF_RECV, "SECCOMP_IOCTL_NOTIF_RECV"}, {unix.SECCOMP_IOCTL_NOTIF_SEND, "SECCOMP_IOCTL_NOTIF_SEND"},
+	{unix.SECCOMP_IOCTL_NOTIF_ID_VALID, "SECCOMP_IOCTL_NOTIF_ID_VALID"}, {unix.SECCOMP_IOCTL_NOTIF_ADDFD, "SECCOMP_IOCTL_NOTIF_ADDFD"},
+	{unix.PERF_EVENT_IOC_ENABLE, "PERF_EVENT_IOC_ENABLE"}, {unix.PERF_EVENT_IOC_DISABLE, "PERF_EVENT_IOC_DISABLE"},
+	{unix.SIOCADDRT, "SIOCADDRT"}, {unix.SIOCDELRT, "SIOCDELRT"}, {unix.SIOCSIFNAME, "SIOCSIFNAME"}, {unix.SIOCSIFFLAGS, "SIOCSIFFLAGS"},
+	{unix.SIOCSIFADDR, "SIOCSIFADDR"}, {unix.SIOCSIFNETMASK, "SIOCSIFNETMASK"}, {unix.SIOCSIFMTU, "SIOCSIFMTU"},
+	{unix.SIOCSIFHWADDR, "SIOCSIFHWADDR"}, {unix.SIOCETHTOOL, "SIOCETHTOOL"},
 }
