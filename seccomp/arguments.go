@@ -64,6 +64,11 @@ func coreRules() map[string]rule {
 	}
 }
 
+// modeArguments are the calls that give a file its mode, and which of their arguments that is.
+var modeArguments = map[string]int{
+	"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2, "mkdir": 1, "mkdirat": 2, "creat": 1, "open": 2, "openat": 3, "mknod": 1, "mknodat": 2,
+}
+
 // modeRules are those of the calls that give a file its mode, of which bits are refused, if there are any.
 func modeRules(bits uint32) map[string]rule {
 	rules := map[string]rule{}
@@ -74,7 +79,8 @@ func modeRules(bits uint32) map[string]rule {
 		}
 		return []clause{when(refused, append(more, hasBits(mode, bits))...)}
 	}
-	opens := func(flags, mode int) rule {
+	opens := func(mode int) rule {
+		flags := mode - 1
 		return orElse(allowed, append(refuse(mode, hasBits(flags, makeFlags)), when(write, hasBits(flags, writeFlags)))...)
 	}
 	modes := func(mode int) rule { return orElse(write, refuse(mode)...) }
@@ -82,11 +88,16 @@ func modeRules(bits uint32) map[string]rule {
 		regular := test{Arg: mode, Mask: unix.S_IFMT, In: []uint32{0, unix.S_IFREG, unix.S_IFIFO, unix.S_IFSOCK}, Not: true}
 		return orElse(write, append([]clause{when(refused, regular)}, refuse(mode)...)...)
 	}
-	for name, mode := range map[string]int{"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2, "mkdir": 1, "mkdirat": 2, "creat": 1} {
-		rules[name] = modes(mode)
+	for name, mode := range modeArguments {
+		switch name {
+		case "open", "openat":
+			rules[name] = opens(mode)
+		case "mknod", "mknodat":
+			rules[name] = nodes(mode)
+		default:
+			rules[name] = modes(mode)
+		}
 	}
-	rules["open"], rules["openat"] = opens(1, 2), opens(2, 3)
-	rules["mknod"], rules["mknodat"] = nodes(1), nodes(2)
 	return rules
 }
 

@@ -30,6 +30,9 @@ func describe(name string, args [6]uint64) string {
 	case "setns":
 		return fmt.Sprintf("setns(%d, %s)", int32(a(0)), flags(cloneFlags, a(1)))
 	}
+	if i, ok := modeArguments[name]; ok && a(i)&(setIDBits|unix.S_IFMT) != 0 {
+		return fmt.Sprintf("%s(mode %#o)", name, a(i))
+	}
 	return name
 }
 

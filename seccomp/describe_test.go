@@ -27,6 +27,9 @@ func TestDescribe(t *testing.T) {
 		{"clone", [6]uint64{unix.CLONE_NEWUSER | 17}, "clone(CLONE_NEWUSER|0x11)"},
 		{"prctl", [6]uint64{unix.PR_SET_MM}, "prctl(PR_SET_MM)"},
 		{"keyctl", [6]uint64{0, 5}, "keyctl(0, 0x5)"},
+		{"fchmodat2", [6]uint64{2: 0o4755}, "fchmodat2(mode 04755)"},
+		{"mknod", [6]uint64{1: unix.S_IFCHR | 0o644}, "mknod(mode 020644)"},
+		{"openat", [6]uint64{3: 0o644}, "openat"},
 		{"reboot", [6]uint64{1, 2}, "reboot"},
 	} {
 		if got := describe(c.name, c.args); got != c.want {

@@ -360,7 +360,7 @@ func TestDeniedCalls(t *testing.T) {
 		j.expect(step{Call: "socket", N: unix.AF_VSOCK}, "EPERM", "syscall socket socket(AF_VSOCK, SOCK_STREAM, 0) EPERM")
 		j.expect(step{Call: "socket", N: unix.AF_INET6}, "")
 		j.expect(step{Call: "newcall"}, "ENOSYS", "syscall syscall_5000 syscall_5000 ENOSYS")
-		j.expect(step{Call: "chmod", A: "rw/file", N: 0o4755}, "EPERM", "syscall fchmodat fchmodat EPERM")
+		j.expect(step{Call: "chmod", A: "rw/file", N: 0o4755}, "EPERM", "syscall fchmodat fchmodat(mode 04755) EPERM")
 	})
 }
 
