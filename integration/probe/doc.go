@@ -14,6 +14,7 @@
 //	probe grpc URL MESSAGE...       send each message after the answer to the one before, print the answers and the status
 //	probe dgram PATH                send a datagram to a Unix socket without connecting
 //	probe listen NETWORK ADDR       accept one connection, print what it sends
+//	probe storm PATH N              open a file to write N times, in four threads of a Go program under signals, print "N ERRNO"
 //	probe fork N                    make N children that wait, print how many the kernel allowed
 //	probe filter NAME=ERRNO,... -- COMMAND   run a command under a seccomp filter that refuses the named calls;
 //	                                         with SUCCESS for an errno they are not made and say that they were
@@ -41,7 +42,7 @@ var verbs = map[string]func(args []string) error{
 	"calls": calls, "sweep": sweep, "x32": x32, "int80": int80, "matrix": matrix, "tiocsti": tiocsti,
 	"fds": fds, "ns": namespaces, "sockets": sockets,
 	"dial": dial, "get": get, "grpc": grpc, "dgram": dgram, "listen": listen,
-	"fork": forks, "filter": filter, "hold": hold, "children": printChildren, "reap": reap, "userns0": userns0, "capture": capture, "chromium": chromium, "cover": cover, "layers": layers, "disk": disk,
+	"storm": storm, "fork": forks, "filter": filter, "hold": hold, "children": printChildren, "reap": reap, "userns0": userns0, "capture": capture, "chromium": chromium, "cover": cover, "layers": layers, "disk": disk,
 }
 
 func main() {
