@@ -22,7 +22,7 @@ guest: ## limits on cgroup v2 with systemd, and an older kernel, in a virtual ma
 
 stress: ## the races of the black-box tests at full length, and a real OpenTelemetry collector
 	bash integration/setup.sh collector
-	AGENTJAIL_STRESS=1000 bash integration/test.sh integration 'TestStress|TestO06|Scripts/log-otlp'
+	AGENTJAIL_STRESS=1000 bash integration/test.sh integration 'TestStress|TestO06|Scripts/(log-otlp|G16)'
 
 bench: ## ratios against the bare command and against other jails
 	bash integration/bench.sh

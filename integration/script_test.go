@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -56,6 +57,8 @@ func setupScript(env *testscript.Env) error {
 	env.Setenv("TESTUSER", suite.user)
 	// A word that no other script sends, so that servers which all scripts share can tell who spoke.
 	env.Setenv("MARK", "token-"+filepath.Base(env.WorkDir))
+	env.Setenv("FLOOD", strconv.Itoa(flood()))
+	env.Setenv("FLOODS", strconv.Itoa(8*flood()))
 	env.Cd = p.project
 	env.Values["snapshots"] = snapshots{}
 	return nil

@@ -18,8 +18,16 @@ func stress() int {
 	return 100
 }
 
+// flood is how many calls each of the 8 threads of a flood makes: those of half a minute or so with make stress.
+func flood() int {
+	if stress() < 1000 {
+		return 1000
+	}
+	return 40_000
+}
+
 // TestStressStarts: starts and stops leave nothing behind, and each works.
-// Containment check: O05.
+// Containment checks: O05, O09.
 func TestStressStarts(t *testing.T) {
 	p := newPlace(t)
 	before := mounts(t)
@@ -34,7 +42,7 @@ func TestStressStarts(t *testing.T) {
 }
 
 // TestStressTogether: many runs at once in one working directory, each with its own log: 20, or 50 with make stress.
-// Containment check: O05.
+// Containment checks: O05, O09.
 func TestStressTogether(t *testing.T) {
 	p := newPlace(t)
 	p.write(t, p.home+"/.netrc", "CANARY")

@@ -244,6 +244,7 @@ func TestDoctorReportAsJSON(t *testing.T) {
 }
 
 // The doctor's own processes, on this host. What does not work here is known to the tests of the packages.
+// Containment check: A32.
 func TestDoctorTries(t *testing.T) {
 	report := Doctor()
 	if os.Getenv("AGENTJAIL_MUST_WORK") != "" && !report.Works {

@@ -65,7 +65,7 @@ func (o Options) String() string {
 
 // TestFilterAgreesWithTable (F01, G01, G04, G05, G20): the filter and the table agree on every number, architecture and boundary of an
 // argument, with every choice of groups, and for both architectures that there is a filter for.
-// Containment checks: G02, G03, G06.
+// Containment checks: G02, G03, G06, G19.
 func TestFilterAgreesWithTable(t *testing.T) {
 	for _, o := range options() {
 		p, err := Default(o)

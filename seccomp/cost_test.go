@@ -43,6 +43,7 @@ func executed(t *testing.T, program []bpf.Instruction, packet []byte) int {
 
 // TestCost prints what the program costs the calls that builds and package managers make most. From Linux 5.11 on the kernel does not
 // run it for calls that are allowed whatever their arguments are (seccomp_cache_allow): of these it counts only before.
+// Containment check: G19.
 func TestCost(t *testing.T) {
 	p := defaultPolicy(t)
 	program, err := p.assemble(NativeArch())

@@ -21,7 +21,7 @@ type check struct {
 }
 
 var (
-	checkLine = regexp.MustCompile(`^- \*\*([A-R][0-9]{2})\*\* (P[01]): (.*)$`)
+	checkLine = regexp.MustCompile(`^- \*\*([A-R][0-9]{2})\*\* (P[012]): (.*)$`)
 	quoted    = regexp.MustCompile("`([^`]*)`")
 	sentence  = regexp.MustCompile(`^\S+ \S+.*\.[ ,]*$`)
 	notTested = regexp.MustCompile(`^Not tested: \S+ \S+ \S+.*\.$`)
@@ -152,7 +152,8 @@ func TestContainmentProblems(t *testing.T) {
 		"- **A01** P0: It holds. `none`":                                   "no test none",
 		"- **A01** P0: It holds. `other`":                                  "does not name it",
 		"- **A1** P0: It holds. `A01-script`":                              "is no entry",
-		"- **A01** P2: It holds. `A01-script`":                             "is no entry",
+		"- **A01** P2: It holds. `A01-script`":                             "",
+		"- **A01** P3: It holds. `A01-script`":                             "is no entry",
 		"- **B01** P0: It holds. `A01-script`":                             "in section A",
 		"- **A01** P0: It holds. `A01-x`\n- **A01** P0: It holds. `A01-x`": "twice",
 		"- **A02** P0: It holds. `A01-x`\n- **A01** P0: It holds. `A01-x`": "comes after",
