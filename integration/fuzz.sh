@@ -6,7 +6,8 @@ cd "$TOP"
 find_go
 targets=0
 for package in $(go list ./... | grep -v /integration); do
-  for target in $(go test -list '^Fuzz' "$package" 2>/dev/null | grep '^Fuzz' || true); do
+  listed=$(go test -list '^Fuzz' "$package") || die "the tests of $package cannot be built: $listed"
+  for target in $(grep '^Fuzz' <<<"$listed" || true); do
     say "$package $target"
     go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZTIME:-20s}" "$package"
     targets=$((targets + 1))
