@@ -36,11 +36,7 @@ var doctorSettings = []string{
 }
 
 func gatherFacts() doctorFacts {
-	f := doctorFacts{Settings: map[string]string{}, Trials: map[string]trial{}, Container: container()}
-	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		f.Release = unix.ByteSliceToString(u.Release[:])
-	}
+	f := doctorFacts{Settings: map[string]string{}, Trials: map[string]trial{}, Container: container(), Release: kernelRelease()}
 	f.Program, _ = os.Executable()
 	for _, name := range doctorSettings {
 		if value, ok := readSetting("/proc/sys/" + strings.ReplaceAll(name, ".", "/")); ok {

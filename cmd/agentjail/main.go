@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -36,7 +35,7 @@ func main() {
 	app := &cli.App{
 		Name:           "agentjail",
 		Usage:          "run an AI coding agent with least privilege, and record what it was denied",
-		Version:        version(),
+		Version:        sandbox.Version(),
 		Commands:       commands,
 		Action:         noCommand,
 		OnUsageError:   usageError,
@@ -45,14 +44,6 @@ func main() {
 		DisableSliceFlagSeparator: true,
 	}
 	os.Exit(exitCode(app.Run(os.Args)))
-}
-
-// version is that of the module, with the commit that it was built from where there is one.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }
 
 // usageError is for a flag that cannot be: what is wrong, without all that could be right.
