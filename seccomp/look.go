@@ -135,7 +135,9 @@ func (w *worker) report(n *notification, in intent) unix.Errno {
 	}
 	errno, makes := unix.ENOENT, in.absent || in.renamed || in.creates()
 	if makes {
-		errno = unix.EACCES
+		if errno = unix.EACCES; in.opens {
+			in.action = "create"
+		}
 		if !strings.Contains(strings.Trim(rest, "/"), "/") {
 			return 0 // it is made where it is allowed, in the home
 		}

@@ -146,6 +146,9 @@ func (c Call) Action() Action {
 	case unix.SYS_BIND:
 		return ActionBind
 	}
+	if c.Nr == 468 { // file_getattr: the same number everywhere, Linux 6.17
+		return ActionStat
+	}
 	if c.xattr() {
 		return ActionXattr
 	}

@@ -112,6 +112,7 @@ func TestActions(t *testing.T) {
 		{call(unix.SYS_GETXATTR), ActionXattr, false},
 		{call(unix.SYS_LREMOVEXATTR), ActionXattr, false},
 		{call(464), ActionXattr, false},
+		{call(468), ActionStat, false},
 		{call(unix.SYS_READ), ActionOther, false},
 		{call(unix.SYS_IO_URING_ENTER), ActionOther, false},
 		{call(1 << 30), ActionOther, false},
