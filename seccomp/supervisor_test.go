@@ -339,6 +339,12 @@ func TestWritesThatAreTheKernels(t *testing.T) {
 			{step{Call: "mkdir", A: "rw/dir"}, ""},
 			{step{Call: "rename", A: "rw/new", B: "rw/renamed"}, ""},
 			{step{Call: "rename", A: "rw/missing", B: "rw/x"}, "ENOENT"},
+			// Of these the kernel looks at the name alone.
+			{step{Call: "rename", A: "rw/file", B: "rw/."}, "EBUSY"},
+			{step{Call: "rename", A: "hosts/file", B: "hosts/."}, "EBUSY"},
+			{step{Call: "rmdir", A: "ro/."}, "EINVAL"},
+			{step{Call: "unlink", A: "ro/.."}, "EISDIR"},
+			{step{Call: "mkdir", A: "ro/."}, "EEXIST"},
 			{step{Call: "link", A: "rw/file", B: "rw/hard"}, ""},
 			{step{Call: "symlink", A: "x", B: "rw/sym"}, ""},
 			{step{Call: "chmod", A: "rw/file", N: 0o600}, ""},

@@ -257,6 +257,9 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 	if parent != at {
 		defer unix.Close(parent)
 	}
+	if name == "." || name == ".." {
+		return none // which the kernel refuses by the name alone (rename(2), rmdir(2)): mv(1) tries it for "mv FILE ."
+	}
 	target := func() string { return path.Join(w.describeFile(parent), name) }
 	inReadOnly := onReadOnly(parent)
 	if !inReadOnly {
