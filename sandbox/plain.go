@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -96,17 +97,24 @@ func (s *supervisor) mountPlainRoot(mnt string) error {
 	return nil
 }
 
-// tree is what the seccomp supervisor is to know of a plain root: nil where the root reports for itself.
-func (p Plan) tree() (*seccomp.Tree, error) {
-	if !p.plain() {
-		return nil, nil
-	}
+// nameRules are what package denyfs decides about names, for the seccomp supervisor, which is asked where denyfs is not.
+type nameRules struct {
+	plan  Plan
+	names *denyfs.Tree
+}
+
+func (p Plan) nameRules() (nameRules, error) {
 	names, err := denyfs.NewTree(denyfsConfig(p, nil, nil))
-	if err != nil {
-		return nil, err
+	return nameRules{plan: p, names: names}, err
+}
+
+// tree is what the seccomp supervisor is to know of a plain root: nil where the root reports for itself.
+func (r nameRules) tree() *seccomp.Tree {
+	p := r.plan
+	if !p.plain() {
+		return nil
 	}
-	rules := plainRules{plan: p, names: names}
-	t := &seccomp.Tree{Judge: rules.judge, Refuse: rules.refuse}
+	t := &seccomp.Tree{Judge: r.judge, Refuse: r.refuse}
 	for _, m := range p.Mounts {
 		switch {
 		case p.isPassage(m):
@@ -117,17 +125,11 @@ func (p Plan) tree() (*seccomp.Tree, error) {
 			t.Home = append(t.Home, m.Target)
 		}
 	}
-	return t, nil
-}
-
-// plainRules are what package denyfs decides about names, for a root that it does not serve.
-type plainRules struct {
-	plan  Plan
-	names *denyfs.Tree
+	return t
 }
 
 // judge completes the event of a look. One below a busy directory of the private home is none, as where that is mounted natively.
-func (r plainRules) judge(e *audit.Event, dir bool) bool {
+func (r nameRules) judge(e *audit.Event, dir bool) bool {
 	if e.Rule == denyfs.RuleNotGranted && r.plan.isBusy(e.Target) {
 		return false
 	}
@@ -147,7 +149,7 @@ func (p Plan) isBusy(path string) bool {
 }
 
 // refuse says why a name of the home may not be made or changed.
-func (r plainRules) refuse(action, path string, makes, exists bool, onHost func() bool) (rule, reason string) {
+func (r nameRules) refuse(action, path string, makes, exists bool, onHost func() bool) (rule, reason string) {
 	if _, ok := r.plan.Symlinks[path]; ok {
 		return denyfs.RuleNotGranted, "it is a link of this run, to what is granted"
 	}
@@ -164,6 +166,37 @@ func (r plainRules) refuse(action, path string, makes, exists bool, onHost func(
 		Symlink: moves(action), // what is moved there could be one, or bring one along
 	})
 	return ruleUnless(ok, d)
+}
+
+// unasked decides about a rename or a link that denyfs is not asked about: see seccomp.Config. It is nil where denyfs serves no root.
+func (r nameRules) unasked() func(e *audit.Event, makes bool, onHost func(path string) bool) bool {
+	if r.plan.plain() {
+		return nil
+	}
+	return func(e *audit.Event, makes bool, onHost func(path string) bool) bool {
+		n := denyfs.Naming{Path: e.Target, Action: denyfs.Action(e.Action)}
+		if onHost(n.Path) {
+			n.Host = denyfs.HostUnknown
+		}
+		if rel, ok := strings.CutPrefix(n.Path, r.plan.Identity.Home+"/"); ok && !r.plan.Home.Mounted {
+			private := filepath.Join(r.plan.Home.Private, rel)
+			n.Private, n.Union = onHost(private), onHost(filepath.Dir(private))
+		}
+		var d denyfs.Denial
+		ok := false
+		switch {
+		case makes:
+			d, ok = r.names.Name(n)
+		case n.Private:
+			d, ok = r.names.Change(n.Path, n.Action)
+		case n.Host == denyfs.HostAbsent:
+			return false
+		default:
+			d = r.names.Lookup(denyfs.Query{Path: n.Path, Host: denyfs.HostFile}).Denial
+		}
+		e.Rule, e.Reason = ruleUnless(ok, d)
+		return e.Rule != "" && r.judge(e, false)
+	}
 }
 
 func ruleUnless(ok bool, d denyfs.Denial) (rule, reason string) {

@@ -52,10 +52,7 @@ func TestPlainPassage(t *testing.T) {
 		if shown.Kind != rootfs.Bind {
 			t.Errorf("%q: shown %+v", without, shown)
 		}
-		tree, err := plan.tree()
-		if err != nil {
-			t.Fatal(err)
-		}
+		tree := rulesOf(t, plan).tree()
 		if without != "" && (!slices.Contains(tree.Passages, hidden.Target) || slices.Contains(tree.Hidden, hidden.Target)) {
 			t.Errorf("passages %q, hidden %q", tree.Passages, tree.Hidden)
 		}
@@ -139,10 +136,7 @@ func TestPlainEntries(t *testing.T) {
 }
 
 func TestPlainRules(t *testing.T) {
-	tree, err := plainPlan(t).tree()
-	if err != nil {
-		t.Fatal(err)
-	}
+	tree := rulesOf(t, plainPlan(t)).tree()
 	if want := []string{"/home/ann/src/app/.env"}; !slices.Equal(tree.Hidden, want) {
 		t.Errorf("hidden: %q", tree.Hidden)
 	}
@@ -194,7 +188,61 @@ func TestPlainRules(t *testing.T) {
 			t.Errorf("%s %s: %q, want %q", c.action, c.path, got, c.want)
 		}
 	}
-	if tree, err := (Plan{}).tree(); tree != nil || err != nil {
-		t.Errorf("with FUSE: %v, %v", tree, err)
+	if tree := rulesOf(t, Plan{}).tree(); tree != nil {
+		t.Errorf("with FUSE: %v", tree)
+	}
+}
+
+func rulesOf(t *testing.T, p Plan) nameRules {
+	t.Helper()
+	rules, err := p.nameRules()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rules
+}
+
+// TestUnasked: what is said of a rename or link to or from another mount is what the root would have said of it.
+func TestUnasked(t *testing.T) {
+	if rulesOf(t, plainPlan(t)).unasked() != nil {
+		t.Error("without FUSE, the root is asked about")
+	}
+	policy := with(t, base(t), func(p profiles.Policy) (profiles.Policy, error) { return p.WithHide("/home/ann/src/app/.env") })
+	plan, err := Compile(policy, fakeHost(), []string{"agent"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unasked := rulesOf(t, plan).unasked()
+	private := plan.Home.Private
+	for _, c := range []struct {
+		target string
+		makes  bool
+		host   string // what the host has
+		want   string // rule and severity
+	}{
+		{"/etc/shadow", false, "/etc/shadow", "not-granted credential"},
+		{"/srv/data", false, "/srv/data", "not-granted "},
+		{"/srv/data", false, "", ""},
+		{"/srv/new", true, "", "not-granted "},
+		{"/home/ann/src/app/.env", false, "/home/ann/src/app/.env", "hidden "},
+		{"/home/ann/src/app/.env", true, "/home/ann/src/app/.env", "hidden "},
+		{"/home/ann/.ssh/id", false, "/home/ann/.ssh/id", "not-granted credential"},
+		{"/home/ann/.ssh/new", true, "/home/ann/.ssh", "not-granted credential"},
+		// The private home.
+		{"/home/ann/own", false, private + "/own", ""},
+		{"/home/ann/own", true, private, ""},
+		{"/home/ann/taken", true, private + " /home/ann/taken", "home.host-name "},
+		{"/home/ann/taken", true, private + " " + private + "/taken /home/ann/taken", ""},
+		{"/home/ann/.bashrc", true, private, "home.protected "},
+		{"/home/ann/.config/tool", true, private + "/.config /home/ann/.config/tool", ""},
+	} {
+		e := audit.Event{Action: "rename", Target: c.target}
+		got := ""
+		if unasked(&e, c.makes, func(path string) bool { return slices.Contains(strings.Fields(c.host), path) }) {
+			got = e.Rule + " " + string(e.Severity)
+		}
+		if got != c.want || (e.Rule == "") != (e.Reason == "") {
+			t.Errorf("%s, makes %v, on the host %q: %q (%s), want %q", c.target, c.makes, c.host, got, e.Reason, c.want)
+		}
 	}
 }

@@ -26,7 +26,7 @@ func (p *Plan) describe() error {
 	}
 	p.Coverage = append(p.lookCoverage(below),
 		"files: a write whose path another thread changes while it is decided is refused by the mounts or by Landlock, and not reported",
-		"files: a rename or a link from one mount to another is refused (EXDEV), after which callers copy; it is reported where it would change what is read-only or protected",
+		"files: a rename or a link from one mount to another is refused (EXDEV), after which callers copy; it is reported where a name is not granted, or what is read-only or protected would be changed",
 		"files: an ioctl that only one file system knows, on a file of a read-only place, is refused by the mounts, and not reported",
 	)
 	p.Coverage = append(append(p.Coverage, p.unreadable()...),

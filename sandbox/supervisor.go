@@ -303,12 +303,12 @@ func (s *supervisor) startCommand() error {
 	if len(report.Differences) > 0 {
 		return setupError("posture", fmt.Errorf("the command would not run as planned: %v", report.Differences))
 	}
-	tree, err := s.order.Plan.tree()
+	rules, err := s.order.Plan.nameRules()
 	if err != nil {
 		return setupError("filters", err)
 	}
 	s.guard, err = seccomp.NewSupervisor(seccomp.Config{
-		Policy: s.filter, Listener: ready.Listener, Init: ready.HostPID, ReadOnly: s.readOnly(), Tree: tree,
+		Policy: s.filter, Listener: ready.Listener, Init: ready.HostPID, ReadOnly: s.readOnly(), Tree: rules.tree(), Unasked: rules.unasked(),
 		Sockets: s.order.Plan.Sockets(), Protect: s.order.Plan.Protected.refuses(), Places: s.order.Plan.loosePlaces(),
 		Began: s.began, Sink: s.sink, Caller: caller.Of, Severity: s.order.Plan.severity,
 	})

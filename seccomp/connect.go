@@ -156,8 +156,8 @@ func (w *worker) isStandIn(file int) bool {
 		here, err := mountedAt(file)
 		return err == nil && w.tree.hides(here)
 	}
-	var st unix.Statfs_t
-	return unix.Fstatfs(file, &st) == nil && st.Type == fuseMagic && isMountPoint(file)
+	_, served := w.lies(file)
+	return served && isMountPoint(file)
 }
 
 // listen learns which file a socket of the run is bound to, and lets the kernel go on. Whoever puts another socket behind the

@@ -23,6 +23,10 @@ type Config struct {
 	ReadOnly []*os.File // what the command was given open for reading, and may not write by /proc/self/fd either
 	Sockets  []string   // paths of the run at which sockets of the host are mounted that it may connect to
 	Tree     *Tree      // the run's root, where that does not report for itself; the Policy asks about looks then
+	// Unasked completes the event of a rename or a link that the kernel ends at the way from one mount to another, before it asks a root
+	// that reports for itself: of Target, which the call would make, if makes says so. onHost tells whether the host has something at a
+	// path. It is false where the root would not refuse it.
+	Unasked func(e *audit.Event, makes bool, onHost func(path string) bool) bool
 	// Protect says whether an action on a path is refused although it lies where the command may write: it is if one of the files
 	// returned is older than the run. What the run has made itself is its own.
 	Protect func(action, path string) []string

@@ -19,6 +19,7 @@ type usher struct {
 	host *os.File // root of the host
 	proc *os.File // the host's /proc; neither can be named from inside
 	fds  *os.File // in it, this process's files
+	dev  uint64   // of the run's root
 }
 
 func newUsher(pid int) (*usher, error) {
@@ -30,7 +31,19 @@ func newUsher(pid int) (*usher, error) {
 			return nil, fmt.Errorf("seccomp: open %s: %w", path, err)
 		}
 	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(u.root.Fd()), &st); err != nil {
+		u.close()
+		return nil, fmt.Errorf("seccomp: the run's root: %w", err)
+	}
+	u.dev = st.Dev
 	return u, nil
+}
+
+// ofRoot tells whether a file is of the file system that is the run's root, by whichever mount.
+func (u *usher) ofRoot(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Dev == u.dev
 }
 
 // onHost tells whether the host has something at an absolute path (openat2(2), Linux 5.6).

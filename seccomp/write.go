@@ -25,13 +25,14 @@ type intent struct {
 	either  bool   // the kernel looks at the mount before it looks for the name
 	renamed bool   // what is renamed gets this name
 	source  bool   // nothing of it is changed, but it gets another name
+	served  bool   // found out: what is changed, or linked, is of the run's root where that reports for itself
 	flags   uint32 // of open(2)
 	opens   bool
 	// content says that the object's bytes are to change, which Landlock refuses outside of the places that may be written.
 	content bool
 }
 
-// fuseMagic is the type of the run's root, which reports for itself (statfs(2)).
+// fuseMagic is the type of the run's root where a process serves it (statfs(2)).
 const fuseMagic = 0x65735546
 
 // write decides a call that wants to change what a path names. On a read-only mount the kernel would refuse it with EROFS
@@ -50,15 +51,16 @@ func (w *worker) write(n *notification) {
 	if len(intents) == 2 && !intents[1].source {
 		switch same, known := w.sameMount(n.PID, intents[0], intents[1]); {
 		case !known:
-			carryOn(w.fd, n.ID)
+			w.letGo(n, intents)
 			return
 		case !same:
 			w.crosses(n, intents)
 			return
 		}
 	}
-	for _, in := range intents {
+	for i, in := range intents {
 		no := w.refuses(n.PID, &in)
+		intents[i].served = in.served
 		if no.missing {
 			w.report(n, in)
 		}
@@ -71,29 +73,20 @@ func (w *worker) write(n *notification) {
 		answer(w.fd, n.ID, no.errno)
 		return
 	}
+	if w.linksAcross(n.PID, intents) {
+		w.crosses(n, intents)
+		return
+	}
+	w.letGo(n, intents)
+}
+
+// letGo leaves a call to the kernel, but for what a Tree has to say of it.
+func (w *worker) letGo(n *notification, intents []intent) {
 	for _, in := range intents {
 		if errno := w.report(n, in); errno != 0 {
 			answer(w.fd, n.ID, errno)
 			return
 		}
-	}
-	carryOn(w.fd, n.ID)
-}
-
-// crosses decides a rename from one mount to another, which the kernel refuses with EXDEV whatever the names stand for, and after which
-// callers copy (rename(2)). It is on record where one of them may not be changed; a directory that is a mount is what mv(1) looks for
-// by a rename that replaces nothing.
-func (w *worker) crosses(n *notification, intents []intent) {
-	for _, in := range intents {
-		no := w.refuses(n.PID, &in)
-		if no.target == "" || no.errno == unix.EBUSY {
-			continue
-		}
-		if no.errno = unix.EXDEV; valid(w.fd, n.ID) {
-			w.emit(n, w.refused(n, in, no))
-		}
-		answer(w.fd, n.ID, no.errno)
-		return
 	}
 	carryOn(w.fd, n.ID)
 }
@@ -148,32 +141,6 @@ func (w *worker) exists(tid uint32, in intent) bool {
 	}
 	unix.Close(file)
 	return true
-}
-
-// sameMount tells whether two names lie on one mount, which rename(2) wants before it looks at anything else. It is not known where one
-// lies in no directory that can be opened: the kernel says why.
-func (w *worker) sameMount(tid uint32, a, b intent) (same, known bool) {
-	first, ok1 := w.mountOf(tid, a)
-	second, ok2 := w.mountOf(tid, b)
-	return first == second, ok1 && ok2
-}
-
-func (w *worker) mountOf(tid uint32, in intent) (uint64, bool) {
-	name := in.path
-	if in.entry {
-		name, _ = path.Split(strings.TrimRight(name, "/"))
-		name = dirOr(name)
-	}
-	fd, err := w.usher.open(tid, in.dirfd, name, in.entry || in.follow)
-	if err != nil {
-		return 0, false
-	}
-	defer unix.Close(fd)
-	var st unix.Statx_t
-	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st); err != nil {
-		return 0, false
-	}
-	return st.Mnt_id, true
 }
 
 // refusal is what an intent aims at, where that may not be changed. Without a target there is nothing to report, and without an
@@ -236,9 +203,13 @@ func (w *worker) refuses(tid uint32, in *intent) (none refusal) {
 // refusesObject decides what is done to a file that exists.
 func (w *worker) refusesObject(in *intent, object int) (none refusal) {
 	target := func() string { return w.describeFile(object) }
+	var readOnly bool
+	if !in.opens || in.writes(object) {
+		readOnly, in.served = w.lies(object)
+	}
 	switch {
 	case in.opens && !in.writes(object):
-	case !in.source && onReadOnly(object):
+	case !in.source && readOnly:
 		return w.readOnly(object, target())
 	case in.content && w.given(object):
 		return refusal{target: target(), errno: unix.EACCES, reason: "the command has this file as its input, to read"}
@@ -261,7 +232,8 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 		return none // which the kernel refuses by the name alone (rename(2), rmdir(2)): mv(1) tries it for "mv FILE ."
 	}
 	target := func() string { return path.Join(w.describeFile(parent), name) }
-	inReadOnly := onReadOnly(parent)
+	inReadOnly, served := w.lies(parent)
+	in.served = served
 	if !inReadOnly {
 		if no := w.keepsEntry(in, parent, at, rest, target); no.errno != 0 {
 			return no
@@ -391,9 +363,17 @@ func isEmpty(dir int) bool {
 	return count == 0
 }
 
-func onReadOnly(fd int) bool {
+// lies tells whether a file lies on a read-only mount, or is of the run's root where a process serves that, which refuses and reports for
+// itself. Another file system of that kind is as any.
+func (w *worker) lies(fd int) (readOnly, served bool) {
 	var st unix.Statfs_t
-	return unix.Fstatfs(fd, &st) == nil && st.Type != fuseMagic && st.Flags&unix.ST_RDONLY != 0
+	switch {
+	case unix.Fstatfs(fd, &st) != nil:
+		return false, false
+	case st.Type == fuseMagic && w.usher.ofRoot(fd):
+		return false, true
+	}
+	return st.Flags&unix.ST_RDONLY != 0, false
 }
 
 // unknownPath stands for one that the kernel does not tell.
