@@ -19,8 +19,8 @@ const (
 
 // plainScripts are scripts about files, which hold where FUSE cannot be used as well. Where one differs, it says so under [tmpfs].
 var plainScripts = []string{
-	"A02-*", "A04-*", "A09-*", "A14-*", "B01-*", "B02-*", "B04-*", "B05-*", "B08-*", "B09-*", "B10-*", "D01-*", "D04-*", "E05-nested", "L01-L04-*", "L03-*", "N04-*",
-	"Q09-spellings", "R01-*", "explain", "home", "standard-files", "unreadable",
+	"A02-*", "A04-*", "A09-*", "A14-*", "A18-*", "B*", "C*", "D*", "E05-nested", "L01-L04-*", "L03-*", "N04-*", "Q09-attributes", "Q09-spellings",
+	"R01-*", "explain", "home", "standard-files", "unreadable",
 }
 
 // capturedScripts are scripts about how packets arrive and where they may go, which hold by whichever mechanism they are captured. Where
