@@ -64,8 +64,7 @@ func (w *worker) unasked(n *notification, in intent) bool {
 	return true
 }
 
-// nameOfRoot is the path of a name that is the root's to decide: "" for one that is granted, or is there and would be a directory's new
-// name, which is what mv(1) tries first.
+// nameOfRoot is the path of a name that is the root's to decide: "" for one that is granted, or that is there and shall not be replaced.
 func (w *worker) nameOfRoot(tid uint32, in intent) string {
 	at, rest, err := w.usher.place(tid, in.dirfd, in.path, in.follow)
 	if err != nil {
@@ -82,7 +81,7 @@ func (w *worker) nameOfRoot(tid uint32, in intent) string {
 	decides := parent
 	if object, err := openAt(at, rest, in.follow); err == nil {
 		defer unix.Close(object)
-		if in.absent || in.renamed && isDir(object) {
+		if in.absent || in.tries && isDir(object) {
 			return ""
 		}
 		decides = object // a stand-in of what is hidden can lie in a directory that is granted

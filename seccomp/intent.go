@@ -112,6 +112,7 @@ func (w *worker) intents(n *notification) ([]intent, error) {
 	}
 	// The directory that holds the second name is changed.
 	second.action, second.entry, second.either, second.renamed = s.action, true, true, true
+	second.tries = name == "renameat2" && n.Args[4]&unix.RENAME_NOREPLACE != 0
 	return []intent{first, second}, nil
 }
 

@@ -24,6 +24,7 @@ type intent struct {
 	absent  bool   // the kernel refuses, with an errno of its own, what exists already
 	either  bool   // the kernel looks at the mount before it looks for the name
 	renamed bool   // what is renamed gets this name
+	tries   bool   // nothing is replaced (RENAME_NOREPLACE): so mv(1) finds out whether this is a directory
 	source  bool   // nothing of it is changed, but it gets another name
 	served  bool   // found out: what is changed, or linked, is of the run's root where that reports for itself
 	flags   uint32 // of open(2)
