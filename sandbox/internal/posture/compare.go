@@ -181,9 +181,10 @@ func (c *comparison) files(open []int, files []File) {
 	}
 }
 
-// dir: a working directory of the host would be a way out of the tree, even by the same path (CVE-2024-21626).
+// dir: a working directory of the host would be a way out of the tree, even by the same path (CVE-2024-21626). That of a running command may
+// be on a mount that is gone.
 func (c *comparison) dir(want Want, got Posture) {
-	inside := slices.ContainsFunc(got.Mounts, func(m Mount) bool { return m.ID == got.DirMount })
+	inside := slices.ContainsFunc(slices.Concat(got.Mounts, want.Before), func(m Mount) bool { return m.ID == got.DirMount })
 	c.check("mount of the working directory", "one of the run's", got.DirMount, inside)
 	c.check("working directory", strconv.Quote(want.Dir), strconv.Quote(got.Dir), want.Running || want.Dir == got.Dir)
 }

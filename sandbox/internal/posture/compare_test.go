@@ -136,16 +136,20 @@ func TestCompareRunning(t *testing.T) {
 	gone := Mount{ID: 23, Parent: 21, Point: "/usr/gone", Type: "ext4"}
 	w.Running, w.Before = true, append(slices.Clone(p.Mounts), gone)
 	p.Mounts[1].Point, p.Mounts[2].Flags = "/moved", NoSuid|NoExec // the host did that
-	p.Cgroups[1].Path = "/elsewhere"
+	p.Mounts = append(p.Mounts,                                    // as NFS does where an export has others in it
+		Mount{ID: 30, Parent: 20, Point: "/export", Type: "nfs4", Flags: p.Mounts[0].Flags},
+		Mount{ID: 31, Parent: 30, Point: "/export/inner", Type: "nfs4", Flags: p.Mounts[0].Flags})
+	p.Cgroups[1].Path, p.DirMount = "/elsewhere", gone.ID
 	if d := Compare(w, p); d != nil {
 		t.Errorf("differences: %v", d)
 	}
 	th.Filters, th.Caps.Effective = 0, 1
 	p.Limits["Max core file size"] = Limit{2, 2}
 	p.Mounts[1].Flags, p.Cgroups[0].Path = 0, "/"
-	p.Mounts = append(p.Mounts, Mount{ID: 30, Parent: 20, Point: "/new"})
+	p.Mounts = append(p.Mounts, Mount{ID: 32, Parent: 21, Point: "/moved/new"}, Mount{ID: 34, Parent: 33, Point: "/nowhere", Flags: p.Mounts[0].Flags})
+	p.DirMount = 35
 	if got := fields(Compare(w, p)); !slices.Equal(got, []string{
-		"seccomp filters", "capabilities", "limit Max core file size", `mount "/moved"`, `mount "/new"`, "cgroup of memory",
+		"seccomp filters", "capabilities", "limit Max core file size", "mount of the working directory", `mount "/moved"`, `mount "/moved/new"`, `mount "/nowhere"`, "cgroup of memory",
 	}) {
 		t.Errorf("differences in %q", got)
 	}

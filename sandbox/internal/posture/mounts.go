@@ -115,15 +115,21 @@ func (c *comparison) mount(want WantMount, got Mount) {
 	}
 }
 
-// mountsStay: a mount can go while the command runs, and its point change, when the host removes or moves what it is on. None comes, and
-// none is restricted less than before.
+// mountsStay: a mount can go while the command runs, and its point change, when the host removes or moves what it is on. None is restricted
+// less than before, and none comes but what the kernel itself mounts where a walk crosses into another file system of a server, as NFS
+// does (fs/nfs/namespace.c): such a one is restricted as the mount that it is on.
 func (c *comparison) mountsStay(before, got []Mount) {
 	known := make(map[int]Mount, len(before))
 	for _, m := range before {
 		known[m.ID] = m
 	}
-	for _, m := range got {
+	for _, m := range got { // each after what it is on (proc_pid_mountinfo(5) goes through a tree)
 		was, ok := known[m.ID]
+		if !ok {
+			was, ok = known[m.Parent]
+			was.Type = m.Type
+			known[m.ID] = was
+		}
 		due := was.Flags
 		if due&frozen != 0 {
 			due &^= frozen | ReadOnly
