@@ -263,8 +263,11 @@ func (c *compiler) hides() error {
 		if above == nil || above.Target == c.host.Identity.Home && above.isPrivate() && !c.home.Mounted {
 			continue // nothing shows it: the private home has its own, in which no name of the host's is made
 		}
-		if _, err := c.host.Files.Lstat(above.Source + strings.TrimPrefix(target, above.Target)); err != nil {
-			continue // the private home has none
+		// What the host shows at its own path was found a moment ago: where it is gone, somebody may put it back.
+		if above.isPrivate() {
+			if _, err := c.host.Files.Lstat(above.Source + strings.TrimPrefix(target, above.Target)); err != nil {
+				continue // the private home has none
+			}
 		}
 		if err := c.add(Mount{Kind: Hidden, Target: target, Dir: info.IsDir(), Origin: originPolicy}); err != nil {
 			return err

@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -133,6 +134,47 @@ func TestHideRefused(t *testing.T) {
 		_, err := Compile(hiding(t, base(t), c.hide), host, []string{c.command})
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("hide %s from %s: %v, want %q", c.hide, c.command, err, c.want)
+		}
+	}
+}
+
+// flickering is a host on which somebody takes a path away in the moment between two looks at it.
+type flickering struct {
+	fakeFiles
+	path string
+	left *int // looks that find it; then one does not
+}
+
+func (f flickering) Lstat(path string) (fs.FileInfo, error) {
+	if path == f.path {
+		if *f.left--; *f.left == -1 {
+			return nil, &fs.PathError{Op: "lstat", Path: path, Err: fs.ErrNotExist}
+		}
+	}
+	return f.fakeFiles.Lstat(path)
+}
+
+// TestHideFlickers: what is there when a start begins is hidden in it, or the start fails, whenever somebody takes it away and puts it back.
+// Containment check: A21.
+func TestHideFlickers(t *testing.T) {
+	const secret = "/home/ann/src/app/.env"
+	for name, policy := range map[string]profiles.Policy{
+		"hide":    hiding(t, base(t), secret),
+		"secrets": with(t, base(t), func(p profiles.Policy) (profiles.Policy, error) { return p.WithSecrets(profiles.SecretsHide) }),
+	} {
+		refused := 0
+		for looks := range 20 {
+			host, left := fakeHost(), looks
+			host.Files = flickering{host.Files.(fakeFiles), secret, &left}
+			plan, err := Compile(policy, host, []string{"true"})
+			if err != nil {
+				refused++
+			} else if !slices.ContainsFunc(plan.Mounts, func(m Mount) bool { return m.Kind == Hidden && m.Target == secret }) {
+				t.Errorf("%s: gone at look %d, it is shown", name, looks)
+			}
+		}
+		if refused == 0 || refused == 20 {
+			t.Errorf("%s: %d of 20 starts were refused", name, refused)
 		}
 	}
 }

@@ -38,8 +38,8 @@ func (c *compiler) secretFiles() error {
 		for _, name := range inside {
 			path := filepath.Join(dirs[0], name)
 			switch info, err := c.host.Files.Lstat(path); {
-			case errors.Is(err, fs.ErrNotExist): // by now
-			case err != nil: // the command may be able to make it readable
+			case errors.Is(err, fs.ErrNotExist) && !profiles.IsSecretFile(name): // by now
+			case err != nil: // the command may be able to make it readable, and who took it away to put it back
 				return requestErrorf("secrets: %q cannot be looked at: %v", path, reason(err))
 			case info.IsDir() && !profiles.SkipsSecrets(name):
 				dirs = append(dirs, path)
@@ -47,7 +47,7 @@ func (c *compiler) secretFiles() error {
 				if found++; found > maxSecretFiles {
 					return requestErrorf("secrets: %q holds more than %d of them; hide the directories that they lie in", c.dir, maxSecretFiles)
 				}
-				if err := c.secretFile(path); err != nil {
+				if err := c.secretFile(path, info); err != nil {
 					return err
 				}
 			}
@@ -57,9 +57,10 @@ func (c *compiler) secretFiles() error {
 }
 
 // secretFile hides a file, or what a link leads to, where the run shows it.
-func (c *compiler) secretFile(path string) error {
+func (c *compiler) secretFile(path string, named fs.FileInfo) error {
 	target, info, err := c.canonical(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	leadsNowhere := errors.Is(err, fs.ErrNotExist) && named.Mode()&fs.ModeSymlink != 0
+	if err != nil && !leadsNowhere {
 		return requestErrorf("secrets: where %q leads cannot be looked at: %v", path, reason(err))
 	}
 	if err != nil || info.Mode()&fs.ModeType != 0 || c.covering(target) == nil || c.names(target) {
