@@ -28,6 +28,9 @@ func (l *link) connectFor(absolute bool) bool {
 			return false
 		}
 	}
+	if l.kind != kindOther && l.kind != kindHTTP {
+		l.sending.over() // nothing that is of use without an answer was sent: the end of the run need not wait for a dial
+	}
 	err := l.route(absolute)
 	var (
 		dial func() (net.Conn, error)
@@ -42,6 +45,7 @@ func (l *link) connectFor(absolute bool) bool {
 	}
 	if err == nil {
 		l.up = spliced{l.traffic.meter(up)}
+		l.sending.toward(up)
 		l.release = context.AfterFunc(l.g.ctx, func() { l.up.Close() })
 		return true
 	}

@@ -103,6 +103,7 @@ type timeouts struct {
 	resolve time.Duration
 	dial    time.Duration
 	stagger time.Duration // between dials to several addresses of one name
+	settle  time.Duration // at the end of the run, until what it has sent is with the servers
 }
 
 func defaultTimeouts() timeouts {
@@ -115,6 +116,7 @@ func defaultTimeouts() timeouts {
 		resolve: 10 * time.Second,
 		dial:    20 * time.Second,
 		stagger: 250 * time.Millisecond,
+		settle:  2 * time.Second,
 	}
 }
 
@@ -136,9 +138,10 @@ type Gateway struct {
 	stop context.CancelFunc
 	work sync.WaitGroup
 
-	mu     sync.Mutex
-	closed bool
-	open   map[io.Closer]struct{}
+	mu         sync.Mutex
+	closed     bool
+	open       map[io.Closer]struct{}
+	deliveries map[*delivery]struct{}
 }
 
 // New returns a Gateway that serves nothing yet. The error is a *RuleError for a rule that is not in canonical form.
@@ -177,7 +180,7 @@ func New(cfg Config) (*Gateway, error) {
 		proxy:   newUpstream(cfg.Upstream),
 		uploads: newUploads(cfg.Quota), authority: ca,
 		slots: make(chan struct{}, slotsFor(files.Cur, cfg.Quota)),
-		open:  make(map[io.Closer]struct{}),
+		open:  make(map[io.Closer]struct{}), deliveries: make(map[*delivery]struct{}),
 	}
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	if cfg.HostAddrs == nil {
@@ -229,10 +232,14 @@ func (g *Gateway) Serve(n Net) error {
 	return g.publish(n)
 }
 
-// Close ends every connection and listener, and waits until nothing of the Gateway runs. It may be called again.
+// Close takes no more connections, gives what the run has sent a moment to be with the servers, ends every connection and listener, and
+// waits until nothing of the Gateway runs. It may be called again.
 func (g *Gateway) Close() error {
 	g.mu.Lock()
 	g.closed = true
+	g.mu.Unlock()
+	g.settle()
+	g.mu.Lock()
 	open := g.open
 	g.open = nil
 	g.mu.Unlock()
@@ -245,6 +252,13 @@ func (g *Gateway) Close() error {
 	}
 	g.work.Wait()
 	return errors.Join(errs...)
+}
+
+// ending tells whether Close was called.
+func (g *Gateway) ending() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.closed
 }
 
 // spawn runs f until it returns, and then closes c; Close closes c before. If Close was called already, spawn closes c

@@ -220,7 +220,7 @@ func (l *link) serveAbsolute() {
 	}
 	switch _, err := br.Peek(1); {
 	case errors.Is(err, io.EOF):
-		closeWrite(l.up)
+		l.sent()
 	case err != nil:
 		l.abort() // the client is gone
 		return

@@ -133,6 +133,7 @@ func newNetwork(t *testing.T, loopback []uint16, allow ...string) *network {
 		t.Fatal(err)
 	}
 	n.g.wait.silence = 30 * time.Millisecond
+	n.g.wait.settle = 0 // clients are still there when a test ends
 	err = n.g.Serve(Net{TCP: []net.Listener{n}, Owner: func(network string, local, remote netip.AddrPort) audit.Process {
 		return audit.Process{PID: 42, Exe: network + " " + remote.String()}
 	}})

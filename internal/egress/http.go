@@ -64,7 +64,7 @@ func (l *link) serveHTTP() {
 		}
 	}
 	if l.up != nil {
-		closeWrite(l.up)
+		l.sent()
 		<-l.pumped
 	}
 }

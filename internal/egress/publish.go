@@ -85,9 +85,11 @@ func (g *Gateway) lead(n Net, conn net.Conn, port uint16) {
 	defer context.AfterFunc(g.ctx, func() { inside.Close() })()
 	var t traffic
 	outside := spliced{t.meter(conn)}
-	answered := make(chan struct{})
+	answered, sending := make(chan struct{}), g.deliver()
+	sending.toward(conn)
 	g.work.Go(func() {
 		defer close(answered)
+		defer sending.over()
 		t.ended(pump(outside, inside))
 	})
 	t.ended(pump(inside, outside))

@@ -56,6 +56,7 @@ func (b *buffers) Put(buf []byte) { b.pool.Put((*[32 << 10]byte)(buf)) }
 
 // newRelay returns the relay of a connection whose route is known.
 func (l *link) newRelay(scheme string, rules []profiles.Rule) *relay {
+	l.sending.over() // what waits for an answer ends with who asked
 	x := &relay{l: l, scheme: scheme, rules: rules}
 	transport := &http.Transport{
 		DialContext:            func(context.Context, string, string) (net.Conn, error) { return x.dial() },

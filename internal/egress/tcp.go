@@ -37,6 +37,7 @@ type link struct {
 	pumped  chan struct{} // closed when the direction from up to conn is done; nil until that is started
 	paused  bool          // that direction was stopped, and can go on; read it once pumped is closed
 	traffic traffic       // of up, or of what a relay has in its place
+	sending *delivery     // of what conn says
 
 	// Of a request to the explicit proxy.
 	asked    string                              // the host, in canonical form; empty without one
@@ -51,6 +52,8 @@ func (g *Gateway) serveConn(n Net, conn net.Conn) {
 		reset(conn)
 		return
 	}
+	l.sending = g.deliver()
+	defer l.sending.over()
 	l.proc = n.Owner("tcp", l.src, l.dst)
 	if g.cfg.Proxy && l.dst == proxyAddr {
 		l.serveProxy()
@@ -297,8 +300,14 @@ func (l *link) splice() {
 		l.broken()
 		return
 	}
-	closeWrite(l.up)
+	l.sent()
 	<-l.pumped
+}
+
+// sent tells the server that the client has said all.
+func (l *link) sent() {
+	closeWrite(l.up)
+	l.sending.over()
 }
 
 // broken ends a connection after what the client sends could not be passed on. Where that is because the server is gone,

@@ -101,7 +101,7 @@ func (g *Gateway) tellEnd(t *traffic, e audit.Event) {
 	}
 	e.Action, e.Decision, e.Reason = actionClose, audit.Report, ""
 	switch {
-	case g.ctx.Err() != nil:
+	case g.ctx.Err() != nil, t.cut.Load() && g.ending():
 		e.Reason = "the run was over"
 	case t.cut.Load():
 		e.Reason = "the connection was reset"
