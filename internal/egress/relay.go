@@ -331,7 +331,7 @@ func (x *relay) serve() {
 			req.Header.Del("Upgrade")
 			req.Header.Del("Http2-Settings")
 		}
-		res := newResponse(l.conn, br, req)
+		res := newResponse(l.conn, br, req, l.held)
 		res.last = res.last || l.absolute
 		if !res.serve(l.g.ctx, x) {
 			l.traffic.cut.Store(true)

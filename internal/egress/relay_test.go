@@ -248,6 +248,7 @@ func TestRelayClientLeaves(t *testing.T) {
 	c := n.dialName("site.test", 80)
 	send(t, c, "GET / HTTP/1.1\r\nHost: site.test\r\n\r\n")
 	<-came
+	n.nobody.Store(true)
 	c.Close()
 	select {
 	case <-gone:
@@ -255,6 +256,35 @@ func TestRelayClientLeaves(t *testing.T) {
 		t.Error("the server's request goes on")
 	}
 	n.wantEvents("net tcp.connect allow site.test:80", "net http.request report GET http://site.test/")
+}
+
+// TestRelayHalfClose: a client that has only said all that it has to say waits for the answer.
+func TestRelayHalfClose(t *testing.T) {
+	n := newRelayed(t, reading)
+	ended := make(chan struct{})
+	n.web(func(w http.ResponseWriter, r *http.Request) {
+		<-ended
+		select {
+		case <-r.Context().Done():
+		case <-time.After(5 * closing):
+		}
+		fmt.Fprint(w, "all of it")
+	})
+	c := n.dialName("site.test", 80)
+	send(t, c, "GET / HTTP/1.1\r\nHost: site.test\r\n\r\n")
+	c.CloseWrite()
+	close(ended)
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(res.Body); string(body) != "all of it" || err != nil {
+		t.Errorf("%q, %v", body, err)
+	}
+	n.wantEvents("net tcp.connect allow site.test:80", "net http.request allow GET http://site.test/")
+	if e := n.ended(); e.Reason != "" {
+		t.Errorf("the end is %q", e.Reason)
+	}
 }
 
 // TestRelayWebsocket: an upgrade passes where it is granted, and every other one is left out.

@@ -5,6 +5,7 @@ package egress
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -23,6 +24,7 @@ type response struct {
 	w    *bufio.Writer
 	req  *http.Request
 	body *received
+	held func() bool // tells whether a program still has the client's end
 
 	header   http.Header
 	trailers []string // that were announced
@@ -47,8 +49,8 @@ type received struct {
 }
 
 // newResponse makes the answer of a request that was read from br.
-func newResponse(conn net.Conn, br *bufio.Reader, req *http.Request) *response {
-	w := &response{conn: conn, br: br, w: bufio.NewWriterSize(conn, 4096), req: req, header: make(http.Header), left: -1}
+func newResponse(conn net.Conn, br *bufio.Reader, req *http.Request, held func() bool) *response {
+	w := &response{conn: conn, br: br, w: bufio.NewWriterSize(conn, 4096), req: req, header: make(http.Header), left: -1, held: held}
 	w.last = req.Close || !req.ProtoAtLeast(1, 1)
 	w.body = &received{
 		ReadCloser: req.Body, w: w, left: req.ContentLength, done: make(chan struct{}),
@@ -135,13 +137,20 @@ func (w *response) serve(ctx context.Context, h http.Handler) (whole bool) {
 	return w.hijacked || w.finish()
 }
 
+// closing is more than close(2) takes from the end that it sends to when nobody has the socket any more.
+const closing = 10 * time.Millisecond
+
 // watch calls gone if the client leaves before the end; the function that it returns ends that. One that has only said all that it has to
-// say (shutdown(2)) looks the same, and is taken for gone, as net/http's servers take it.
+// say (shutdown(2)) still has its socket.
 func (w *response) watch(gone func()) (end func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if _, err := w.br.Peek(1); err != nil {
+		_, err := w.br.Peek(1)
+		if errors.Is(err, io.EOF) {
+			time.Sleep(closing)
+		}
+		if err != nil && !(errors.Is(err, io.EOF) && w.held()) {
 			gone()
 		}
 	}()

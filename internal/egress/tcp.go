@@ -25,7 +25,8 @@ type link struct {
 	src     netip.AddrPort
 	dst     netip.AddrPort
 	proc    audit.Process
-	name    string // behind dst, if it is of the pool
+	held    func() bool // tells whether a program still has the other end of conn
+	name    string      // behind dst, if it is of the pool
 	allow   Decision
 	kind    kind
 	by      *url.URL      // the upstream proxy; nil without one
@@ -54,7 +55,9 @@ func (g *Gateway) serveConn(n Net, conn net.Conn) {
 	}
 	l.sending = g.deliver()
 	defer l.sending.over()
-	l.proc = n.Owner("tcp", l.src, l.dst)
+	dialed := l.dst
+	l.held = func() bool { return n.Owner("tcp", l.src, dialed).PID != 0 }
+	l.proc = n.Owner("tcp", l.src, dialed)
 	if g.cfg.Proxy && l.dst == proxyAddr {
 		l.serveProxy()
 	} else {
