@@ -5,7 +5,6 @@ package main
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/agentjail/agentjail/internal/audit"
 )
@@ -13,7 +12,7 @@ import (
 // trafficText is what a connection exchanged, in the command's view, with whom, and for how long.
 func trafficText(t audit.Traffic) string {
 	parts := []string{
-		amount(t.Sent) + " out", amount(t.Received) + " in", fmt.Sprintf("%.1f s", (time.Duration(t.Duration) * time.Millisecond).Seconds()),
+		amount(t.Sent) + " out", amount(t.Received) + " in", fmt.Sprintf("%.1f s", float64(t.Duration)/1000),
 	}
 	if t.Address.IsValid() {
 		parts = append(parts, "with "+t.Address.String())

@@ -33,6 +33,9 @@ func TestLogLineOfAnEnd(t *testing.T) {
 	if got := logLine(e, time.UTC); got != want {
 		t.Errorf("line is\n%s, want\n%s", got, want)
 	}
+	if got := trafficText(audit.Traffic{Duration: math.MaxUint64}); strings.Contains(got, "-") {
+		t.Errorf("a negative time: %s", got)
+	}
 	e.Count, e.Reason, e.Traffic = 3, "the connection was reset", &audit.Traffic{}
 	if got := logLine(e, time.UTC); !strings.HasSuffix(got, "curl[7]  0 B out, 0 B in, 0.0 s: the connection was reset  (3 times)") {
 		t.Errorf("line is %s", got)

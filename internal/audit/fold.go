@@ -42,6 +42,7 @@ type entry struct {
 	traffic     *Traffic // of those that are counted
 	first, last time.Time
 	share       *share
+	size        int           // that it takes of share.bytes: the sample's may change
 	clean       *list.Element // its place in share.clean; nil while count is not 0
 }
 
@@ -134,10 +135,10 @@ func (f *folder) insert(sh *share, key foldKey, e Event) *entry {
 		old := sh.clean.Remove(oldest).(*entry)
 		delete(f.entries, old.key)
 		sh.keys--
-		sh.bytes -= entrySize(old.sample)
+		sh.bytes -= old.size
 	}
 	e.Argv = nil
-	en := &entry{key: key, sample: e, share: sh}
+	en := &entry{key: key, sample: e, share: sh, size: size}
 	en.clean = sh.clean.PushBack(en)
 	f.entries[key] = en
 	sh.keys++
@@ -205,6 +206,9 @@ func (en *entry) fold(e Event) {
 	}
 	if en.count == 0 {
 		en.first, en.last = e.Time, e.Time
+		if e.Traffic != nil && en.sample.Action != ActionOverflow {
+			en.sample.Reason = e.Reason // of those that are counted, not of those that have lines
+		}
 	}
 	if e.Time.Before(en.first) {
 		en.first = e.Time

@@ -54,8 +54,35 @@ func TestFoldSumsTraffic(t *testing.T) {
 	if got := f.flush(epoch, true)[0]; *got.Traffic != want || got.Reason != "" {
 		t.Errorf("two addresses became %+v", got)
 	}
+	f.admit(other, epoch, true)
+	f.admit(other, epoch, true)
+	if got := f.flush(epoch, true)[0]; got.Reason != other.Reason {
+		t.Errorf("the reason of all that are counted is %q", got.Reason)
+	}
 	if e.Traffic.Sent != 5 || other.Traffic.Sent != 1 {
 		t.Error("an event was changed")
+	}
+}
+
+// TestForgottenEndsFreeTheirRoom: whatever reason the counted ones had.
+func TestForgottenEndsFreeTheirRoom(t *testing.T) {
+	f := newFolder()
+	for i := range 3 * maxKeys {
+		e := closedConn(fmt.Sprint(i, ".test:443"), "192.0.2.1:443", 1)
+		if i%2 == 0 {
+			e.Reason = "the connection was reset"
+		}
+		f.admit(e, epoch, true)
+		e.Reason = "the run was over"
+		f.admit(e, epoch, false)
+		f.flush(epoch, true)
+	}
+	sh, held := f.shares[shareTraffic], 0
+	for _, en := range f.entries {
+		held += en.size
+	}
+	if sh.keys != len(f.entries) || sh.bytes != held {
+		t.Errorf("%d entries of %d bytes take the room of %d and %d", len(f.entries), held, sh.keys, sh.bytes)
 	}
 }
 
