@@ -34,6 +34,10 @@ type relay struct {
 	rules  []profiles.Rule
 	proxy  httputil.ReverseProxy
 	told   sync.Once // the allow event
+
+	mu     sync.Mutex
+	closed bool
+	dials  sync.WaitGroup // net/http goes on with one whose request is over
 }
 
 // Bounds of a relay.
@@ -81,11 +85,31 @@ func (l *link) newRelay(scheme string, rules []profiles.Rule) *relay {
 	return x
 }
 
-// close ends the connections to the server.
-func (x *relay) close() { x.proxy.Transport.(*http.Transport).CloseIdleConnections() }
+// close ends the connections to the server, those that are being made with them: the end of the client's tells of each.
+func (x *relay) close() {
+	x.mu.Lock()
+	x.closed = true
+	x.mu.Unlock()
+	x.dials.Wait()
+	x.proxy.Transport.(*http.Transport).CloseIdleConnections()
+}
+
+// begin tells whether another connection may be made. Where it may, dials.Done says that it was.
+func (x *relay) begin() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.closed {
+		x.dials.Add(1)
+	}
+	return !x.closed
+}
 
 // dial connects to the server. Each connection is judged as the first one was: what the name resolves to can have changed.
 func (x *relay) dial() (net.Conn, error) {
+	if !x.begin() {
+		return nil, net.ErrClosed
+	}
+	defer x.dials.Done()
 	l := x.l
 	if l.g.uploads.counts() {
 		if s := l.count(0); s.rule != "" {

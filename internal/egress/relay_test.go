@@ -4,9 +4,12 @@ package egress
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -256,6 +259,30 @@ func TestRelayClientLeaves(t *testing.T) {
 		t.Error("the server's request goes on")
 	}
 	n.wantEvents("net tcp.connect allow site.test:80", "net http.request report GET http://site.test/")
+}
+
+// TestRelayDialOutlivesClient: a server that is reached when the client is gone is told of by the connection's end.
+func TestRelayDialOutlivesClient(t *testing.T) {
+	n := newRelayed(t, reading)
+	n.web(mirror)
+	dialing, goOn := make(chan struct{}), make(chan struct{})
+	dial := n.g.cfg.Dial
+	n.g.cfg.Dial = func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+		close(dialing)
+		<-goOn
+		return dial(ctx, addr)
+	}
+	c := n.dialName("site.test", 80)
+	send(t, c, "GET / HTTP/1.1\r\nHost: site.test\r\n\r\n")
+	<-dialing
+	n.nobody.Store(true)
+	c.Close()
+	n.wantEvents("net tcp.connect allow site.test:80", "net http.request report GET http://site.test/")
+	time.Sleep(5 * closing) // for what would end before the dial does
+	close(goOn)
+	if e := n.ended(); !e.Traffic.Address.IsValid() {
+		t.Errorf("the end is %+v", e)
+	}
 }
 
 // TestRelayHalfClose: a client that has only said all that it has to say waits for the answer.
