@@ -295,8 +295,9 @@ func TestR08InterruptJob(t *testing.T) {
 		term.expect("started\r\n")
 		term.send("\x03")
 		eventually(t, "the shell has the terminal", term.shells)
-		text := term.text()
 		term.send("echo co''de-$?\r")
+		eventually(t, "the shell says the code", func() bool { return strings.Contains(term.text(), "code-") })
+		text := term.text()
 		term.expect("code-")
 		code := term.line()
 		// GNU make waits for its children in the handler of the signal as well, and can find there that it has none left.
