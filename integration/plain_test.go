@@ -78,7 +78,6 @@ func again(t *testing.T, dir string, names []string, probe, met string) {
 			return err
 		}
 		env.Setenv("PATH", bin+":"+env.Getenv("PATH"))
-		env.Setenv("MARK", env.Getenv("MARK")+"-"+dir)
 		return nil
 	}
 	testscript.Run(t, params)

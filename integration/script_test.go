@@ -55,9 +55,10 @@ func setupScript(env *testscript.Env) error {
 	env.Setenv("BIN", suite.base+"/bin")
 	env.Setenv("CACHE", suite.cache)
 	env.Setenv("TESTUSER", suite.user)
-	// A word that nothing else has, of this run of the tests or of another beside it: the servers that all scripts share can tell who
-	// spoke, and a script finds its own processes.
-	env.Setenv("MARK", fmt.Sprintf("token-%d-%s", os.Getpid(), filepath.Base(env.WorkDir)))
+	// A word that nothing else has, of this run of the tests or of another beside it, and that is no part of another one: the servers
+	// that all scripts share can tell who spoke, and a script finds its own processes.
+	work, name := filepath.Split(env.WorkDir)
+	env.Setenv("MARK", fmt.Sprintf("token-%d-%s-%s", os.Getpid(), filepath.Base(work), name))
 	env.Setenv("FLOOD", strconv.Itoa(flood()))
 	env.Setenv("FLOODS", strconv.Itoa(8*flood()))
 	env.Cd = p.project
