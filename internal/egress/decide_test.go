@@ -124,6 +124,7 @@ func TestDecideAddr(t *testing.T) {
 		{"64:ff9b::101:101", 80, true, false}, // 1.1.1.1 through NAT64
 		{"2002:7f00:1::", 80, false, false},
 		{"2001:0:1::1", 80, false, false},
+		{"2001:1::1", 80, false, false}, // where routers take requests to open ports
 		{"fe80::1", 80, false, false},
 		{"ff02::1", 80, false, false},
 		{"4000::1", 80, false, false},
@@ -131,6 +132,8 @@ func TestDecideAddr(t *testing.T) {
 		{"169.254.1.1", 80, true, false},
 		{"169.254.169.254", 80, false, false},
 		{"169.254.169.254", 8080, true, false},
+		{"169.254.0.23", 80, false, false},
+		{"fd00:1:a9fe::1", 443, true, false},
 		// Loopback is the host's only where a port or the very address is granted.
 		{"127.0.0.1", 5432, true, true},
 		{"::1", 5432, true, true},
@@ -153,6 +156,42 @@ func TestDecideAddr(t *testing.T) {
 	}
 	if d := Decide(Access{Rules: rs}, "", netip.Addr{}, 80); d.Allow {
 		t.Error("no address at all is allowed")
+	}
+}
+
+// TestSpecialRegistries: what IANA's registries of special addresses do not have as reachable from everywhere is special, from its first
+// address to its last, and what lies beside it is not.
+// Containment check: I12.
+func TestSpecialRegistries(t *testing.T) {
+	for _, text := range []string{
+		"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24",
+		"192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3",
+		"::/128", "::1/128", "64:ff9b:1::/48", "100::/64", "100:0:0:1::/64", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16",
+		"fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8", "::ffff:0:0:0/96",
+		// Of NAT64, what the address inside is.
+		"64:ff9b::/104", "64:ff9b::a00:0/104", "64:ff9b::7f00:0/104", "64:ff9b::a9fe:0/112", "64:ff9b::c0a8:0/112", "64:ff9b::e000:0/99",
+	} {
+		p := netip.MustParsePrefix(text)
+		last := p.Addr().AsSlice()
+		for bit := p.Bits(); bit < p.Addr().BitLen(); bit++ {
+			last[bit/8] |= 0x80 >> (bit % 8)
+		}
+		end, _ := netip.AddrFromSlice(last)
+		for _, addr := range []netip.Addr{p.Addr(), end} {
+			if _, is := special(addr); !is {
+				t.Errorf("%s of %s is not special", addr, text)
+			}
+		}
+	}
+	for _, text := range []string{
+		"1.0.0.0", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255", "128.0.0.0", "169.253.255.255", "169.255.0.0",
+		"172.15.255.255", "172.32.0.0", "191.255.255.255", "192.0.1.0", "192.0.3.0", "192.88.98.255", "192.88.100.0", "192.167.255.255", "192.169.0.0",
+		"198.17.255.255", "198.20.0.0", "198.51.99.255", "198.51.101.0", "203.0.112.255", "203.0.114.0", "223.255.255.255", "168.63.129.15",
+		"2000::", "2001:200::", "2001:db7:ffff::", "2001:db9::", "2003::", "3ffe:ffff::", "3fff:1000::", "64:ff9b::808:808",
+	} {
+		if r, is := special(netip.MustParseAddr(text)); is {
+			t.Errorf("%s is %s", text, r.class)
+		}
 	}
 }
 

@@ -45,7 +45,8 @@ func screen(a Access, addrs, own []netip.Addr, port uint16, behindName bool) (pa
 			continue
 		}
 		addr = addr.Unmap()
-		mine := slices.Contains(own, addr)
+		inner, _ := nat64(addr)
+		mine := slices.Contains(own, addr) || slices.Contains(own, inner)
 		_, isSpecial := special(addr)
 		denial, denied := a.deniedAddr(addr, port)
 		if behindName && !isSpecial && !mine && !denied {

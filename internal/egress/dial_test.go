@@ -31,6 +31,8 @@ func TestSpecialAddressesBehindNames(t *testing.T) {
 		{"NAT64 of loopback", []string{"64:ff9b::7f00:1"}, "", "", []string{"dial.special_address deny"}},
 		{"the pool", []string{"198.18.0.1"}, "", "", []string{"dial.special_address deny"}},
 		{"the host's own public address", []string{"93.184.216.34"}, "93.184.216.34", "", []string{"dial.special_address deny"}},
+		{"the same through NAT64", []string{"64:ff9b::5db8:d822"}, "93.184.216.34", "", []string{"dial.special_address deny"}},
+		{"another through NAT64", []string{"64:ff9b::5db8:d822"}, "93.184.216.35", "[64:ff9b::5db8:d822]:2222", nil},
 		{"granted", []string{"10.20.0.1"}, "", "10.20.0.1:2222", nil},
 		{"granted, but the host's own", []string{"10.20.0.1"}, "10.20.0.1", "", []string{"dial.special_address deny"}},
 		{"granted as the host's own", []string{"10.30.0.1"}, "10.30.0.1", "10.30.0.1:2222", nil},

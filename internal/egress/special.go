@@ -26,10 +26,16 @@ var specialText = [...]struct {
 	{"100.100.100.200/32", "cloud metadata", true}, // Alibaba
 	{"168.63.129.16/32", "cloud metadata", true},   // Azure's wire server; of a public range
 	{"192.0.0.192/32", "cloud metadata", true},     // Oracle, classic
+	{"169.254.0.23/32", "cloud metadata", true},    // Tencent
+	{"169.254.42.42/32", "cloud metadata", true},   // Scaleway
 	{"fd00:ec2::254/128", "cloud metadata", true},
 	{"fd00:ec2::23/128", "cloud metadata", true},
-	{"fd20:ce::254/128", "cloud metadata", true}, // Google
-	{"0.0.0.0/8", "unspecified", true},           // Linux takes 0.0.0.0 for the machine itself
+	{"fd20:ce::254/128", "cloud metadata", true},       // Google
+	{"fd00:c1::a9fe:a9fe/128", "cloud metadata", true}, // Oracle
+	{"fd00:a9fe:a9fe::1/128", "cloud metadata", true},  // Linode
+	{"fd00:42::42/128", "cloud metadata", true},        // Scaleway
+	{"fe80::a9fe:a9fe/128", "cloud metadata", true},    // OpenStack
+	{"0.0.0.0/8", "unspecified", true},                 // Linux takes 0.0.0.0 for the machine itself
 	{"10.0.0.0/8", "private", false},
 	{"100.64.0.0/10", "carrier-grade NAT", false},
 	{"127.0.0.0/8", "loopback", true},
@@ -54,6 +60,7 @@ var specialText = [...]struct {
 	{"2001:2::/48", "benchmarking", false},
 	{"2001:10::/28", "ORCHID", false},
 	{"2001:20::/28", "ORCHID", false},
+	{"2001::/23", "IETF protocol", false}, // its anycast addresses are services of the next router (RFC 7723, RFC 8155)
 	{"2001:db8::/32", "documentation", false},
 	{"2002::/16", "6to4", false},
 	{"3fff::/20", "documentation", false},
