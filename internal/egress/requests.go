@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/agentjail/agentjail/profiles"
@@ -150,12 +151,14 @@ func readPath(target string) (readings [][]string, err error) {
 			return nil, odd("has bytes that are not UTF-8") // some servers take overlong forms of . and / for these
 		case isEscaped(plain):
 			return nil, odd("has something that is escaped twice")
+		case strings.ContainsAny(plain, lookalikes):
+			return nil, odd("has a character that is made a dot, slash, backslash, semicolon or percent sign of")
 		}
 		whole = append(whole, plain)
 		split = append(split, strings.Split(plain, "/")...)
 	}
 	for i, part := range split {
-		if name, _, _ := strings.Cut(part, ";"); name == "." || name == ".." || part == "" && i < len(split)-1 {
+		if name, _, _ := strings.Cut(part, ";"); isDots(name) || part == "" && i < len(split)-1 {
 			return nil, odd("has an empty part, or one that is . or ..")
 		}
 	}
@@ -163,6 +166,15 @@ func readPath(target string) (readings [][]string, err error) {
 		return [][]string{whole}, nil
 	}
 	return [][]string{whole, split}, nil
+}
+
+// lookalikes become a character that parts a path where a server brings it into a normal form (NFKC of Unicode's UAX 15, IDNA), or into a
+// code that lacks them (the best fit mappings of Windows).
+const lookalikes = "\u2024\u2025\u2026\ufe52\uff0e\u3002\uff61" + "\u2044\u2215\uff0f" + "\u2216\ufe68\uff3c" + "\u037e\ufe54\uff1b" + "\ufe6a\uff05"
+
+// isDots tells a part that is . or .., or is read as one where dots and blanks at its end do not count, as on Windows.
+func isDots(part string) bool {
+	return part != "" && strings.TrimFunc(part, func(c rune) bool { return c == '.' || unicode.IsSpace(c) }) == ""
 }
 
 func odd(what string) error {

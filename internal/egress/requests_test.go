@@ -81,6 +81,19 @@ func TestGrantRequest(t *testing.T) {
 		{paths, "GET", "/api/x", 0, "X_Original_Url: /admin", "asks for another path"},
 		{paths, "GET", "/api/%c0%ae%c0%ae%c0%afadmin", 0, "", "not UTF-8"},
 		{paths, "GET", "/api/x", 0, "X-Rewrite-Url: /admin", "asks for another path"},
+		{paths, "GET", "/api/..%20/admin", 0, "", ". or .."},
+		{paths, "GET", "/api/%20../admin", 0, "", ". or .."},
+		{paths, "GET", "/api/.%2e%c2%a0/admin", 0, "", ". or .."},
+		{paths, "GET", "/api/..%20%3bx/admin", 0, "", ". or .."},
+		{paths, "GET", "/api/.../admin", 0, "", ". or .."},
+		{paths, "GET", "/api/%20/admin", 0, "", ". or .."},
+		{paths, "GET", "/api/%ef%bc%8e%ef%bc%8e/admin", 0, "", "is made a dot"},
+		{paths, "GET", "/api/\uff0e\uff0e/admin", 0, "", "is made a dot"},
+		{paths, "GET", "/api/..%ef%bc%8fadmin", 0, "", "is made a dot"},
+		{paths, "GET", "/api/%e2%80%a5/admin", 0, "", "is made a dot"},
+		{paths, "GET", "/api/%ef%bc%852e", 0, "", "is made a dot"},
+		{paths, "GET", "/api/a%20b/x..y/.hidden", 0, "", ""},
+		{paths, "GET", "/api/\u00fc/%e3%83%bb", 0, "", ""},
 
 		{several, "GET", "/x", 1 << 40, "", ""},
 		{several, "POST", "/up", 50, "", ""},
@@ -124,7 +137,7 @@ func TestRequestTarget(t *testing.T) {
 // Containment check: K07.
 func FuzzReadPath(f *testing.F) {
 	for _, target := range []string{
-		"/api/x", "/api/%2e%2e/x", "/@a%2fb", "/..;/", "//", "/%252e", "http://h/api/x?y", "*", "/api/%5c", "/api/\xff", "/a/b/c.js", "/api/%", "/api/..%2f",
+		"/api/x", "/api/%2e%2e/x", "/@a%2fb", "/..;/", "//", "/%252e", "http://h/api/x?y", "*", "/api/%5c", "/api/\xff", "/a/b/c.js", "/api/%", "/api/..%2f", "/api/..%20/", "/api/%ef%bc%8e%ef%bc%8e/", "/api/.%c2%a0",
 	} {
 		f.Add(target)
 	}
