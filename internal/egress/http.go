@@ -53,11 +53,19 @@ func (l *link) serveHTTP() {
 			l.unsent(err)
 			return
 		}
-		if websocket && l.switched() {
-			rest, _ := br.Peek(br.Buffered())
-			l.in.data = append(bytes.Clone(rest), l.in.data...)
-			l.splice()
-			return
+		if websocket {
+			switch switched, err := l.switched(req); {
+			case err != nil:
+				l.failed(err.Error(), "")
+				farewell(l.conn, httpAnswer(http.StatusBadGateway, l.unreached()))
+				reset(l.up)
+				return
+			case switched:
+				rest, _ := br.Peek(br.Buffered())
+				l.in.data = append(bytes.Clone(rest), l.in.data...)
+				l.splice()
+				return
+			}
 		}
 		if l.pumped == nil {
 			l.answerFrom()
@@ -221,38 +229,4 @@ func badChunk(err error) error {
 		return err
 	}
 	return malformed("the chunks of the request's body are malformed")
-}
-
-// switched passes the answer to the first request on up to the head that decides, and reports whether the server changed
-// the protocol. What the server sent beyond is passed on too.
-func (l *link) switched() bool {
-	br := bufio.NewReaderSize(l.up, maxHead)
-	for {
-		raw, _ := br.Peek(br.Buffered())
-		end := headEnd(raw)
-		if end == 0 {
-			if _, err := br.Peek(len(raw) + 1); err != nil {
-				l.conn.Write(raw)
-				return false
-			}
-			continue
-		}
-		status := statusOf(raw[:end])
-		if status < 100 || status > 199 || status == http.StatusSwitchingProtocols {
-			l.conn.Write(raw)
-			return status == http.StatusSwitchingProtocols
-		}
-		l.conn.Write(raw[:end]) // 100 Continue and the like: the answer is still to come
-		br.Discard(end)
-	}
-}
-
-// statusOf returns the status of a response, or 0.
-func statusOf(raw []byte) int {
-	var status int
-	line, _, _ := bytes.Cut(raw, []byte("\n"))
-	if _, err := fmt.Sscanf(string(line), "HTTP/1.1 %3d", &status); err != nil {
-		return 0
-	}
-	return status
 }

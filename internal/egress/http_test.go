@@ -226,7 +226,7 @@ func TestHTTPUnreachable(t *testing.T) {
 	}
 }
 
-const upgrade = "GET /ws HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n"
+const upgrade = "GET /ws HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n" + websocketKey + "\r\n"
 
 // Containment checks: I17.
 func TestWebsocket(t *testing.T) {
@@ -237,12 +237,12 @@ func TestWebsocket(t *testing.T) {
 		if err != nil || req.Header.Get("Upgrade") != "WebSocket" {
 			return
 		}
-		io.WriteString(c, "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nfirst frame\n")
+		io.WriteString(c, "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"+websocketAccept+"\r\nfirst frame\n")
 		echo(c)
 	})
 	c := n.dialName("site.test", 80)
 	send(t, c, upgrade+"frame 1\n")
-	wantRead(t, c, "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nfirst frame\necho: frame 1\n")
+	wantRead(t, c, "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"+websocketAccept+"\r\nfirst frame\necho: frame 1\n")
 	send(t, c, "GET / HTTP/1.1\n") // is a frame like any other
 	wantRead(t, c, "echo: GET / HTTP/1.1\n")
 	n.wantEvents("net tcp.connect allow site.test:80")

@@ -243,13 +243,13 @@ func TestInspectWebsocket(t *testing.T) {
 			return
 		}
 		defer c.Close()
-		fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+websocketAccept+"\r\n")
 		line, _ := brw.ReadString('\n')
 		fmt.Fprint(c, "echo "+line)
 	}, nil)
 	c := tls.Client(n.dialName("site.test", 443), &tls.Config{RootCAs: n.roots, ServerName: "site.test"})
 	br := bufio.NewReader(c)
-	send(t, c, "GET / HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello\n")
+	send(t, c, "GET / HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+websocketKey+"\r\nhello\n")
 	if res, err := http.ReadResponse(br, nil); err != nil || res.StatusCode != 101 {
 		t.Fatalf("%v, %v", res, err)
 	}

@@ -232,6 +232,9 @@ func (x *relay) answered(res *http.Response) error {
 	if l.plain && (res.StatusCode == http.StatusForbidden || res.StatusCode >= http.StatusBadGateway && res.StatusCode <= http.StatusGatewayTimeout) {
 		l.failed(fmt.Sprintf("the proxy %s answered %s, or the server behind it did", l.via, quote(res.Status)), "")
 	}
+	if res.StatusCode == http.StatusSwitchingProtocols && !takesWebsocket(res.Request.Header, res.Header) {
+		return errNoWebsocket
+	}
 	if a := askedOf(res.Request); !a.said.Swap(true) {
 		x.emit(a, audit.Allow, fmt.Sprintf("answered with status %d", res.StatusCode))
 	}

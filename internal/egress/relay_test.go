@@ -327,7 +327,7 @@ func TestRelayWebsocket(t *testing.T) {
 			return
 		}
 		defer c.Close()
-		fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+websocketAccept+"\r\n")
 		line, _ := brw.ReadString('\n')
 		fmt.Fprint(c, "echo "+line)
 	})
@@ -336,7 +336,7 @@ func TestRelayWebsocket(t *testing.T) {
 	if status, body := exchange(t, c, br, "GET / HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n"); status != 200 || body != "plain" {
 		t.Errorf("%d %q", status, body)
 	}
-	send(t, c, "GET / HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello\n")
+	send(t, c, "GET / HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+websocketKey+"\r\nhello\n")
 	if res, err := http.ReadResponse(br, nil); err != nil || res.StatusCode != 101 || res.Header.Get("Upgrade") != "websocket" {
 		t.Fatalf("%v, %v", res, err)
 	}

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/agentjail/agentjail/profiles"
 )
 
 // silent connects to dev.test:8080, with handle as the server, and waits until the gateway has taken the client for one that
@@ -29,9 +31,58 @@ func (n *network) silent(handle func(net.Conn)) *net.TCPConn {
 
 var slowUpgrade = strings.Replace(upgrade, "site.test", "dev.test:8080", 1)
 
+// The key and its answer of RFC 6455 section 1.3.
+const (
+	websocketKey    = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+	websocketAccept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+)
+
+// TestUpgradeThatIsNone: a server that gives status 101 to whoever asks for it, and goes on with HTTP, is asked nothing more.
+// Containment check: I17.
+func TestUpgradeThatIsNone(t *testing.T) {
+	const request = "GET /ws HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+	for _, tt := range []struct{ key, answer string }{
+		{websocketKey, ""},
+		{websocketKey, "Connection: Upgrade\r\nUpgrade: websocket\r\n"},
+		{websocketKey, "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: dGhlIHNhbXBsZSBub25jZQ==\r\n"},
+		{websocketKey, "Connection: Upgrade\r\nUpgrade: h2c\r\n" + websocketAccept},
+		{websocketKey, "Connection: Upgrade\r\nUpgrade: websocket\r\n" + websocketAccept + websocketAccept},
+		{"", "Connection: Upgrade\r\nUpgrade: websocket\r\n" + websocketAccept},
+		{websocketKey + websocketKey, "Connection: Upgrade\r\nUpgrade: websocket\r\n" + websocketAccept},
+	} {
+		for _, relayed := range []bool{false, true} {
+			n := newNetwork(t, nil, "site.test:80")
+			if relayed {
+				n.g.cfg.Rules = grants(profiles.Requests{Methods: []string{"GET"}})
+			}
+			n.host("site.test", "93.184.216.34")
+			after := make(chan string, 1)
+			n.server("93.184.216.34:80", func(c net.Conn) {
+				br := bufio.NewReader(c)
+				http.ReadRequest(br)
+				io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\n"+tt.answer+"\r\n")
+				rest, _ := io.ReadAll(br)
+				after <- string(rest)
+			})
+			c := n.dialName("site.test", 80)
+			send(t, c, request+tt.key+"\r\nGET /inside HTTP/1.1\r\nHost: other.test\r\n\r\n")
+			if status, body := exchange(t, c, bufio.NewReader(c), ""); status != http.StatusBadGateway || !strings.Contains(body, "could not be reached") {
+				t.Errorf("%q: %d %q", tt, status, body)
+			}
+			c.CloseWrite()
+			if got := <-after; got != "" {
+				t.Errorf("%q: the server got %q", tt, got)
+			}
+			if !strings.Contains(strings.Join(n.log.lines(), "\n"), "net dial.failed report site.test:80") {
+				t.Errorf("%q: %q", tt, n.log.lines())
+			}
+		}
+	}
+}
+
 // A busy client that sends its first request late gets its websocket as any other.
 func TestWebsocketOfASlowClient(t *testing.T) {
-	const taken = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nfirst frame\n"
+	const taken = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n" + websocketAccept + "\r\nfirst frame\n"
 	for _, word := range []string{"", "a word before\n"} {
 		n := newNetwork(t, nil, "dev.test:8080")
 		c := n.silent(func(c net.Conn) {

@@ -100,12 +100,12 @@ func TestUpstreamWebsocket(t *testing.T) {
 		if err != nil || req.Header.Get("Proxy-Authorization") != "" || req.RequestURI[0] != '/' {
 			t.Errorf("the server got %+v, %v", req, err)
 		}
-		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n")
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"+websocketAccept+"\r\n")
 		echo(c)
 	}))
 	c := n.dialName("site.test", 80)
 	send(t, c, upgrade+"frame\n")
-	wantRead(t, c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\necho: frame\n")
+	wantRead(t, c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"+websocketAccept+"\r\necho: frame\n")
 	p.want(t, "CONNECT site.test:80 site.test:80 "+wantBasic)
 }
 
