@@ -35,9 +35,11 @@ type relay struct {
 	proxy  httputil.ReverseProxy
 	told   sync.Once // the allow event
 
-	mu     sync.Mutex
-	closed bool
-	dials  sync.WaitGroup // net/http goes on with one whose request is over
+	switched atomic.Bool // a connection to the server is no HTTP any more, but the client's
+	mu       sync.Mutex
+	closed   bool
+	conns    map[*served]struct{}
+	work     sync.WaitGroup // net/http goes on with it when a request is over
 }
 
 // Bounds of a relay.
@@ -61,7 +63,7 @@ func (b *buffers) Put(buf []byte) { b.pool.Put((*[32 << 10]byte)(buf)) }
 // newRelay returns the relay of a connection whose route is known.
 func (l *link) newRelay(scheme string, rules []profiles.Rule) *relay {
 	l.sending.over() // what waits for an answer ends with who asked
-	x := &relay{l: l, scheme: scheme, rules: rules}
+	x := &relay{l: l, scheme: scheme, rules: rules, conns: make(map[*served]struct{})}
 	transport := &http.Transport{
 		DialContext:            func(context.Context, string, string) (net.Conn, error) { return x.dial() },
 		DisableCompression:     true, // bodies pass as they are
@@ -83,52 +85,6 @@ func (l *link) newRelay(scheme string, rules []profiles.Rule) *relay {
 		FlushInterval: -1, ErrorLog: quiet, BufferPool: copyBuffers,
 	}
 	return x
-}
-
-// close ends the connections to the server, those that are being made with them: the end of the client's tells of each.
-func (x *relay) close() {
-	x.mu.Lock()
-	x.closed = true
-	x.mu.Unlock()
-	x.dials.Wait()
-	x.proxy.Transport.(*http.Transport).CloseIdleConnections()
-}
-
-// begin tells whether another connection may be made. Where it may, dials.Done says that it was.
-func (x *relay) begin() bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !x.closed {
-		x.dials.Add(1)
-	}
-	return !x.closed
-}
-
-// dial connects to the server. Each connection is judged as the first one was: what the name resolves to can have changed.
-func (x *relay) dial() (net.Conn, error) {
-	if !x.begin() {
-		return nil, net.ErrClosed
-	}
-	defer x.dials.Done()
-	l := x.l
-	if l.g.uploads.counts() {
-		if s := l.count(0); s.rule != "" {
-			return nil, &quotaError{s}
-		}
-	}
-	dial, err := l.way()
-	if err != nil {
-		return nil, err
-	}
-	x.told.Do(func() { l.emit(actionConnect, audit.Allow, l.allow.Rule, l.allow.Reason, "") })
-	conn, err := dial()
-	if err != nil {
-		return nil, err
-	}
-	if conn = l.traffic.meter(conn); l.g.uploads.counts() {
-		conn = countedConn{conn, l}
-	}
-	return conn, nil
 }
 
 // An asked request is what is known of one while it is on its way.
@@ -232,8 +188,11 @@ func (x *relay) answered(res *http.Response) error {
 	if l.plain && (res.StatusCode == http.StatusForbidden || res.StatusCode >= http.StatusBadGateway && res.StatusCode <= http.StatusGatewayTimeout) {
 		l.failed(fmt.Sprintf("the proxy %s answered %s, or the server behind it did", l.via, quote(res.Status)), "")
 	}
-	if res.StatusCode == http.StatusSwitchingProtocols && !takesWebsocket(res.Request.Header, res.Header) {
-		return errNoWebsocket
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		if !takesWebsocket(res.Request.Header, res.Header) {
+			return errNoWebsocket
+		}
+		x.switched.Store(true)
 	}
 	if a := askedOf(res.Request); !a.said.Swap(true) {
 		x.emit(a, audit.Allow, fmt.Sprintf("answered with status %d", res.StatusCode))
@@ -316,19 +275,6 @@ func (u *upload) failure() error {
 	return u.err
 }
 
-// countedConn is a connection to the server that takes what the quotas allow.
-type countedConn struct {
-	net.Conn
-	l *link
-}
-
-func (c countedConn) Write(b []byte) (int, error) {
-	if s := c.l.count(len(b)); s.rule != "" {
-		return 0, &quotaError{s}
-	}
-	return c.Conn.Write(b)
-}
-
 // serveRelay answers the requests of a plain HTTP connection.
 func (l *link) serveRelay(rules []profiles.Rule) {
 	if err := l.route(true); err != nil {
@@ -336,6 +282,8 @@ func (l *link) serveRelay(rules []profiles.Rule) {
 		l.refuse(http.StatusBadGateway, l.unreached())
 		return
 	}
+	l.conn = witnessed{l.conn, &l.traffic}
+	l.in.conn = l.conn
 	x := l.newRelay("http", rules)
 	defer x.close()
 	x.serve()

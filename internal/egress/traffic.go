@@ -92,6 +92,41 @@ func (t *traffic) ended(err error) {
 	}
 }
 
+// witness takes the error of a read or write where others than this package copy. One who closes in an orderly way is no reset, whatever
+// is then still sent to them: that is EPIPE, as above.
+func (t *traffic) witness(err error) {
+	if errors.Is(err, unix.ECONNRESET) {
+		t.cut.Store(true)
+	}
+}
+
+// witnessed is the client's end of a connection that net/http reads and writes.
+type witnessed struct {
+	net.Conn
+	t *traffic
+}
+
+func (w witnessed) Read(b []byte) (int, error) {
+	n, err := w.Conn.Read(b)
+	w.t.witness(err)
+	return n, err
+}
+
+func (w witnessed) Write(b []byte) (int, error) {
+	n, err := w.Conn.Write(b)
+	w.t.witness(err)
+	return n, err
+}
+
+// CloseWrite ends the direction to the client.
+func (w witnessed) CloseWrite() error {
+	closeWrite(w.Conn)
+	return nil
+}
+
+// NetConn is the connection itself.
+func (w witnessed) NetConn() net.Conn { return w.Conn }
+
 // tellEnd makes the event about the end of a connection of the one about its beginning, and writes it; none where no server was reached.
 func (g *Gateway) tellEnd(t *traffic, e audit.Event) {
 	t.mu.Lock()
