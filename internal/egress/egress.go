@@ -35,7 +35,7 @@ type Config struct {
 	Dial func(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
 	// Resolve looks a name up. Nil means the host's resolver.
 	Resolve func(ctx context.Context, name string) ([]netip.Addr, error)
-	// Roots are the authorities that vouch for servers whose TLS is inspected. Nil means the host's.
+	// Roots are the authorities that vouch for servers whose TLS is inspected, and for proxies. Nil means the host's.
 	Roots *x509.CertPool
 	// HostAddrs lists the addresses of the host's interfaces. Nil means the kernel's list.
 	HostAddrs func() ([]netip.Addr, error)
@@ -156,7 +156,7 @@ func New(cfg Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	if ca != nil && cfg.Roots == nil {
+	if (ca != nil || speaksTLS(cfg.Upstream.HTTP) || speaksTLS(cfg.Upstream.Other)) && cfg.Roots == nil {
 		// Now: what the caller's variables name may lie where the command can write.
 		if cfg.Roots, err = x509.SystemCertPool(); err != nil {
 			return nil, fmt.Errorf("egress: the authorities that this host trusts: %w", err)

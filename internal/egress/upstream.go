@@ -72,6 +72,9 @@ func (u upstream) host(target string, plain bool) string {
 // speaksHTTP tells an HTTP proxy from a SOCKS one.
 func speaksHTTP(p *url.URL) bool { return p.Scheme == "http" || p.Scheme == "https" }
 
+// speaksTLS tells a proxy that is spoken to by TLS.
+func speaksTLS(p *url.URL) bool { return p != nil && p.Scheme == "https" }
+
 // basic is the Proxy-Authorization for a proxy, RFC 7617 section 2, or "".
 func basic(p *url.URL) string {
 	if p.User == nil {
@@ -119,10 +122,10 @@ func (g *Gateway) dialProxy(ctx context.Context, p *url.URL) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.Scheme != "https" {
+	if !speaksTLS(p) {
 		return conn, nil
 	}
-	secure := tls.Client(conn, &tls.Config{ServerName: p.Hostname()})
+	secure := tls.Client(conn, &tls.Config{ServerName: p.Hostname(), RootCAs: g.cfg.Roots})
 	if err := secure.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		return nil, err
