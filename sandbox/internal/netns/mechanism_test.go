@@ -75,6 +75,66 @@ func TestRedirectKeepsConnectionsApart(t *testing.T) {
 	}, ByRedirect)
 }
 
+// TestRedirectFindsWhatItMoved: of two that go from one port to one host, one arrives from another port, and both are found.
+func TestRedirectFindsWhatItMoved(t *testing.T) {
+	withMechanisms(t, func(t *testing.T) {
+		n := newNamespace(t)
+		tcp, _ := n.Listeners()
+		for family, host := range []string{"93.184.216.34:", "[2606:2800:220:1::1]:"} {
+			var from net.Addr
+			moved := false
+			for _, port := range []string{"443", "80", "22"} {
+				var c net.Conn
+				var err error
+				inside(t, n, func() {
+					d := net.Dialer{LocalAddr: from, Control: control([]option{{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1}})}
+					c, err = d.Dial("tcp", host+port)
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				from = c.LocalAddr()
+				got, err := tcp[family].Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer got.Close()
+				local, remote := got.RemoteAddr().(*net.TCPAddr).AddrPort(), got.LocalAddr().(*net.TCPAddr).AddrPort()
+				if remote.String() != host+port {
+					t.Errorf("%s arrives as %v", host+port, remote)
+				}
+				moved = moved || local.String() != from.String()
+				if inode, err := n.owner.inode("tcp", unmap(local), unmap(remote)); err != nil || uint64(inode) != inodeOf(t, c) {
+					t.Errorf("%v to %v, which is %v: inode %d, %v", local, remote, from, inode, err)
+				}
+			}
+			if !moved {
+				t.Error("none was moved: this tests nothing")
+			}
+		}
+		// One that there is not is nobody's.
+		if inode, err := n.owner.inode("tcp", netip.MustParseAddrPort("192.0.0.8:9"), netip.MustParseAddrPort("93.184.216.34:443")); err != nil || inode != 0 {
+			t.Errorf("inode %d, %v", inode, err)
+		}
+	}, ByRedirect)
+}
+
+// inodeOf is the inode of a connection's socket.
+func inodeOf(t *testing.T, c net.Conn) uint64 {
+	t.Helper()
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	var failed error
+	if err := raw.Control(func(fd uintptr) { failed = unix.Fstat(int(fd), &st) }); err != nil || failed != nil {
+		t.Fatal(err, failed)
+	}
+	return st.Ino
+}
+
 // TestPorts: without nftables what goes to a port of the policy, or to 53, arrives whatever its address, and nothing else reaches anybody.
 // Containment check: H02.
 func TestPorts(t *testing.T) {

@@ -4,6 +4,7 @@ package netns
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -32,7 +33,8 @@ const (
 // owners finds the processes behind sockets of one network namespace.
 type owners struct {
 	namespace uint64 // inode
-	diag      *diagSocket
+	diag      *asker // of sock_diag(7)
+	tracking  *asker // nil but ByRedirect
 
 	mu     sync.Mutex
 	known  map[uint32]known
@@ -51,7 +53,7 @@ func newOwners(namespace *os.File) (*owners, error) {
 	if err := unix.Fstat(int(namespace.Fd()), &st); err != nil {
 		return nil, err
 	}
-	diag, err := newDiagSocket()
+	diag, err := newAsker(unix.NETLINK_SOCK_DIAG, "sock_diag")
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +64,7 @@ func newOwners(namespace *os.File) (*owners, error) {
 // socket is closed already, or its process is.
 func (n *Namespace) Owner(network string, local, remote netip.AddrPort) audit.Process {
 	o := n.owner
-	inode, err := o.diag.inode(network, unmap(local), unmap(remote))
+	inode, err := o.inode(network, unmap(local), unmap(remote))
 	if err != nil || inode == 0 {
 		return audit.Process{}
 	}
@@ -80,6 +82,19 @@ func (n *Namespace) Owner(network string, local, remote netip.AddrPort) audit.Pr
 	}
 	o.known[inode] = known{process, time.Now()}
 	return process
+}
+
+// inode returns the inode of the command's socket; 0 if there is none.
+func (o *owners) inode(network string, local, remote netip.AddrPort) (uint32, error) {
+	inode, err := o.diag.inode(network, local, remote)
+	if err != nil || inode != 0 || o.tracking == nil || network != "tcp" {
+		return inode, err
+	}
+	from, ok := o.tracking.begunAt(local, remote)
+	if !ok || from == local {
+		return 0, nil
+	}
+	return o.diag.inode(network, from, remote)
 }
 
 // find looks for a process of the namespace that holds the file, or one of its threads.
@@ -218,52 +233,20 @@ func (o *owners) Close() error {
 	defer o.mu.Unlock()
 	o.closed = true
 	o.recent.close()
-	return o.diag.Close()
+	return errors.Join(o.diag.Close(), o.tracking.Close())
 }
 
-// diagSocket asks the kernel for sockets by their addresses (sock_diag(7)).
-type diagSocket struct {
-	mu   sync.Mutex
-	file *os.File
-}
-
-func newDiagSocket() (*diagSocket, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_SOCK_DIAG)
-	if err != nil {
-		return nil, fmt.Errorf("sock_diag: %w", err)
-	}
-	return &diagSocket{file: os.NewFile(uintptr(fd), "sock_diag")}, nil
-}
-
-func (d *diagSocket) Close() error { return d.file.Close() }
-
-// inode returns the inode of the socket whose ends are local and remote; 0 if there is none.
-func (d *diagSocket) inode(network string, local, remote netip.AddrPort) (uint32, error) {
+// inode asks the kernel for a socket by its addresses (sock_diag(7)), and returns its inode; 0 if there is none.
+func (a *asker) inode(network string, local, remote netip.AddrPort) (uint32, error) {
 	request, err := diagRequest(network, local, remote)
 	if err != nil {
 		return 0, err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	conn, err := d.file.SyscallConn()
+	answer, err := a.ask(request)
 	if err != nil {
 		return 0, err
 	}
-	answer, n := make([]byte, 4096), 0
-	var failed error
-	err = conn.Control(func(fd uintptr) {
-		if failed = unix.Sendto(int(fd), request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); failed == nil {
-			// The kernel has put its answer into the queue when sendto returns: nothing waits here.
-			n, _, failed = unix.Recvfrom(int(fd), answer, unix.MSG_DONTWAIT)
-		}
-	})
-	if err == nil {
-		err = failed
-	}
-	if err != nil {
-		return 0, fmt.Errorf("sock_diag: %w", err)
-	}
-	return diagInode(answer[:n])
+	return diagInode(answer)
 }
 
 // Sizes and offsets of the messages: struct nlmsghdr (netlink(7)), inet_diag_req_v2 and inet_diag_msg (sock_diag(7)).

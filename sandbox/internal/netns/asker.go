@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netns
+
+import (
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// asker is a socket of netlink(7) for questions that have one answer each.
+type asker struct {
+	mu   sync.Mutex
+	file *os.File
+}
+
+// newAsker opens one in the network namespace of the calling thread. Errors have the name.
+func newAsker(protocol int, name string) (*asker, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return &asker{file: os.NewFile(uintptr(fd), name)}, nil
+}
+
+// Close may be called again, and of none.
+func (a *asker) Close() error {
+	if a == nil {
+		return nil
+	}
+	return a.file.Close()
+}
+
+// ask returns the answer.
+func (a *asker) ask(request []byte) ([]byte, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	conn, err := a.file.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	answer, n := make([]byte, 4096), 0
+	var failed error
+	err = conn.Control(func(fd uintptr) {
+		if failed = unix.Sendto(int(fd), request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); failed == nil {
+			// The kernel has put its answer into the queue when sendto returns: nothing waits here.
+			n, _, failed = unix.Recvfrom(int(fd), answer, unix.MSG_DONTWAIT)
+		}
+	})
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", a.file.Name(), err)
+	}
+	return answer[:n], nil
+}
