@@ -3,9 +3,12 @@
 package integration
 
 import (
+	"archive/tar"
 	"archive/zip"
 	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/http"
 	"os/exec"
@@ -27,6 +30,24 @@ func zipped(t *testing.T, files map[string]string) []byte {
 		w.Write([]byte(text))
 	}
 	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return archive.Bytes()
+}
+
+// tarball is a compressed archive of files, by their names.
+func tarball(t *testing.T, files map[string]string) []byte {
+	t.Helper()
+	var archive bytes.Buffer
+	z := gzip.NewWriter(&archive)
+	w := tar.NewWriter(z)
+	for name, text := range files {
+		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(text))}); err != nil {
+			t.Fatal(err)
+		}
+		w.Write([]byte(text))
+	}
+	if err := errors.Join(w.Close(), z.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return archive.Bytes()
@@ -110,6 +131,60 @@ func TestR02Pip(t *testing.T) {
 	if _, _, code = p.run(t, "agentjail", "run", "--quiet", "--", "sh", "-ec", script); code == 0 {
 		t.Error("it works without the grant")
 	}
+}
+
+// TestR02Cargo: a crate comes from a registry whose index is a repository of git (as every cargo can read it), and is built, with the
+// registry's certificate and with that of the run, where TLS is inspected.
+// Containment check: R11.
+func TestR02Cargo(t *testing.T) {
+	t.Parallel()
+	s := needNet(t)
+	p := newPlace(t)
+	needTool(t, "cargo", "git", "gcc")
+	registry := cargoRegistry(t, s, p)
+	p.write(t, "ca.pem", string(s.caPEM))
+	p.write(t, ".cargo/config.toml", "[source.crates-io]\nreplace-with = \"local\"\n[source.local]\nregistry = \""+registry+"/index.git\"\n")
+	p.write(t, "Cargo.toml", "[package]\nname = \"small\"\nversion = \"1.0.0\"\nedition = \"2018\"\n[dependencies]\ndep = \"1.0.0\"\n")
+	p.write(t, "src/main.rs", "fn main() { println!(\"{}\", dep::answer()) }\n")
+	p.write(t, "inspect.yaml", "version: 1\nextends: [base]\nnetwork: {allow: [{host: allowed.test, tls: inspect, methods: [GET, POST]}]}\n")
+	const build = "rm -rf ~/.cargo/registry/* ~/.cargo/git/* target Cargo.lock; cargo build -q && target/debug/small"
+	for _, way := range [][]string{
+		{"--env", "CARGO_HTTP_CAINFO=ca.pem", "--allow-net", "allowed.test"},
+		{"--env", "CARGO_HTTP_CAINFO=ca.pem", "--allow-net", "allowed.test", "--proxy"},
+		{"--policy", "inspect.yaml"},
+	} {
+		args := append(append([]string{"run", "--quiet"}, way...), "--", "sh", "-ec", build)
+		c := p.command("agentjail", args...)
+		c.Env = append(c.Env, "SSL_CERT_FILE="+p.project+"/ca.pem") // by which the gateway verifies servers
+		if stdout, err := c.Output(); err != nil || string(stdout) != "42\n" {
+			events, _ := newestEvents(p.state)
+			t.Fatalf("%s: %q, %v\n%s", way, stdout, err, listing(events))
+		}
+		quiet(t, p)
+	}
+	if exists(p.home + "/.cargo") {
+		t.Error("cargo wrote to the host's home")
+	}
+	if _, _, code := p.run(t, "agentjail", "run", "--quiet", "--env", "CARGO_HTTP_CAINFO=ca.pem", "--", "sh", "-ec", build); code == 0 {
+		t.Error("it works without the grant")
+	}
+	wantEvent(t, p.ended(t), "deny", "net", "tcp.connect", "allowed.test:443")
+}
+
+// cargoRegistry serves one crate, and returns the address below which its index is.
+func cargoRegistry(t *testing.T, s *servers, p place) string {
+	t.Helper()
+	crate := tarball(t, map[string]string{
+		"dep-1.0.0/Cargo.toml": "[package]\nname = \"dep\"\nversion = \"1.0.0\"\n",
+		"dep-1.0.0/src/lib.rs": "pub fn answer() -> i32 { 42 }\n",
+	})
+	crates := strings.Replace(serve(s, p, "crates", map[string][]byte{"/dep/1.0.0/download": crate}), "http:", "https:", 1)
+	p.write(t, p.root+"/seed/config.json", `{"dl": "`+crates+`"}`)
+	p.write(t, p.root+"/seed/3/d/dep", fmt.Sprintf(`{"name":"dep","vers":"1.0.0","deps":[],"cksum":"%x","features":{},"yanked":false}`+"\n", sha256.Sum256(crate)))
+	script := `set -e; cd $1/seed; git init -q -b master; git config user.name s; git config user.email s@example.com
+git add .; git commit -qm seed; mkdir $1/served; git clone -q --bare . $1/served/index.git`
+	p.must(t, "sh", "-c", script, "sh", p.root)
+	return "https://allowed.test" + serveRepositories(t, s, p)
 }
 
 // maxNoise is how many denials that no summary may leave out a piece of ordinary work may make: so few that one that means something is

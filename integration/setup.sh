@@ -9,7 +9,7 @@ set -euo pipefail
 
 # Program and Debian package of each tool that a test calls.
 TOOLS="gcc:gcc git:git curl:curl less:less make:make python3:python3 ip:iproute2 ps:procps sysctl:procps npm:npm node:nodejs unshare:util-linux
-  ssh:openssh-client useradd:passwd sudo:sudo flock:util-linux bash:bash mkfs.btrfs:btrfs-progs"
+  ssh:openssh-client useradd:passwd sudo:sudo flock:util-linux bash:bash mkfs.btrfs:btrfs-progs wget:wget cargo:cargo"
 PEERS="bwrap:bubblewrap runc:runc firejail:firejail rg:ripgrep socat:socat slirp4netns:slirp4netns pasta:passt tc:iproute2"
 
 install_missing() { # PROGRAM:PACKAGE...

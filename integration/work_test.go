@@ -3,9 +3,6 @@
 package integration
 
 import (
-	"archive/tar"
-	"bytes"
-	"compress/gzip"
 	"crypto/sha512"
 	"encoding/base64"
 	"encoding/json"
@@ -71,6 +68,12 @@ func gitServer(t *testing.T, s *servers, p place) string {
 git add .; git commit -qm seed; mkdir $1/served; git clone -q --bare . $1/served/repo.git
 git --git-dir=$1/served/repo.git config http.receivepack true`
 	p.must(t, "sh", "-c", script, "sh", p.root)
+	return "https://allowed.test" + serveRepositories(t, s, p) + "/repo.git"
+}
+
+// serveRepositories serves what is below served, by git's own server program, and returns the path of that.
+func serveRepositories(t *testing.T, s *servers, p place) string {
+	t.Helper()
 	execPath, err := exec.Command("git", "--exec-path").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +83,7 @@ git --git-dir=$1/served/repo.git config http.receivepack true`
 		Path: strings.TrimSpace(string(execPath)) + "/git-http-backend", Root: prefix,
 		Env: []string{"GIT_PROJECT_ROOT=" + p.root + "/served", "GIT_HTTP_EXPORT_ALL=1", "HOME=" + p.home, "REMOTE_USER=tester"},
 	})
-	return "https://allowed.test" + prefix + "/repo.git"
+	return prefix
 }
 
 // TestR02Npm (R02, R11): npm ci from a registry, and the test script of the package.
@@ -122,21 +125,11 @@ func TestR02Npm(t *testing.T) {
 // npmRegistry serves one package.
 func npmRegistry(t *testing.T, s *servers, p place) (url, integrity string) {
 	t.Helper()
-	var archive bytes.Buffer
-	zip := gzip.NewWriter(&archive)
-	w := tar.NewWriter(zip)
-	for name, text := range map[string]string{
+	archive := tarball(t, map[string]string{
 		"package/package.json": `{"name": "dep", "version": "1.0.0", "main": "index.js"}`,
 		"package/index.js":     "module.exports = () => 42;\n",
-	} {
-		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(text))}); err != nil {
-			t.Fatal(err)
-		}
-		w.Write([]byte(text))
-	}
-	w.Close()
-	zip.Close()
-	sum := sha512.Sum512(archive.Bytes())
+	})
+	sum := sha512.Sum512(archive)
 	integrity = "sha512-" + base64.StdEncoding.EncodeToString(sum[:])
 	prefix := "/npm-" + filepath.Base(p.root)
 	url = "http://allowed.test" + prefix
@@ -149,7 +142,7 @@ func npmRegistry(t *testing.T, s *servers, p place) (url, integrity string) {
 			}},
 		})
 	})
-	s.mux.HandleFunc(prefix+"/dep/-/dep-1.0.0.tgz", func(w http.ResponseWriter, r *http.Request) { w.Write(archive.Bytes()) })
+	s.mux.HandleFunc(prefix+"/dep/-/dep-1.0.0.tgz", func(w http.ResponseWriter, r *http.Request) { w.Write(archive) })
 	return url, integrity
 }
 
@@ -162,11 +155,12 @@ func TestR02Clients(t *testing.T) {
 		"node":   {"node", "-e", "fetch('https://allowed.test/TOKEN').then(r => r.text()).then(console.log)"},
 		"python": {"python3", "-c", "import urllib.request, ssl; print(urllib.request.urlopen('https://allowed.test/TOKEN', context=ssl.create_default_context(cafile='ca.pem')).read())"},
 		"go":     {"./client", "https://allowed.test/TOKEN"},
+		"wget":   {"wget", "-qO-", "--ca-certificate=ca.pem", "https://allowed.test/TOKEN"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t)
-			needTool(t, "curl", "node", "python3", "go")
+			needTool(t, "curl", "node", "python3", "go", "wget")
 			p.write(t, "ca.pem", string(s.caPEM))
 			if name == "go" {
 				buildClient(t, p)
