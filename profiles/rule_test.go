@@ -105,6 +105,8 @@ var ruleErrors = []struct{ in, want string }{
 	{"256.1.1.1", "use cidr"},
 	{"１２７.0.0.1", "international"},
 	{"127。0。0。1", "international"},
+	{"allowed．test", "international"},
+	{"*.allowed｡test", "international"},
 	{"ⓐllowed.example", "international"},
 	{"a\u00adb.example", "international"},
 	{"xn--a.example", "international"},
