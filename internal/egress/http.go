@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -22,7 +23,8 @@ func (l *link) serveHTTP() {
 		return
 	}
 	br := bufio.NewReaderSize(&l.in, maxHead)
-	for requests := 0; ; requests++ {
+	last := false
+	for requests := 0; !last; requests++ {
 		h, req, err := l.nextRequest(br, l.name)
 		if err == nil && h == nil {
 			break
@@ -43,6 +45,9 @@ func (l *link) serveHTTP() {
 				l.refuseRequest(err)
 				return
 			}
+		}
+		if last = hasOddBody(req); last {
+			h.close()
 		}
 		if websocket && l.pumped != nil {
 			l.takeBack()
@@ -75,6 +80,15 @@ func (l *link) serveHTTP() {
 		l.sent()
 		<-l.pumped
 	}
+	if last {
+		drain(l.conn)
+	}
+}
+
+// hasOddBody tells a request with a body that its method has no use for (RFC 9110 section 9.3.1): some servers leave such a body where it is,
+// and take it for the next request, which nobody has judged. The server is told to close the connection instead of reading on.
+func hasOddBody(r *http.Request) bool {
+	return r.ContentLength != 0 && slices.Contains([]string{"GET", "HEAD", "DELETE", "OPTIONS", "TRACE"}, r.Method)
 }
 
 // nextRequest waits for a request to host, and judges it. It is nil where the client ended.

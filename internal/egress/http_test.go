@@ -65,7 +65,7 @@ func TestHTTPKeepAlive(t *testing.T) {
 		{"GET /b HTTP/1.1\r\nhOsT:SITE.test:80 \r\n\r\n", `GET SITE.test:80 /b "" map[]`},
 		{"GET http://site.test/c HTTP/1.1\r\nHost: site.test\r\n\r\n", `GET site.test http://site.test/c "" map[]`},
 		{"POST /d HTTP/1.1\r\nHost: site.test\r\nContent-Length: 5\r\n\r\nhello", `POST site.test /d "hello" map[]`},
-		{"GET /e HTTP/1.1\r\nHost: site.test\r\nContent-Length: 2\r\n\r\nhi", `GET site.test /e "hi" map[]`},
+		{"PATCH /e HTTP/1.1\r\nHost: site.test\r\nContent-Length: 2\r\n\r\nhi", `PATCH site.test /e "hi" map[]`},
 		{"PUT /f HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n" +
 			"3;ext=1\r\nabc\r\n2\r\nde\r\n0\r\nX-Sum: 7\r\n\r\n", `PUT site.test /f "abcde" map[X-Sum:[7]]`},
 		{"OPTIONS * HTTP/1.1\r\nHost: site.test\r\nContent-Length: 0\r\n\r\n", ""},

@@ -90,6 +90,9 @@ func parseHead(raw []byte, name string, port uint16) (*head, error) {
 	if up := values["upgrade"]; len(up) > 0 {
 		h.upgrade = strings.ToLower(strings.Join(up, ","))
 	}
+	if length := values["content-length"]; h.upgrade == "websocket" && (h.chunked || len(length) > 0 && strings.Trim(length[0], "0") != "") {
+		return nil, malformed("a websocket is asked for without a body")
+	}
 	return h, nil
 }
 
@@ -245,6 +248,21 @@ func (h *head) direct(authority string) {
 		return slices.Contains(drop, strings.ToLower(key))
 	})
 	h.fields = append([]string{"Host: " + authority}, append(h.fields, "Connection: close")...)
+}
+
+// close makes a request the last one of its connection.
+func (h *head) close() {
+	options := []string{"close"}
+	h.fields = slices.DeleteFunc(h.fields, func(field string) bool {
+		key, value, _ := strings.Cut(field, ":")
+		if !strings.EqualFold(key, "connection") {
+			return false
+		}
+		options = append(options, tokens([]string{value})...)
+		return true
+	})
+	options = slices.DeleteFunc(options, func(t string) bool { return t == "keep-alive" })
+	h.fields = append(h.fields, "Connection: "+strings.Join(options, ", "))
 }
 
 // forProxy makes a request one for a proxy, RFC 9112 section 3.2.2, with the caller's credentials instead of the agent's own.

@@ -170,6 +170,7 @@ func (x *relay) rewrite(r *httputil.ProxyRequest) {
 		}
 	}
 	r.Out.Host = x.authority()
+	r.Out.Close = hasOddBody(r.In)
 	r.Out.Trailer = nil // fields that come after the request was judged: RFC 9110 section 6.5.1 has them dropped, not merged
 	if _, ok := r.Out.Header["User-Agent"]; !ok {
 		r.Out.Header.Set("User-Agent", "") // none is added
