@@ -66,11 +66,22 @@ func (w *worker) unasked(n *notification, in intent) bool {
 
 // nameOfRoot is the path of a name that is the root's to decide: "" for one that is granted, or that is there and shall not be replaced.
 func (w *worker) nameOfRoot(tid uint32, in intent) string {
+	if name := path.Base(in.path); in.path != "" && (name == "." || name == "..") {
+		return ""
+	}
 	at, rest, err := w.usher.place(tid, in.dirfd, in.path, in.follow)
 	if err != nil {
 		return ""
 	}
 	defer w.usher.leave(at)
+	// A stand-in of what is hidden can lie in a directory that is granted, and be named by a descriptor.
+	if object, err := openAt(at, rest, in.follow); err == nil {
+		defer unix.Close(object)
+		if _, served := w.lies(object); !served || in.absent || in.tries && isDir(object) {
+			return ""
+		}
+		return w.describeFile(object)
+	}
 	parent, name, err := openParent(at, rest)
 	if err != nil {
 		return ""
@@ -78,15 +89,7 @@ func (w *worker) nameOfRoot(tid uint32, in intent) string {
 	if parent != at {
 		defer unix.Close(parent)
 	}
-	decides := parent
-	if object, err := openAt(at, rest, in.follow); err == nil {
-		defer unix.Close(object)
-		if in.absent || in.tries && isDir(object) {
-			return ""
-		}
-		decides = object // a stand-in of what is hidden can lie in a directory that is granted
-	}
-	if _, served := w.lies(decides); !served || name == "." || name == ".." {
+	if _, served := w.lies(parent); !served {
 		return ""
 	}
 	return path.Join(w.describeFile(parent), name)
