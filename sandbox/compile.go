@@ -50,7 +50,10 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 		Upstream: policy.Upstream(), Proxies: proxies, Proxy: policy.Proxy(), Quota: policy.Quota(), Syscalls: policy.Syscalls(),
 		Limits: policy.Limits(), GoesOn: policy.LogOnError() == profiles.LogContinue, LogMaxSize: policy.LogMaxSize(), Umask: host.Umask, State: host.State,
 		Policy: PolicyRef{Name: policy.Name(), Digest: policy.Digest(), Sources: policy.Sources()},
-		policy: policy, entries: c.entries,
+		policy: policy, entries: c.entries, own: c.own,
+	}
+	if err := plan.checkAliases(host.Files); err != nil {
+		return Plan{}, err
 	}
 	if err := plan.describe(); err != nil {
 		return Plan{}, err
@@ -97,6 +100,7 @@ type compiler struct {
 	entries   []entry
 	// toolsFound is what of the policy's sets of tools is installed.
 	toolsFound []Tools
+	own        []string // files that the next run trusts: see ownFiles
 	followed   []string // the symbolic links on the way of the path that was resolved last
 }
 

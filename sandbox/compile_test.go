@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/moby/sys/mountinfo"
 
 	"github.com/agentjail/agentjail/profiles"
 	"github.com/agentjail/agentjail/seccomp"
@@ -84,6 +85,10 @@ func (f fakeFiles) ReadNames(path string) ([]string, error) {
 	}
 	slices.Sort(names)
 	return slices.Compact(names), nil
+}
+
+func (f fakeFiles) Mounts() ([]*mountinfo.Info, error) {
+	return mountinfo.GetMountsFromReader(strings.NewReader(f["/proc/self/mountinfo"]), nil)
 }
 
 func fakeHost() Host {

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/agentjail/agentjail/sandbox/internal/rootfs"
@@ -25,6 +26,7 @@ type Files interface {
 	Readlink(path string) (string, error)
 	ReadFile(path string, most int) ([]byte, error) // the beginning of a regular file
 	ReadNames(path string) ([]string, error)        // of a directory, sorted
+	Mounts() ([]*mountinfo.Info, error)             // proc_pid_mountinfo(5)
 }
 
 // Host is what Probe found out: all that Compile knows of the machine and its caller.
@@ -169,6 +171,7 @@ type hostFiles struct{}
 
 func (hostFiles) Lstat(path string) (fs.FileInfo, error) { return os.Lstat(path) }
 func (hostFiles) Readlink(path string) (string, error)   { return os.Readlink(path) }
+func (hostFiles) Mounts() ([]*mountinfo.Info, error)     { return mountinfo.GetMounts(nil) }
 
 func (hostFiles) ReadNames(path string) ([]string, error) {
 	entries, err := os.ReadDir(path)

@@ -225,9 +225,6 @@ func (r *Run) begin(limited error) error {
 	if err := checkReach(r.plan); err != nil {
 		return err
 	}
-	if err := checkAliases(r.plan); err != nil {
-		return err
-	}
 	return r.spawn()
 }
 

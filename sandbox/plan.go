@@ -124,6 +124,7 @@ type Plan struct {
 
 	policy  profiles.Policy // for Explain: where its entries were written
 	entries []entry         // and what they resolved to
+	own     []string        // agentjail's own files that the next run trusts, for checkAliases
 }
 
 // PolicyRef names the policy that a plan was compiled from.

@@ -116,6 +116,7 @@ func (c *compiler) ownFiles() error {
 		if err := c.oneName("policy", path, target, info); err != nil && path != c.host.Program { // nobody writes a program that runs
 			return err
 		}
+		c.own = append(c.own, target)
 		if above := c.granted(target); above == nil || !above.Writable {
 			continue
 		}
