@@ -28,6 +28,7 @@ func (d *delivery) over() {
 	d.g.mu.Lock()
 	defer d.g.mu.Unlock()
 	delete(d.g.deliveries, d)
+	d.g.delivered.Broadcast()
 }
 
 // toward says who is to have it, and begins it where it was over.
@@ -40,16 +41,19 @@ func (d *delivery) toward(to net.Conn) {
 
 // settle waits for what is on its way, and resets what takes too long: an orderly end would make what was cut look whole.
 func (g *Gateway) settle() {
-	for end := time.Now().Add(g.wait.settle); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	late := false
+	timer := time.AfterFunc(g.wait.settle, func() {
 		g.mu.Lock()
-		left := len(g.deliveries)
-		g.mu.Unlock()
-		if left == 0 {
-			return
-		}
-	}
+		defer g.mu.Unlock()
+		late = true
+		g.delivered.Broadcast()
+	})
+	defer timer.Stop()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	for len(g.deliveries) > 0 && !late {
+		g.delivered.Wait()
+	}
 	for d := range g.deliveries {
 		if d.to != nil {
 			reset(d.to)

@@ -142,6 +142,7 @@ type Gateway struct {
 	closed     bool
 	open       map[io.Closer]struct{}
 	deliveries map[*delivery]struct{}
+	delivered  sync.Cond // of mu: one is over
 }
 
 // New returns a Gateway that serves nothing yet. The error is a *RuleError for a rule that is not in canonical form.
@@ -182,6 +183,7 @@ func New(cfg Config) (*Gateway, error) {
 		slots: make(chan struct{}, slotsFor(files.Cur, cfg.Quota)),
 		open:  make(map[io.Closer]struct{}), deliveries: make(map[*delivery]struct{}),
 	}
+	g.delivered.L = &g.mu
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	if cfg.HostAddrs == nil {
 		own := watchHostAddrs()
