@@ -75,7 +75,7 @@ func (f fakeFiles) ReadFile(path string, _ int) ([]byte, error) {
 	return []byte(v), nil
 }
 
-func (f fakeFiles) ReadNames(path string) ([]string, error) {
+func (f fakeFiles) ReadDir(path string) (entries []fs.DirEntry, err error) {
 	var names []string
 	for p := range f {
 		if rest, ok := strings.CutPrefix(p, strings.TrimSuffix(path, "/")+"/"); ok {
@@ -84,7 +84,14 @@ func (f fakeFiles) ReadNames(path string) ([]string, error) {
 		}
 	}
 	slices.Sort(names)
-	return slices.Compact(names), nil
+	for _, name := range slices.Compact(names) {
+		info, err := f.Lstat(filepath.Join(path, name))
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, fs.FileInfoToDirEntry(info))
+	}
+	return entries, nil
 }
 
 func (f fakeFiles) Mounts() ([]*mountinfo.Info, error) {

@@ -4,6 +4,7 @@ package sandbox
 
 import (
 	"io/fs"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -157,16 +158,23 @@ func (f flickering) Lstat(path string) (fs.FileInfo, error) {
 // TestHideFlickers: what is there when a start begins is hidden in it, or the start fails, whenever somebody takes it away and puts it back.
 // Containment check: A21.
 func TestHideFlickers(t *testing.T) {
-	const secret = "/home/ann/src/app/.env"
-	for name, policy := range map[string]profiles.Policy{
-		"hide":    hiding(t, base(t), secret),
-		"secrets": with(t, base(t), func(p profiles.Policy) (profiles.Policy, error) { return p.WithSecrets(profiles.SecretsHide) }),
+	const secret, inDir = "/home/ann/src/app/.env", "/home/ann/src/app/conf/.env"
+	secrets := with(t, base(t), func(p profiles.Policy) (profiles.Policy, error) { return p.WithSecrets(profiles.SecretsHide) })
+	for name, c := range map[string]struct {
+		policy       profiles.Policy
+		secret, gone string
+	}{
+		"hide":                 {hiding(t, base(t), secret), secret, secret},
+		"secrets":              {secrets, secret, secret},
+		"a secret's directory": {secrets, inDir, filepath.Dir(inDir)},
 	} {
-		refused := 0
+		secret, refused := c.secret, 0
 		for looks := range 20 {
 			host, left := fakeHost(), looks
-			host.Files = flickering{host.Files.(fakeFiles), secret, &left}
-			plan, err := Compile(policy, host, []string{"true"})
+			files := host.Files.(fakeFiles)
+			files[inDir] = ""
+			host.Files = flickering{files, c.gone, &left}
+			plan, err := Compile(c.policy, host, []string{"true"})
 			if err != nil {
 				refused++
 			} else if !slices.ContainsFunc(plan.Mounts, func(m Mount) bool { return m.Kind == Hidden && m.Target == secret }) {

@@ -25,7 +25,7 @@ type Files interface {
 	Lstat(path string) (fs.FileInfo, error)
 	Readlink(path string) (string, error)
 	ReadFile(path string, most int) ([]byte, error) // the beginning of a regular file
-	ReadNames(path string) ([]string, error)        // of a directory, sorted
+	ReadDir(path string) ([]fs.DirEntry, error)     // sorted
 	Mounts() ([]*mountinfo.Info, error)             // proc_pid_mountinfo(5)
 }
 
@@ -169,18 +169,10 @@ func Sudo() (uid, gid int, ok bool) {
 // hostFiles is the real file system.
 type hostFiles struct{}
 
-func (hostFiles) Lstat(path string) (fs.FileInfo, error) { return os.Lstat(path) }
-func (hostFiles) Readlink(path string) (string, error)   { return os.Readlink(path) }
-func (hostFiles) Mounts() ([]*mountinfo.Info, error)     { return mountinfo.GetMounts(nil) }
-
-func (hostFiles) ReadNames(path string) ([]string, error) {
-	entries, err := os.ReadDir(path)
-	names := make([]string, len(entries))
-	for i, e := range entries {
-		names[i] = e.Name()
-	}
-	return names, err
-}
+func (hostFiles) Lstat(path string) (fs.FileInfo, error)     { return os.Lstat(path) }
+func (hostFiles) Readlink(path string) (string, error)       { return os.Readlink(path) }
+func (hostFiles) ReadDir(path string) ([]fs.DirEntry, error) { return os.ReadDir(path) }
+func (hostFiles) Mounts() ([]*mountinfo.Info, error)         { return mountinfo.GetMounts(nil) }
 
 // ReadFile reads at most 4 KiB of a regular file, without waiting for a pipe that somebody put there.
 func (hostFiles) ReadFile(path string, most int) ([]byte, error) {

@@ -27,7 +27,7 @@ func (c *compiler) secretFiles() error {
 	}
 	names, found := 0, 0
 	for dirs := []string{c.dir}; len(dirs) > 0; dirs = dirs[1:] {
-		inside, err := c.host.Files.ReadNames(dirs[0])
+		inside, err := c.host.Files.ReadDir(dirs[0])
 		if err != nil {
 			return requestErrorf("secrets in %q: %v", dirs[0], reason(err))
 		}
@@ -35,11 +35,12 @@ func (c *compiler) secretFiles() error {
 			return requestErrorf("secrets: %q holds more than %d names, which are too many to look at; leave --hide-secrets out and name them with --hide",
 				c.dir, maxSecretNames)
 		}
-		for _, name := range inside {
+		for _, entry := range inside {
+			name := entry.Name()
 			path := filepath.Join(dirs[0], name)
 			switch info, err := c.host.Files.Lstat(path); {
-			case errors.Is(err, fs.ErrNotExist) && !profiles.IsSecretFile(name): // by now
-			case err != nil: // the command may be able to make it readable, and who took it away to put it back
+			case errors.Is(err, fs.ErrNotExist) && (profiles.SkipsSecrets(name) || !entry.IsDir() && !profiles.IsSecretFile(name)): // by now
+			case err != nil: // the command may be able to make it readable, and who took it away, or what holds it, to put it back
 				return requestErrorf("secrets: %q cannot be looked at: %v", path, reason(err))
 			case info.IsDir() && !profiles.SkipsSecrets(name):
 				dirs = append(dirs, path)

@@ -129,13 +129,13 @@ func (c *compiler) match(dir, pattern string) (paths []string) {
 		}
 		return []string{filepath.Join(dir, pattern)}
 	}
-	names, err := c.host.Files.ReadNames(real)
+	entries, err := c.host.Files.ReadDir(real)
 	if err != nil {
 		return nil
 	}
-	for _, name := range names {
-		if ok, err := path.Match(pattern, name); ok && err == nil {
-			paths = append(paths, filepath.Join(dir, name))
+	for _, e := range entries {
+		if ok, err := path.Match(pattern, e.Name()); ok && err == nil {
+			paths = append(paths, filepath.Join(dir, e.Name()))
 		}
 	}
 	return paths
