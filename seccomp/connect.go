@@ -111,7 +111,7 @@ func (w *worker) judge(n *notification, path string) (int, error) {
 		return -1, err
 	}
 	defer w.usher.leave(at)
-	file, err := openAt(at, rest, true)
+	file, err := w.usher.openAt(at, rest, true)
 	if err == unix.ENOENT {
 		// By the name that it has from the root of the run, however the caller spelled it.
 		if named := strings.TrimRight(w.describeFile(at), "/") + "/" + rest; w.usher.onHost(named) {

@@ -75,14 +75,14 @@ func (w *worker) nameOfRoot(tid uint32, in intent) string {
 	}
 	defer w.usher.leave(at)
 	// A stand-in of what is hidden can lie in a directory that is granted, and be named by a descriptor.
-	if object, err := openAt(at, rest, in.follow); err == nil {
+	if object, err := w.usher.openAt(at, rest, in.follow); err == nil {
 		defer unix.Close(object)
 		if _, served := w.lies(object); !served || in.absent || in.tries && isDir(object) {
 			return ""
 		}
 		return w.describeFile(object)
 	}
-	parent, name, err := openParent(at, rest)
+	parent, name, err := w.usher.openParent(at, rest)
 	if err != nil {
 		return ""
 	}

@@ -155,7 +155,7 @@ func (w *worker) aim(tid uint32, in intent) (at int, rest string, object int, er
 	if err != nil {
 		return -1, "", -1, err
 	}
-	object, err = openAt(from, in.path, in.follow)
+	object, err = w.usher.openAt(from, in.path, in.follow)
 	w.usher.leave(from)
 	if err != unix.ENOENT {
 		return -1, "", object, err
@@ -165,7 +165,7 @@ func (w *worker) aim(tid uint32, in intent) (at int, rest string, object int, er
 	if err != nil {
 		return -1, "", -1, err
 	}
-	if object, err = openAt(at, rest, in.follow); err != unix.ENOENT {
+	if object, err = w.usher.openAt(at, rest, in.follow); err != unix.ENOENT {
 		w.usher.leave(at)
 		return -1, "", object, err
 	}
@@ -277,7 +277,7 @@ func (w *worker) keepsEntry(in *intent, parent, at int, rest string, target func
 	if !w.atHome(parent) {
 		return none
 	}
-	object, err := openAt(at, rest, in.follow)
+	object, err := w.usher.openAt(at, rest, in.follow)
 	exists := err == nil
 	if exists {
 		unix.Close(object)

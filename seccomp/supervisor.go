@@ -215,9 +215,10 @@ type worker struct {
 	path []byte // for what is read of the caller's memory
 	link []byte // for what links lead to
 
-	nested   bool // the caller has a user namespace of its own: see asCaller
-	away     bool // this thread's root is another than the run's
-	rootless bool // the caller's root cannot be this thread's
+	wanted   uint64 // usher.wanting when the decision began
+	nested   bool   // the caller has a user namespace of its own: see asCaller
+	away     bool   // this thread's root is another than the run's
+	rootless bool   // the caller's root cannot be this thread's
 }
 
 func (w *worker) decide(n *notification) {

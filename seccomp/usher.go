@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +21,8 @@ type usher struct {
 	proc *os.File // the host's /proc; neither can be named from inside
 	fds  *os.File // in it, this process's files
 	dev  uint64   // of the run's root
+
+	wanting atomic.Uint64 // see noted
 }
 
 func newUsher(pid int) (*usher, error) {
@@ -98,7 +101,7 @@ func (u *usher) place(tid uint32, dirfd int32, path string, follow bool) (at int
 	}
 	slashes := path[len(name):]
 	// The kernel finds most by itself. What it does not find for this thread may be there for the caller.
-	dir, name, err := openParent(from, path)
+	dir, name, err := u.openParent(from, path)
 	if err == nil && (!follow && slashes == "" || !isLink(dir, name)) {
 		if dir != from {
 			u.leave(from)
@@ -126,7 +129,7 @@ func (u *usher) start(tid uint32, dirfd int32, path string) (int, error) {
 	default:
 		link += "/fd/" + strconv.Itoa(int(dirfd))
 	}
-	return unix.Openat(int(u.proc.Fd()), link, unix.O_PATH|unix.O_CLOEXEC, 0)
+	return u.noted(unix.Openat(int(u.proc.Fd()), link, unix.O_PATH|unix.O_CLOEXEC, 0))
 }
 
 // leave closes what place opened.
@@ -143,19 +146,27 @@ func (u *usher) open(tid uint32, dirfd int32, path string, follow bool) (int, er
 		return at, err
 	}
 	defer u.leave(at)
-	return openAt(at, rest, follow)
+	return u.openAt(at, rest, follow)
 }
 
 // openAt resolves a path from a place, and returns an O_PATH file. The empty path is the place itself.
-func openAt(at int, path string, follow bool) (int, error) {
+func (u *usher) openAt(at int, path string, follow bool) (int, error) {
 	if path == "" {
-		return unix.FcntlInt(uintptr(at), unix.F_DUPFD_CLOEXEC, 0)
+		return u.noted(unix.FcntlInt(uintptr(at), unix.F_DUPFD_CLOEXEC, 0))
 	}
 	flags := unix.O_PATH | unix.O_CLOEXEC
 	if !follow {
 		flags |= unix.O_NOFOLLOW
 	}
-	return unix.Openat(at, path, flags, 0)
+	return u.noted(unix.Openat(at, path, flags, 0))
+}
+
+// noted counts what could not be opened for want of files or memory, which says nothing of what the caller finds.
+func (u *usher) noted(fd int, err error) (int, error) {
+	if err == unix.EMFILE || err == unix.ENFILE || err == unix.ENOMEM {
+		u.wanting.Add(1)
+	}
+	return fd, err
 }
 
 // statusNumber returns a field of a thread's status (proc_pid_status(5)).

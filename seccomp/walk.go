@@ -17,7 +17,7 @@ const maxLinks = 40
 // the last name, and that name, or what is left of the path where a name is missing. The last name is no symbolic link, unless
 // it is not to be followed or leads by itself to what somebody has open. The directory is the caller's to close.
 func (u *usher) walk(tid uint32, from int, path string, follow bool) (dir int, rest string, err error) {
-	if dir, err = beginning(from, path); err != nil {
+	if dir, err = u.beginning(from, path); err != nil {
 		return -1, "", err
 	}
 	links := 0
@@ -44,7 +44,7 @@ func (u *usher) walk(tid uint32, from int, path string, follow bool) (dir int, r
 			if target[0] != '/' {
 				continue
 			}
-			if next, err = beginning(unix.AT_FDCWD, "/"); err != nil {
+			if next, err = u.beginning(unix.AT_FDCWD, "/"); err != nil {
 				unix.Close(dir)
 				return -1, "", err
 			}
@@ -60,17 +60,17 @@ func (u *usher) walk(tid uint32, from int, path string, follow bool) (dir int, r
 }
 
 // beginning opens the directory that a path begins at.
-func beginning(from int, path string) (int, error) {
+func (u *usher) beginning(from int, path string) (int, error) {
 	if path != "" && path[0] == '/' {
-		return openAt(unix.AT_FDCWD, "/", true)
+		return u.openAt(unix.AT_FDCWD, "/", true)
 	}
-	return openAt(from, "", true)
+	return u.openAt(from, "", true)
 }
 
 // step looks a name up: it is a file, or a symbolic link that says where it leads. A link that the kernel follows by itself,
 // to what a process has open, says nothing of use: it is followed.
 func (u *usher) step(tid uint32, dir int, name string) (file int, target string, err error) {
-	if file, err = openAt(dir, name, false); err != nil {
+	if file, err = u.openAt(dir, name, false); err != nil {
 		return -1, "", err
 	}
 	var st unix.Stat_t
@@ -84,7 +84,7 @@ func (u *usher) step(tid uint32, dir int, name string) (file int, target string,
 	case proc && (name == "self" || name == "thread-self"):
 		target, err = u.ownEntry(tid, name)
 	case proc && !isProcRoot(dir):
-		file, err = openAt(dir, name, true)
+		file, err = u.openAt(dir, name, true)
 		return file, "", err
 	default:
 		target, err = readlinkat(dir, name)

@@ -40,6 +40,7 @@ const fuseMagic = 0x65735546
 // and nobody would know: it is recorded here, and refused. Everything else the kernel carries out and the mounts confine, so
 // that nothing is widened when the caller changes its memory meanwhile. What cannot be resolved is the kernel's to refuse.
 func (w *worker) write(n *notification) {
+	w.wanted = w.usher.wanting.Load()
 	intents, err := w.intents(n)
 	if err != nil {
 		w.unread(n, err) // what is protected by name alone could be meant
@@ -81,8 +82,16 @@ func (w *worker) write(n *notification) {
 	w.letGo(n, intents)
 }
 
-// letGo leaves a call to the kernel, but for what a Tree has to say of it.
+// letGo leaves a call to the kernel, but for what a Tree has to say of it. One that was not looked at to the end, for want of files or
+// memory, is refused: a command can see to that, and what is protected by name alone could be meant.
 func (w *worker) letGo(n *notification, intents []intent) {
+	if w.usher.wanting.Load() != w.wanted && len(intents) > 0 {
+		w.emit(n, w.refused(n, intents[0], refusal{
+			target: intents[0].path, errno: unix.EIO, reason: "it could not be looked at: too many files are open, or memory is short",
+		}))
+		answer(w.fd, n.ID, unix.EIO)
+		return
+	}
 	for _, in := range intents {
 		if errno := w.report(n, in); errno != 0 {
 			answer(w.fd, n.ID, errno)
@@ -176,9 +185,6 @@ func mounted(target string) refusal {
 // refuses decides an intent.
 func (w *worker) refuses(tid uint32, in *intent) (none refusal) {
 	at, rest, err := w.usher.place(tid, in.dirfd, in.path, in.follow)
-	if err == unix.EMFILE || err == unix.ENFILE || err == unix.ENOMEM {
-		return refusal{target: in.path, errno: unix.EIO, reason: "it could not be looked at: " + err.Error()}
-	}
 	if err != nil {
 		return none
 	}
@@ -189,7 +195,7 @@ func (w *worker) refuses(tid uint32, in *intent) (none refusal) {
 	if in.entry {
 		return w.refusesEntry(in, at, rest)
 	}
-	object, err := openAt(at, rest, in.follow)
+	object, err := w.usher.openAt(at, rest, in.follow)
 	if err == nil {
 		defer unix.Close(object)
 		return w.refusesObject(in, object)
@@ -222,7 +228,7 @@ func (w *worker) refusesObject(in *intent, object int) (none refusal) {
 
 // refusesEntry decides what is done to a name in a directory, which can be missing.
 func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
-	parent, name, err := openParent(at, rest)
+	parent, name, err := w.usher.openParent(at, rest)
 	if err != nil {
 		return none
 	}
@@ -244,7 +250,7 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 	if !inReadOnly && !guarded && (in.absent || in.opens) {
 		return none // whatever the name stands for
 	}
-	object, err := openAt(at, rest, in.follow)
+	object, err := w.usher.openAt(at, rest, in.follow)
 	exists := err == nil
 	if exists {
 		defer unix.Close(object)
@@ -296,7 +302,7 @@ func (w *worker) given(file int) bool {
 }
 
 // openParent opens the directory that holds the last name of a path: it is at itself, and not opened again, where that does.
-func openParent(at int, of string) (parent int, name string, err error) {
+func (u *usher) openParent(at int, of string) (parent int, name string, err error) {
 	dir, name := path.Split(strings.TrimRight(of, "/"))
 	switch {
 	case dir == "" && name == "":
@@ -304,7 +310,7 @@ func openParent(at int, of string) (parent int, name string, err error) {
 	case dir == "":
 		return at, name, nil
 	}
-	parent, err = openAt(at, dir, true)
+	parent, err = u.openAt(at, dir, true)
 	return parent, name, err
 }
 
