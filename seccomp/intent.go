@@ -3,6 +3,8 @@
 package seccomp
 
 import (
+	"strings"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -93,6 +95,9 @@ func (w *worker) intents(n *notification) ([]intent, error) {
 	if first.path == "" {
 		first.entry, first.absent = false, false
 	}
+	if first.entry {
+		first.path = nameAlone(first.path)
+	}
 	if source, ok := linkSources[name]; ok {
 		from, err := w.named(n, source.dir, source.path)
 		from.action, from.source = first.action, true
@@ -110,10 +115,20 @@ func (w *worker) intents(n *notification) ([]intent, error) {
 	if err != nil {
 		return nil, err
 	}
+	second.path = nameAlone(second.path)
 	// The directory that holds the second name is changed.
 	second.action, second.entry, second.either, second.renamed = s.action, true, true, true
 	second.tries = name == "renameat2" && n.Args[4]&unix.RENAME_NOREPLACE != 0
 	return []intent{first, second}, nil
+}
+
+// nameAlone is a path without the slashes at its end. Where a directory's entry is changed they lead through no link, as they do elsewhere
+// (path_resolution(7)): the kernel wants a directory of that name itself.
+func nameAlone(path string) string {
+	if name := strings.TrimRight(path, "/"); name != "" {
+		return name
+	}
+	return path
 }
 
 // named is an intent with the directory and the path that two arguments carry.
