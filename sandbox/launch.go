@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"golang.org/x/sys/unix"
@@ -305,10 +306,14 @@ func (r *Run) spawn() error {
 	return nil
 }
 
-// receive reads the supervisor's messages until it is gone. Events go to the log at once.
+// gatherTime is how long events of a run that has many wait for more, in the socket, where they are whatever becomes of the supervisor: to be
+// woken for each costs more than to read it.
+const gatherTime = 2 * time.Millisecond
+
+// receive reads the supervisor's messages until it is gone. Events go to the log at once, or together with those that follow soon.
 func (r *Run) receive() {
 	defer close(r.messages)
-	for {
+	for gathered := time.Now(); ; {
 		m, err := r.conn.Recv()
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
@@ -322,6 +327,13 @@ func (r *Run) receive() {
 			if m.Decode(&e) == nil {
 				r.log.Emit(e)
 			}
+			if r.conn.Waits() {
+				continue
+			}
+			if time.Since(gathered) < gatherTime {
+				time.Sleep(gatherTime)
+			}
+			gathered = time.Now()
 		case msgDropped:
 			var counts map[audit.Class]uint64
 			if m.Decode(&counts) == nil {

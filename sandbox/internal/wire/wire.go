@@ -56,7 +56,16 @@ func (m Message) Close() {
 type Conn struct {
 	socket *net.UnixConn
 	mu     sync.Mutex // one message at a time
+
+	// Of Recv. What has come is read at one time: each call costs more than a message does.
+	buf    []byte
+	unread []byte     // of buf
+	files  []*os.File // of messages in unread
+	cut    bool       // some files could not be had
 }
+
+// readSize is how many bytes are read at one time: some fifty events.
+const readSize = 32 << 10
 
 // Pair makes a connection: this process's end, and the file that the other process inherits.
 func Pair() (*Conn, *os.File, error) {
@@ -85,7 +94,7 @@ func New(f *os.File) (*Conn, error) {
 		c.Close()
 		return nil, errors.New("wire: not a unix socket")
 	}
-	return &Conn{socket: socket}, nil
+	return &Conn{socket: socket, buf: make([]byte, readSize)}, nil
 }
 
 // Send writes one message. The files stay the caller's.
@@ -183,55 +192,69 @@ func (c *Conn) write(frame []byte, files []*os.File) error {
 	return err
 }
 
-// Recv reads one message; io.EOF when the other end is gone.
+// Recv returns the next message; io.EOF when the other end is gone.
 func (c *Conn) Recv() (Message, error) {
-	var header [headerSize]byte
-	oob := make([]byte, unix.CmsgSpace(4*MaxFiles))
-	n, oobn, flags, _, err := c.socket.ReadMsgUnix(header[:], oob)
-	if errors.Is(err, io.EOF) || err == nil && n == 0 {
-		return Message{}, io.EOF
+	for len(c.unread) < headerSize {
+		if err := c.fill(); err != nil {
+			return Message{}, err
+		}
 	}
-	if err != nil {
-		return Message{}, err
-	}
-	files, err := receivedFiles(oob[:oobn])
-	if err != nil {
-		return Message{}, err
-	}
-	m, err := c.body(header, n)
-	m.Files = files
-	switch want := int(binary.BigEndian.Uint32(header[4:])); {
-	case err != nil:
-	case len(files) < want && flags&unix.MSG_CTRUNC != 0: // there is room for all: this process can have no more (recvmsg(2))
-		err = fmt.Errorf("wire: %s: %w", m.Kind, unix.EMFILE)
-	case len(files) != want:
-		err = fmt.Errorf("wire: %s: %d files came", m.Kind, len(files))
-	}
-	if err != nil {
-		m.Close()
-		return Message{}, err
-	}
-	return m, nil
-}
-
-// body reads the rest of a message whose first n header bytes have come.
-func (c *Conn) body(header [headerSize]byte, n int) (Message, error) {
-	if _, err := io.ReadFull(c.socket, header[n:]); err != nil {
-		return Message{}, err
-	}
-	size := binary.BigEndian.Uint32(header[:])
+	size, want := binary.BigEndian.Uint32(c.unread), int(binary.BigEndian.Uint32(c.unread[4:]))
 	if size > MaxBody {
 		return Message{}, fmt.Errorf("wire: a message of %d bytes", size)
 	}
 	data := make([]byte, size)
-	if _, err := io.ReadFull(c.socket, data); err != nil {
+	n := copy(data, c.unread[headerSize:])
+	c.unread = c.unread[headerSize+n:]
+	if _, err := io.ReadFull(c.socket, data[n:]); err != nil { // files ride on headers alone
 		return Message{}, err
 	}
 	kind, body, ok := bytes.Cut(data, []byte(" "))
 	if !ok {
 		return Message{}, errors.New("wire: a message without a body")
 	}
-	return Message{Kind: string(kind), Body: body}, nil
+	m := Message{Kind: string(kind), Body: body}
+	var err error
+	m.Files, err = c.take(want)
+	if err != nil {
+		return Message{}, fmt.Errorf("wire: %s: %w", kind, err)
+	}
+	return m, nil
+}
+
+// Waits tells whether the next message has come already, or its beginning.
+func (c *Conn) Waits() bool { return len(c.unread) > 0 }
+
+// fill reads what has come, as much as there is room for. With it come the files of one message at most: the kernel ends a read behind the
+// bytes that brought some (net/unix/af_unix.c, unix_stream_read_generic).
+func (c *Conn) fill() error {
+	c.unread = c.buf[:copy(c.buf, c.unread)]
+	oob := make([]byte, unix.CmsgSpace(4*MaxFiles))
+	n, oobn, flags, _, err := c.socket.ReadMsgUnix(c.buf[len(c.unread):], oob)
+	switch {
+	case (errors.Is(err, io.EOF) || err == nil && n == 0) && len(c.unread) == 0:
+		return io.EOF
+	case errors.Is(err, io.EOF) || err == nil && n == 0:
+		return io.ErrUnexpectedEOF
+	case err != nil:
+		return err
+	}
+	c.unread = c.buf[:len(c.unread)+n]
+	files, err := receivedFiles(oob[:oobn])
+	c.files, c.cut = append(c.files, files...), c.cut || flags&unix.MSG_CTRUNC != 0
+	return err
+}
+
+// take returns the files of a message whose bytes have been read. Those of one that follows may have come, too.
+func (c *Conn) take(n int) (files []*os.File, err error) {
+	switch came := len(c.files); {
+	case came < n && c.cut: // there is room for all: this process can have no more (recvmsg(2))
+		return nil, unix.EMFILE
+	case came < n, came > n && !c.Waits():
+		return nil, fmt.Errorf("%d files came", came)
+	}
+	files, c.files = c.files[:n:n], c.files[n:]
+	return files, nil
 }
 
 func receivedFiles(oob []byte) ([]*os.File, error) {

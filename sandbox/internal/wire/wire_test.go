@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func pair(t *testing.T) (*Conn, *Conn) {
@@ -60,6 +62,64 @@ func TestMessageAndFile(t *testing.T) {
 	}
 	if _, err := b.Recv(); err != io.EOF {
 		t.Errorf("after the end: %v, want io.EOF", err)
+	}
+}
+
+// TestTogether: messages that have come at one time are told apart, each with its own files; and what is no message is an error.
+func TestTogether(t *testing.T) {
+	a, b := pair(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	a.Send("one", 1)
+	a.Send("two", 2, r)
+	a.Send("three", 3)
+	a.Send("four", 4, r, w)
+	a.Send("five", 5)
+	for i, want := range []struct {
+		kind  string
+		files int
+		waits bool
+	}{{"one", 0, true}, {"two", 1, false}, {"three", 0, true}, {"four", 2, false}, {"five", 0, false}} {
+		m, err := b.Recv()
+		var n int
+		if err != nil || m.Kind != want.kind || len(m.Files) != want.files || m.Decode(&n) != nil || n != i+1 {
+			t.Fatalf("got %+v, %v; want %+v", m, err, want)
+		}
+		m.Close()
+		// A read ends behind the header that files ride on.
+		if want.kind != "two" && want.kind != "four" && b.Waits() != want.waits {
+			t.Errorf("after %s: waits is %v", want.kind, b.Waits())
+		}
+	}
+	a.socket.Write([]byte{0, 0})
+	a.Close()
+	if _, err := b.Recv(); err != io.ErrUnexpectedEOF {
+		t.Errorf("half a header: %v", err)
+	}
+}
+
+// TestStrayFiles: a message that says it brings none, or more than came.
+func TestStrayFiles(t *testing.T) {
+	for said, came := range map[uint32]int{0: 1, 2: 1, 1: 0} {
+		a, b := pair(t)
+		frame, err := frameOf("x", said, int(said))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var fds []int
+		for range came {
+			fds = append(fds, int(os.Stdin.Fd()))
+		}
+		if _, _, err := a.socket.WriteMsgUnix(frame, unix.UnixRights(fds...), nil); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := b.Recv(); err == nil || !strings.Contains(err.Error(), "files came") {
+			t.Errorf("%d files for %d: %+v, %v", came, said, m, err)
+		}
 	}
 }
 
