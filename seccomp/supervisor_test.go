@@ -406,6 +406,7 @@ func TestConnect(t *testing.T) {
 		j.expect(step{Call: "listen", A: "@own"}, "")
 		j.expect(step{Call: "connect", A: "@own"}, "")
 		j.expect(step{Call: "connect4", N: 1}, "ENETUNREACH") // lo is down in the victim's namespace
+		j.expect(step{Call: "connect4 without waiting", N: 1}, "ENETUNREACH")
 		l.(*net.UnixListener).SetDeadline(time.Now().Add(50 * time.Millisecond))
 		if c, err := l.Accept(); err == nil {
 			c.Close()

@@ -201,8 +201,12 @@ func (s step) socket() error {
 		}
 		defer unix.Close(fd)
 		return unix.Connect(fd, &unix.SockaddrUnix{Name: s.A})
-	case "connect4":
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	case "connect4", "connect4 without waiting":
+		kind := unix.SOCK_STREAM
+		if s.Call != "connect4" {
+			kind |= unix.SOCK_NONBLOCK
+		}
+		fd, err := unix.Socket(unix.AF_INET, kind, 0)
 		if err != nil {
 			return err
 		}
