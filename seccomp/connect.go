@@ -55,11 +55,23 @@ func (w *worker) connect(n *notification) {
 		answer(w.fd, n.ID, unix.EAGAIN)
 		return
 	}
+	w.tellOfConnect(n, socket, to)
 	if file < 0 && !mayWait(socket) {
 		w.carryOut(n.ID, socket, file, to)
 		return
 	}
 	go w.carryOut(n.ID, socket, file, to)
+}
+
+// tellOfConnect says which socket of the network a caller connects.
+func (w *worker) tellOfConnect(n *notification, socket int, to address) {
+	if family := to.family(); w.config.Connects == nil || family != unix.AF_INET && family != unix.AF_INET6 {
+		return
+	}
+	var st unix.Stat_t
+	if unix.Fstat(socket, &st) == nil {
+		w.config.Connects(st.Ino, int(n.PID), int(int32(n.Args[0])))
+	}
 }
 
 // mayWait tells whether a connect waits for the other end (connect(2), O_NONBLOCK). It is then for a thread of its own, which to wake costs

@@ -36,6 +36,9 @@ type Config struct {
 	Began  time.Time // when the run did, by the clock of file systems (CLOCK_REALTIME_COARSE)
 	Sink   audit.Sink
 	Caller func(tid int) audit.Process
+	// Connects is told that a thread is about to connect a socket of the network, by the inode of that (sockfs) and the thread's own number
+	// for it. It is called by a thread that has the run's root. It may be nil.
+	Connects func(inode uint64, tid, fd int)
 	// Severity is that of a denial at a path, "" for an ordinary one. It may be nil.
 	Severity func(path string) string
 }

@@ -415,6 +415,38 @@ func TestConnect(t *testing.T) {
 	})
 }
 
+// TestConnects: who connects a socket of the network is told of, with where it has it, and nothing of other sockets is.
+func TestConnects(t *testing.T) {
+	inNamespaces(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var told []string
+		j := newJail(t, func(_ string, c *Config) {
+			c.Connects = func(inode uint64, tid, fd int) {
+				links := make(chan string)
+				go func() { // this thread has the run's root
+					at, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tid, fd))
+					links <- at
+				}()
+				at := <-links
+				mu.Lock()
+				defer mu.Unlock()
+				if at != fmt.Sprintf("socket:[%d]", inode) {
+					t.Errorf("socket %d is said to be where %q is", inode, at)
+				}
+				told = append(told, at)
+			}
+		})
+		j.expect(step{Call: "connect", A: "/nowhere/x.sock"}, "ENOENT")
+		j.expect(step{Call: "connect", A: "@nobody"}, "ECONNREFUSED")
+		j.expect(step{Call: "connect4", N: 1}, "ENETUNREACH")
+		j.expect(step{Call: "connect4 without waiting", N: 1}, "ENETUNREACH")
+		if mu.Lock(); len(told) != 2 {
+			t.Errorf("told of %q", told)
+		}
+		mu.Unlock()
+	})
+}
+
 // One that is slow to decide does not hold up the others, nor do several; and when they are decided, all goes on.
 func TestSlow(t *testing.T) {
 	inNamespaces(t, func(t *testing.T) {

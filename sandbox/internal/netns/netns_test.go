@@ -476,6 +476,47 @@ func TestOwner(t *testing.T) {
 	})
 }
 
+// TestConnects: of two processes that have a socket, the one that connected it is the owner, as long as it has it.
+func TestConnects(t *testing.T) {
+	inUserNamespace(t, func(t *testing.T) {
+		n := newNamespace(t)
+		tcp, _ := n.Listeners()
+		socket := func() (inode uint64, fd int, local, remote netip.AddrPort) {
+			fd = -1
+			raw, err := dial(t, n, "tcp", "93.184.216.34:443").(*net.TCPConn).SyscallConn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var st unix.Stat_t
+			raw.Control(func(of uintptr) { fd, err = int(of), unix.Fstat(int(of), &st) })
+			c, aerr := tcp[0].Accept()
+			if err := errors.Join(err, aerr); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { c.Close() })
+			return st.Ino, fd, c.RemoteAddr().(*net.TCPAddr).AddrPort(), c.LocalAddr().(*net.TCPAddr).AddrPort()
+		}
+		// This process is in another namespace itself, so that no search finds it.
+		inode, fd, local, remote := socket()
+		n.Connects(inode, os.Getpid(), fd)
+		if p := n.Owner("tcp", local, remote); p.PID != os.Getpid() {
+			t.Errorf("the owner is %+v, want process %d", p, os.Getpid())
+		}
+		_, other, _, _ := socket()
+		inode, _, local, remote = socket()
+		n.Connects(inode, os.Getpid(), other)
+		if p := n.Owner("tcp", local, remote); p.PID != 0 {
+			t.Errorf("the owner of what is at another descriptor is %+v", p)
+		}
+		for i := range maxConnecting + 1 {
+			n.Connects(uint64(i), 1, 1)
+		}
+		if got := len(n.owner.connecting.ends); got > maxConnecting {
+			t.Errorf("%d sockets are remembered", got)
+		}
+	})
+}
+
 // TestOwnerThread: a socket that only one thread of its process has, and one whose process has lost its first thread.
 func TestOwnerThread(t *testing.T) {
 	inUserNamespace(t, func(t *testing.T) {

@@ -40,6 +40,8 @@ type owners struct {
 	known  map[uint32]known
 	recent holders
 	closed bool
+
+	connecting connecting
 }
 
 type known struct {
@@ -74,7 +76,12 @@ func (n *Namespace) Owner(network string, local, remote netip.AddrPort) audit.Pr
 		return k.process
 	}
 	var process audit.Process // of nobody, where a message on a Unix socket has the only descriptor: remembered, too
-	if pid := o.find("socket:[" + strconv.FormatUint(uint64(inode), 10) + "]"); pid != 0 {
+	link := "socket:[" + strconv.FormatUint(uint64(inode), 10) + "]"
+	pid := o.connecting.thread(inode, link)
+	if pid == 0 {
+		pid = o.find(link)
+	}
+	if pid != 0 {
 		process = caller.Of(pid)
 	}
 	if len(o.known) >= maxKnown {
