@@ -28,6 +28,9 @@ const (
 	maxBytes = audit.MaxArgv + maxArgs
 )
 
+// headSize is more than what stands in a status up to PPid: the name, escaped, is the longest of it.
+const headSize = 512
+
 const (
 	maxReads = 16                     // of arguments, at once
 	readWait = 500 * time.Millisecond // for one of them: whoever asks has its caller wait as well
@@ -42,7 +45,8 @@ func Of(tid int) audit.Process {
 
 func of(dir string, tid int) audit.Process {
 	p := audit.Process{PID: tid}
-	for line := range strings.Lines(string(read(dir + "status"))) {
+	var head [headSize]byte
+	for line := range strings.Lines(string(read(dir+"status", head[:]))) {
 		if v, ok := strings.CutPrefix(line, "Tgid:"); ok {
 			p.PID = number(v, tid)
 		} else if v, ok := strings.CutPrefix(line, "PPid:"); ok {
@@ -53,7 +57,7 @@ func of(dir string, tid int) audit.Process {
 	var err error
 	p.Exe, err = os.Readlink(dir + "exe")
 	p.Ended = errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) // it has no memory any more
-	data, ok := ask.Within(reads, readWait, nil, func() []byte { return read(dir + "cmdline") })
+	data, ok := ask.Within(reads, readWait, nil, func() []byte { return read(dir+"cmdline", make([]byte, maxBytes)) })
 	p.Argv, p.Unread = argv(data), !ok
 	return p
 }
@@ -68,14 +72,13 @@ func argv(data []byte) []string {
 	return words[:min(len(words), maxArgs)]
 }
 
-// read returns the first bytes of a file of /proc.
-func read(path string) []byte {
+// read returns the first bytes of a file of /proc, as many as the buffer takes.
+func read(path string, buf []byte) []byte {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
 	defer unix.Close(fd)
-	buf := make([]byte, maxBytes)
 	n, err := unix.Read(fd, buf)
 	if err != nil {
 		return nil
