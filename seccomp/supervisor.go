@@ -159,10 +159,11 @@ func (w *worker) serve() {
 		w.fail(err)
 		return
 	}
+	stop := int(w.stop.Fd()) // each time it is asked for is a call
 	for {
 		// One worker waits at a time: of several that see the same notification, all but the first would wait inside of the call
 		// that receives it, which before Linux 6.11 ends with the next notification alone, and never when the last caller is gone.
-		ready, err := waitReadable(w.fd, int(w.stop.Fd()))
+		ready, err := waitReadable(w.fd, stop)
 		if err != nil {
 			w.fail(err)
 		}
