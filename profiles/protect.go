@@ -111,13 +111,22 @@ func (p Protection) concerns(at string) bool {
 	for name := range strings.SplitSeq(at[1:], "/") {
 		name = fold(name)
 		if p.git && name == RepositoryName || p.named[name] != nil ||
-			slices.ContainsFunc(p.matched, func(pattern []string) bool { ok, _ := path.Match(pattern[0], name); return ok }) {
+			slices.ContainsFunc(p.matched, func(pattern []string) bool { return matches(pattern[0], name) }) {
 			return true
 		}
 	}
 	folded := fold(at)
 	return slices.ContainsFunc(p.repositories, func(dir string) bool { return within(dir, at) }) ||
 		slices.ContainsFunc(p.paths, func(kept string) bool { return within(kept, folded) || within(folded, kept) })
+}
+
+// matches is path.Match of a pattern that is one, which is slow to find out that a name does not end as the pattern does.
+func matches(pattern, name string) bool {
+	if !strings.HasSuffix(name, pattern[strings.LastIndexAny(pattern, `*?[]\`)+1:]) {
+		return false
+	}
+	ok, _ := path.Match(pattern, name)
+	return ok
 }
 
 // fold is a path with the differences taken out that some file system ignores in a name: case (ext4 and f2fs with casefold, FAT,
@@ -180,7 +189,7 @@ func (f *finder) match(pattern []string, i int) {
 	rest := f.folded[i:]
 	n := min(len(pattern), len(rest))
 	for k, want := range pattern[:n] {
-		if ok, err := path.Match(want, rest[k]); err != nil || !ok {
+		if !matches(want, rest[k]) {
 			return
 		}
 	}

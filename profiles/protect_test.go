@@ -196,3 +196,14 @@ func FuzzProtectionFind(f *testing.F) {
 		}
 	})
 }
+
+// What is found quickly is what is found.
+func TestMatches(t *testing.T) {
+	for _, pattern := range []string{"*.code-workspace", "Makefile.?", "a*", "*a", "[ab]", "x[ab]c", `\*a`, `a\b`, "a", "*.x*"} {
+		for _, name := range []string{"", "a", "b", "ab", "*a", "xac", ".code-workspace", "x.code-workspace", "x.code-workspace~", "Makefile.1", "Makefile.", "y.xz"} {
+			if want, err := path.Match(pattern, name); err != nil || matches(pattern, name) != want {
+				t.Errorf("%q and %q: %v, want %v %v", pattern, name, !want, want, err)
+			}
+		}
+	}
+}

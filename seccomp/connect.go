@@ -180,7 +180,7 @@ func (w *worker) isStandIn(file int) bool {
 		return err == nil && w.tree.hides(here)
 	}
 	_, served := w.lies(file)
-	return served && isMountPoint(file)
+	return served && isMountPoint(file, "")
 }
 
 // listen learns which file a socket of the run is bound to, and lets the kernel go on. Whoever puts another socket behind the

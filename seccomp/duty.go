@@ -14,7 +14,7 @@ import (
 const (
 	// maxWorkers decide notifications at the same time. There are as many only where a file system answers slowly.
 	maxWorkers = 16
-	// patience is how long a worker may take for one before another is there for the next.
+	// patience is how long a worker may take for one, and twice that at most, before another is there for the next.
 	patience = 5 * time.Millisecond
 )
 
@@ -29,6 +29,9 @@ type duty struct {
 	busy    bool // the holder decides
 	late    bool // the holder was to be relieved when all workers were busy
 	workers int
+	turns   uint64 // how often a holder has begun
+	armed   bool   // the timer will expire
+	since   uint64 // which turn it was when the timer was set
 }
 
 func newDuty() (*duty, error) {
@@ -39,12 +42,23 @@ func newDuty() (*duty, error) {
 	return &duty{timer: fd}, nil
 }
 
-// begin says that the holder decides from now on.
+// begin says that the holder decides from now on. The timer is not set for each notification, of which there may be ten thousand in a
+// second, but for all that come until it expires.
 func (d *duty) begin() {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.busy = true
-	d.mu.Unlock()
-	d.set(patience)
+	d.turns++
+	d.arm()
+}
+
+// arm sets the timer, unless it is.
+func (d *duty) arm() {
+	if d.armed {
+		return
+	}
+	d.armed, d.since = true, d.turns
+	unix.TimerfdSettime(d.timer, 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(int64(patience))}, nil)
 }
 
 // end says that a worker has decided, and tells whether it is to receive the next notification. One that is not is done.
@@ -54,7 +68,6 @@ func (d *duty) end(w *worker) bool {
 	switch {
 	case d.holder == w:
 		d.busy, d.late = false, false
-		d.set(0)
 	case d.late:
 		d.holder, d.busy, d.late = w, false, false
 	default:
@@ -80,12 +93,20 @@ func (d *duty) relieve(w *worker) bool {
 	return true
 }
 
-// set has the timer expire once after some time, or not at all.
-func (d *duty) set(after time.Duration) {
-	unix.TimerfdSettime(d.timer, 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(int64(after))}, nil)
+// takesLong tells, when the timer has expired, whether the holder is still at the notification for which it was set. One that is at a
+// later one has until the timer expires again.
+func (d *duty) takesLong() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.armed = false
+	if !d.busy || d.turns == d.since {
+		return d.busy
+	}
+	d.arm()
+	return false
 }
 
-// expired waits until the timer has expired. It is false at the end of the last caller, or of stop.
+// expired waits until the holder takes long. It is false at the end of the last caller, or of stop.
 func (d *duty) expired(listener, stop int) (bool, error) {
 	fds := []unix.PollFd{{Fd: int32(d.timer), Events: unix.POLLIN}, {Fd: int32(listener)}, {Fd: int32(stop), Events: unix.POLLIN}}
 	var count [8]byte
@@ -97,7 +118,7 @@ func (d *duty) expired(listener, stop int) (bool, error) {
 		if fds[1].Revents != 0 || fds[2].Revents != 0 {
 			return false, nil
 		}
-		if _, err := unix.Read(d.timer, count[:]); err == nil {
+		if _, err := unix.Read(d.timer, count[:]); err == nil && d.takesLong() {
 			return true, nil
 		}
 	}

@@ -5,8 +5,6 @@ package seccomp
 import (
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // TestDuty: one worker receives at a time, whatever the order in which workers become slow and are done.
@@ -46,7 +44,7 @@ func TestDuty(t *testing.T) {
 	is("two ended and one came", d.workers == maxWorkers-1, true)
 }
 
-// TestDutyTimer: the timer expires for one that decides, and not for one that has decided.
+// TestDutyTimer: the timer expires for a turn that takes long, not for others, and is set once for all that come meanwhile.
 func TestDutyTimer(t *testing.T) {
 	d, err := newDuty()
 	if err != nil {
@@ -61,11 +59,25 @@ func TestDutyTimer(t *testing.T) {
 	if err != nil || !expired || time.Since(began) < patience {
 		t.Errorf("%v %v after %v, want an expiry after %v", expired, err, time.Since(began), patience)
 	}
-	d.begin()
-	d.end(w)
-	time.Sleep(2 * patience)
-	var n [8]byte
-	if _, err := unix.Read(d.timer, n[:]); err != unix.EAGAIN {
-		t.Errorf("a timer for a worker that has decided: %v, want EAGAIN", err)
+	for _, c := range []struct {
+		what, turns   string // b: one begins, e: one ends
+		expires, sets bool
+	}{
+		{"the turn for which it was set", "b", true, false},
+		{"it is done", "e", false, false},
+		{"another was begun meanwhile", "beb", false, true},
+		{"and takes as long again", "", true, false},
+		{"all are done", "ebebe", false, false},
+	} {
+		for _, step := range c.turns {
+			if step == 'b' {
+				d.begin()
+			} else {
+				d.end(w)
+			}
+		}
+		if got := d.takesLong(); got != c.expires || d.armed != c.sets {
+			t.Errorf("%s: takes long %v and timer set %v, want %v and %v", c.what, got, d.armed, c.expires, c.sets)
+		}
 	}
 }

@@ -28,12 +28,19 @@ func readMemory(tid uint32, address uint64, buf []byte) (int, error) {
 	return unix.ProcessVMReadv(int(tid), local, remote, 0)
 }
 
+// shortPath is more than most paths have. To read as much as a path may have would take twice the time, for a second page.
+const shortPath = 256
+
 // readPath copies a path that a thread passed. ENAMETOOLONG is one that does not end within PATH_MAX.
 func readPath(tid uint32, address uint64, buf []byte) (string, error) {
 	if address == 0 {
 		return "", nil
 	}
-	n, err := readMemory(tid, address, buf)
+	n, err := readMemory(tid, address, buf[:shortPath])
+	if err == nil && n == shortPath && bytes.IndexByte(buf[:n], 0) < 0 {
+		n, err = readMemory(tid, address+shortPath, buf[shortPath:])
+		n += shortPath
+	}
 	if err != nil {
 		return "", err
 	}

@@ -55,6 +55,7 @@ type Supervisor struct {
 	spaces   *spaces       // nil where a run makes none
 	duty     *duty
 	stop     *os.File // readable when Close was called
+	stopFD   int      // of stop, which tells it by a system call each time
 	stopper  *os.File
 	connects *pending
 	work     sync.WaitGroup
@@ -81,6 +82,7 @@ func NewSupervisor(c Config) (*Supervisor, error) {
 			return e
 		},
 		func() (e error) { s.stop, s.stopper, e = os.Pipe(); return e },
+		func() (e error) { s.stopFD = int(s.stop.Fd()); return nil },
 	} {
 		if err := step(); err != nil {
 			s.release()
@@ -122,7 +124,7 @@ func (s *Supervisor) relieve() {
 // watch relieves workers that take long.
 func (s *Supervisor) watch() {
 	for {
-		expired, err := s.duty.expired(s.fd, int(s.stop.Fd()))
+		expired, err := s.duty.expired(s.fd, s.stopFD)
 		if err != nil {
 			s.fail(err)
 		}
@@ -159,11 +161,10 @@ func (w *worker) serve() {
 		w.fail(err)
 		return
 	}
-	stop := int(w.stop.Fd()) // each time it is asked for is a call
 	for {
 		// One worker waits at a time: of several that see the same notification, all but the first would wait inside of the call
 		// that receives it, which before Linux 6.11 ends with the next notification alone, and never when the last caller is gone.
-		ready, err := waitReadable(w.fd, stop)
+		ready, err := waitReadable(w.fd, w.stopFD)
 		if err != nil {
 			w.fail(err)
 		}

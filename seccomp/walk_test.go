@@ -3,10 +3,12 @@
 package seccomp
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -166,4 +168,47 @@ func TestWalksThatEnd(t *testing.T) {
 			j.expect(step{Call: "open", A: path, N: create}, errno)
 		}
 	})
+}
+
+// TestDescribeDir: the path of a directory is the one that describeFile tells, also of one that was moved or removed.
+func TestDescribeDir(t *testing.T) {
+	u, err := newUsher(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.close()
+	top, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &worker{Supervisor: &Supervisor{usher: u}, link: make([]byte, maxPath)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // the thread ends with this goroutine
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			t.Error(err)
+			return
+		}
+		for name, then := range map[string]func(dir string) error{
+			top:              func(string) error { return nil },
+			top + "/moved":   func(dir string) error { return os.Rename(dir, top+"/there") },
+			top + "/removed": os.Remove,
+		} {
+			if err := os.MkdirAll(name, 0o700); err != nil {
+				t.Error(err)
+			}
+			dir, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			if err = errors.Join(err, then(name)); err != nil {
+				t.Error(err)
+				continue
+			}
+			want := map[string]string{top: top, top + "/moved": top + "/there", top + "/removed": top + "/removed (deleted)"}[name]
+			if got, file := w.describeDir(dir, false), w.describeFile(dir); got != want || file != want {
+				t.Errorf("%s: %s and %s, want %s", name, got, file, want)
+			}
+			unix.Close(dir)
+		}
+	}()
+	<-done
 }

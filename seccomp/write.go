@@ -238,9 +238,9 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 	if name == "." || name == ".." {
 		return none // which the kernel refuses by the name alone (rename(2), rmdir(2)): mv(1) tries it for "mv FILE ."
 	}
-	target := func() string { return path.Join(w.describeFile(parent), name) }
 	inReadOnly, served := w.lies(parent)
 	in.served = served
+	target := func() string { return path.Join(w.describeDir(parent, served), name) }
 	if !inReadOnly {
 		if no := w.keepsEntry(in, parent, at, rest, target); no.errno != 0 {
 			return no
@@ -250,6 +250,12 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 	if !inReadOnly && !guarded && (in.absent || in.opens) {
 		return none // whatever the name stands for
 	}
+	if !inReadOnly && !guarded && in.action != "rmdir" {
+		if isMountPoint(parent, name) {
+			return mounted(target())
+		}
+		return none
+	}
 	object, err := w.usher.openAt(at, rest, in.follow)
 	exists := err == nil
 	if exists {
@@ -258,7 +264,7 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 	switch {
 	case !inReadOnly && exists && in.action == "rmdir" && !isEmpty(object) && w.protects("rename", target, parent):
 		return refusal{errno: unix.ENOTEMPTY} // as without agentjail, where this is no refusal of its
-	case (!inReadOnly || w.ofTree(parent) != "") && !guarded && exists && !in.absent && isMountPoint(object):
+	case (!inReadOnly || w.ofTree(parent) != "") && !guarded && exists && !in.absent && isMountPoint(object, ""):
 		return mounted(target())
 	case !inReadOnly && !guarded, exists && in.absent, !exists && err != unix.ENOENT:
 		return none
@@ -347,11 +353,12 @@ func (in intent) writes(object int) bool {
 	return false
 }
 
-// isMountPoint tells whether a name stands for the root of a mount (STATX_ATTR_MOUNT_ROOT, Linux 5.8), which rename(2), rmdir(2)
-// and unlink(2) leave where it is.
-func isMountPoint(fd int) bool {
+// isMountPoint tells whether a name, or with an empty one the file, stands for the root of a mount (STATX_ATTR_MOUNT_ROOT, Linux 5.8),
+// which rename(2), rmdir(2) and unlink(2) leave where it is.
+func isMountPoint(at int, name string) bool {
+	const flags = unix.AT_EMPTY_PATH | unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT
 	var st unix.Statx_t
-	return unix.Statx(fd, "", unix.AT_EMPTY_PATH, 0, &st) == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
+	return unix.Statx(at, name, flags, 0, &st) == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
 }
 
 // isEmpty tells whether a directory holds no name. What cannot be read counts as empty.
@@ -392,6 +399,18 @@ func (w *worker) describeFile(fd int) string {
 		return w.usher.fromTheRoot(fd)
 	}
 	return w.usher.pathOf(fd, w.link)
+}
+
+// describeDir is describeFile of a directory, whose path costs less as the one that this thread is in (getcwd(2)): nothing is resolved
+// from there. A process that serves it would be asked, and take that for the run's. What getcwd does not tell, such as of a directory that
+// was removed, describeFile says.
+func (w *worker) describeDir(dir int, served bool) string {
+	if !w.away && !served && unix.Fchdir(dir) == nil {
+		if n, err := unix.Getcwd(w.link); err == nil && w.link[0] == '/' {
+			return string(w.link[:n-1])
+		}
+	}
+	return w.describeFile(dir)
 }
 
 // pathOf is the path of a file from this thread's root, which buf has room for.
