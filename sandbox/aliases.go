@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,7 +45,7 @@ func (p Plan) keeps() []keep {
 func (p Plan) checkAliases(files Files) error {
 	mounts, err := files.Mounts()
 	if err != nil {
-		return requestErrorf("the mounts of this machine cannot be listed: %v", err)
+		return setupError("files", fmt.Errorf("the mounts of this machine cannot be listed: %w", err))
 	}
 	tree := newMountTree(mounts)
 	for _, k := range p.keeps() {
