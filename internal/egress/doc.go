@@ -101,8 +101,10 @@
 //
 // Inside TLS that is not inspected nothing is read: an allowed server that also serves other names (a shared CDN) can be asked for them after
 // the handshake, the inner name of an encrypted hello (ECH) is not seen, the outer one is compared, and of two hellos, where the server
-// asks for a second one (RFC 8446 section 4.1.4), the first. A wildcard lets data out to whoever runs the zone, in the names themselves. Only addresses are resolved: SRV, TXT and MX of allowed names
-// are answered empty. Allowed hosts are reached over TCP only; HTTP/3 clients fall back to it. Port 53 is always answered
-// by the gateway itself, even where a CIDR rule covers it. An HTTP upgrade must be the first request of its connection,
-// and is passed on for websocket only. Servers that speak first on 80 or 443 are not waited for.
+// asks for a second one (RFC 8446 section 4.1.4), the first. A server that leaves the body of a POST where it is takes that for its next
+// request, which nobody has judged. A wildcard lets data out to whoever runs the zone, in the names themselves. Of addresses that stand for
+// others, NAT64's are told by its well-known prefix (RFC 6052) alone. Only addresses are resolved: SRV, TXT and MX of allowed names are
+// answered empty. Allowed hosts are reached over TCP only; HTTP/3 clients fall back to it. Port 53 is always answered by the gateway itself,
+// even where a CIDR rule covers it. An HTTP upgrade must be the first request of its connection, and is passed on for websocket only.
+// Servers that speak first on 80 or 443 are not waited for.
 package egress
