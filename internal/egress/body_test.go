@@ -10,14 +10,19 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/agentjail/agentjail/profiles"
 )
 
-// TestBodyThatTheServerLeaves: a server that takes the body of a GET for the next request is told to close instead of reading it.
+// TestBodyThatTheServerLeaves: a server that takes the body of a GET for the next request is told to close instead of reading it. It is not
+// told that the client has ended, at which many answer no more.
 // Containment check: I19.
 func TestBodyThatTheServerLeaves(t *testing.T) {
-	const hidden = "GET /inside HTTP/1.1\r\nHost: other.test\r\n\r\n"
+	const (
+		hidden      = "GET /inside HTTP/1.1\r\nHost: other.test\r\n\r\n"
+		answerAfter = 50 * time.Millisecond
+	)
 	for _, relayed := range []bool{false, true} {
 		for _, tt := range []struct{ method, more, body string }{
 			{"GET", fmt.Sprintf("Content-Length: %d\r\n", len(hidden)), hidden},
@@ -37,12 +42,17 @@ func TestBodyThatTheServerLeaves(t *testing.T) {
 						return
 					}
 				}
+				c.SetReadDeadline(time.Now().Add(answerAfter))
+				if _, err := io.Copy(io.Discard, c); err == nil {
+					got = append(got, "and no more"...)
+				}
 				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 				heads <- string(got)
 			})
 			c := n.dialName("site.test", 80)
 			status, body := exchange(t, c, bufio.NewReader(c), tt.method+" /a HTTP/1.1\r\nHost: site.test\r\n"+tt.more+"\r\n"+tt.body)
-			if head := <-heads; status != 200 || body != "ok" || !strings.Contains(head, "\r\nConnection: close") || strings.Contains(head, "keep-alive") {
+			if head := <-heads; status != 200 || body != "ok" || !strings.Contains(head, "\r\nConnection: close") || strings.Contains(head, "keep-alive") ||
+				strings.HasSuffix(head, "and no more") {
 				t.Errorf("%s: %d %q, after %q", tt.method, status, body, head)
 			}
 		}

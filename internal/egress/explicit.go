@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"cmp"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -218,13 +217,5 @@ func (l *link) serveAbsolute() {
 		l.unsent(err)
 		return
 	}
-	switch _, err := br.Peek(1); {
-	case errors.Is(err, io.EOF):
-		l.sent()
-	case err != nil:
-		l.abort() // the client is gone
-		return
-	}
-	<-l.pumped
-	drain(l.conn)
+	l.lastAnswer(br)
 }

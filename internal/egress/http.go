@@ -76,13 +76,27 @@ func (l *link) serveHTTP() {
 			l.answerFrom()
 		}
 	}
-	if l.up != nil {
+	switch {
+	case last:
+		l.lastAnswer(br)
+	case l.up != nil:
 		l.sent()
 		<-l.pumped
 	}
-	if last {
-		drain(l.conn)
+}
+
+// lastAnswer waits for the answer to the last request of a connection. The end of what the client says is passed on when it comes, not made
+// up: many servers take it for that of the client, and answer nobody then.
+func (l *link) lastAnswer(br *bufio.Reader) {
+	switch _, err := br.Peek(1); {
+	case errors.Is(err, io.EOF):
+		l.sent()
+	case err != nil:
+		l.abort() // the client is gone
+		return
 	}
+	<-l.pumped
+	drain(l.conn)
 }
 
 // hasOddBody tells a request with a body that its method has no use for (RFC 9110 section 9.3.1): some servers leave such a body where it is,
