@@ -139,14 +139,14 @@ func (t mountTree) aliases(path string, parts bool) (found []string) {
 	if home == nil {
 		return nil
 	}
-	file := filepath.Join(home.Root, strings.TrimPrefix(path, home.Mountpoint)) // on its file system
+	file := filepath.Join(rootOf(home), strings.TrimPrefix(path, home.Mountpoint)) // on its file system
 	for _, m := range t.all {
-		alias := ""
+		alias, root := "", rootOf(m)
 		switch {
 		case m.Major != home.Major || m.Minor != home.Minor:
-		case within(m.Root, file):
-			alias = filepath.Join(m.Mountpoint, strings.TrimPrefix(file, m.Root))
-		case parts && within(file, m.Root):
+		case within(root, file):
+			alias = filepath.Join(m.Mountpoint, strings.TrimPrefix(file, root))
+		case parts && within(file, root):
 			alias = m.Mountpoint
 		}
 		if alias != "" && alias != path && t.at(alias) == m {
@@ -154,4 +154,13 @@ func (t mountTree) aliases(path string, parts bool) (found []string) {
 		}
 	}
 	return found
+}
+
+// rootOf is the directory of its file system that a mount shows. NFS says "/" of each, of which several from one server can be one file
+// system, and which directory it is in the name of what is mounted (nfs_show_path and nfs_show_devname of fs/nfs/super.c).
+func rootOf(m *mountinfo.Info) string {
+	if _, path, ok := strings.Cut(m.Source, ":/"); ok && strings.HasPrefix(m.FSType, "nfs") {
+		return filepath.Join("/", path)
+	}
+	return m.Root
 }

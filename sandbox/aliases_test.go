@@ -56,6 +56,37 @@ func TestAliases(t *testing.T) {
 	}
 }
 
+// TestAliasesOfNFS: mounts of one server are one file system, whose directories the kernel tells in the names of what is mounted alone.
+func TestAliasesOfNFS(t *testing.T) {
+	const table = `1 0 8:1 / / rw - ext4 /dev/sda1 rw
+2 1 0:50 / /home rw - nfs4 nas:/export/home rw
+3 1 0:50 / /project rw - nfs4 nas:/export/project rw
+4 1 0:50 / /all rw - nfs4 [fd00::1]:/export/ rw
+5 1 0:50 / /mnt rw - nfs4 nas:/export/home/ann/src rw
+6 1 0:51 / /root rw - nfs4 nas:/ rw
+7 1 0:51 / /srv rw - nfs4 nas:/pub rw
+`
+	mounts, err := mountinfo.GetMountsFromReader(strings.NewReader(table), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"/home/ann/.ssh":   "/all/home/ann/.ssh",
+		"/home/ann/src/x":  "/all/home/ann/src/x /mnt/x",
+		"/home/ann":        "/all/home/ann /mnt",
+		"/project/ann":     "/all/project/ann",
+		"/all/project":     "/project",
+		"/mnt/x":           "/all/home/ann/src/x /home/ann/src/x",
+		"/root/pub/secret": "/srv/secret",
+		"/srv/secret":      "/root/pub/secret",
+	} {
+		got := newMountTree(mounts).aliases(path, true)
+		if slices.Sort(got); strings.Join(got, " ") != want {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+	}
+}
+
 // TestCompileAliases: what is kept from the command by one path is not shown by another, and each twin is.
 // Containment check: B27.
 func TestCompileAliases(t *testing.T) {
