@@ -62,6 +62,7 @@ type Conn struct {
 	unread []byte     // of buf
 	files  []*os.File // of messages in unread
 	cut    bool       // some files could not be had
+	full   bool       // the last read had no room for more
 }
 
 // readSize is how many bytes are read at one time: some fifty events.
@@ -222,8 +223,8 @@ func (c *Conn) Recv() (Message, error) {
 	return m, nil
 }
 
-// Waits tells whether the next message has come already, or its beginning.
-func (c *Conn) Waits() bool { return len(c.unread) > 0 }
+// Waits tells whether the next message has come already, or its beginning, as far as that is known without a look.
+func (c *Conn) Waits() bool { return len(c.unread) > 0 || c.full }
 
 // fill reads what has come, as much as there is room for. With it come the files of one message at most: the kernel ends a read behind the
 // bytes that brought some (net/unix/af_unix.c, unix_stream_read_generic).
@@ -240,6 +241,7 @@ func (c *Conn) fill() error {
 		return err
 	}
 	c.unread = c.buf[:len(c.unread)+n]
+	c.full = len(c.unread) == len(c.buf)
 	files, err := receivedFiles(oob[:oobn])
 	c.files, c.cut = append(c.files, files...), c.cut || flags&unix.MSG_CTRUNC != 0
 	return err
@@ -250,7 +252,7 @@ func (c *Conn) take(n int) (files []*os.File, err error) {
 	switch came := len(c.files); {
 	case came < n && c.cut: // there is room for all: this process can have no more (recvmsg(2))
 		return nil, unix.EMFILE
-	case came < n, came > n && !c.Waits():
+	case came < n, came > n && len(c.unread) == 0:
 		return nil, fmt.Errorf("%d files came", came)
 	}
 	files, c.files = c.files[:n:n], c.files[n:]

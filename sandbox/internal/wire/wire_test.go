@@ -201,3 +201,22 @@ func TestTrySend(t *testing.T) {
 		t.Error("there is room again")
 	}
 }
+
+// TestWaits: who has read one message of many is told of the others, also where the last of what was read at one time is short of its end.
+func TestWaits(t *testing.T) {
+	a, b := pair(t)
+	const messages = 2 * readSize / 1000
+	for i := range messages {
+		if err := a.Send("x", strings.Repeat("x", 1000-headerSize-len(`x ""`))); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	for i := range messages {
+		if _, err := b.Recv(); err != nil {
+			t.Fatal(err)
+		}
+		if waits := b.Waits(); waits != (i < messages-1) {
+			t.Errorf("after message %d of %d: %v", i+1, messages, waits)
+		}
+	}
+}
