@@ -41,6 +41,15 @@ func closeWrite(c net.Conn) {
 	}
 }
 
+// A wrapped connection still ends one direction where the type around it adds to the other calls.
+type wrapped struct{ net.Conn }
+
+// CloseWrite ends the direction to the other end.
+func (w wrapped) CloseWrite() error {
+	closeWrite(w.Conn)
+	return nil
+}
+
 // Bounds on what is read and thrown away after a refusal was written.
 const (
 	maxDrain  = 256 << 10

@@ -108,7 +108,7 @@ func (l *link) serveInspected(rules []profiles.Rule) {
 		l.abort()
 		return
 	}
-	client := witnessed{l.conn, &l.traffic}
+	client := witnessed{wrapped{l.conn}, &l.traffic}
 	raw := &unread{Conn: client, in: &peeker{conn: client, data: l.in.data}}
 	conn := tls.Server(raw, &tls.Config{
 		Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{protoHTTP2, "http/1.1"},

@@ -283,7 +283,7 @@ func (l *link) serveRelay(rules []profiles.Rule) {
 		l.refuse(http.StatusBadGateway, l.unreached())
 		return
 	}
-	l.conn = witnessed{l.conn, &l.traffic}
+	l.conn = witnessed{wrapped{l.conn}, &l.traffic}
 	l.in.conn = l.conn
 	x := l.newRelay("http", rules)
 	defer x.close()

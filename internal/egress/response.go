@@ -237,22 +237,16 @@ func (w *response) Flush() {
 // Hijack hands the connection over, with what was read of it already.
 func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	w.hijacked = true
-	return taken{w.conn, w.br}, bufio.NewReadWriter(w.br, w.w), nil
+	return taken{wrapped{w.conn}, w.br}, bufio.NewReadWriter(w.br, w.w), nil
 }
 
 // taken is a connection of which some was read.
 type taken struct {
-	net.Conn
+	wrapped
 	br *bufio.Reader
 }
 
 func (t taken) Read(b []byte) (int, error) { return t.br.Read(b) }
-
-// CloseWrite ends the direction to the client.
-func (t taken) CloseWrite() error {
-	closeWrite(t.Conn)
-	return nil
-}
 
 // finish ends the answer, and reports whether it is whole.
 func (w *response) finish() bool {

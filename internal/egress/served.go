@@ -33,7 +33,7 @@ func (x *relay) dial() (net.Conn, error) {
 		return nil, err
 	}
 	if conn = l.traffic.meter(conn); l.g.uploads.counts() {
-		conn = countedConn{conn, l}
+		conn = countedConn{wrapped{conn}, l}
 	}
 	return x.keep(conn)
 }
@@ -56,7 +56,7 @@ func (x *relay) keep(conn net.Conn) (net.Conn, error) {
 		conn.Close()
 		return nil, net.ErrClosed
 	}
-	s := &served{conn, x}
+	s := &served{wrapped{conn}, x}
 	x.conns[s] = struct{}{}
 	return s, nil
 }
@@ -77,7 +77,7 @@ func (x *relay) close() {
 
 // served is a connection to the server, of one relay.
 type served struct {
-	net.Conn
+	wrapped
 	x *relay
 }
 
@@ -105,15 +105,9 @@ func (s *served) Close() error {
 	return s.Conn.Close()
 }
 
-// CloseWrite ends the direction to the server.
-func (s *served) CloseWrite() error {
-	closeWrite(s.Conn)
-	return nil
-}
-
 // countedConn is a connection to the server that takes what the quotas allow.
 type countedConn struct {
-	net.Conn
+	wrapped
 	l *link
 }
 
@@ -122,10 +116,4 @@ func (c countedConn) Write(b []byte) (int, error) {
 		return 0, &quotaError{s}
 	}
 	return c.Conn.Write(b)
-}
-
-// CloseWrite ends the direction to the server.
-func (c countedConn) CloseWrite() error {
-	closeWrite(c.Conn)
-	return nil
 }

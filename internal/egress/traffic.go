@@ -30,7 +30,7 @@ type traffic struct {
 
 // metered is a connection to a server whose bytes are counted.
 type metered struct {
-	net.Conn
+	wrapped
 	t *traffic
 }
 
@@ -41,7 +41,7 @@ func (t *traffic) meter(conn net.Conn) metered {
 	if t.addr = addrPort(conn.RemoteAddr()); t.since.IsZero() {
 		t.since = time.Now()
 	}
-	return metered{conn, t}
+	return metered{wrapped{conn}, t}
 }
 
 func (m metered) Read(b []byte) (int, error) {
@@ -56,12 +56,6 @@ func (m metered) Write(b []byte) (int, error) {
 	n, err := m.Conn.Write(b)
 	m.t.sent.Add(int64(n - len(b)))
 	return n, err
-}
-
-// CloseWrite ends the direction to the server.
-func (m metered) CloseWrite() error {
-	closeWrite(m.Conn)
-	return nil
 }
 
 // NetConn is the connection itself.
@@ -102,7 +96,7 @@ func (t *traffic) witness(err error) {
 
 // witnessed is the client's end of a connection that net/http reads and writes.
 type witnessed struct {
-	net.Conn
+	wrapped
 	t *traffic
 }
 
@@ -116,12 +110,6 @@ func (w witnessed) Write(b []byte) (int, error) {
 	n, err := w.Conn.Write(b)
 	w.t.witness(err)
 	return n, err
-}
-
-// CloseWrite ends the direction to the client.
-func (w witnessed) CloseWrite() error {
-	closeWrite(w.Conn)
-	return nil
 }
 
 // NetConn is the connection itself.
