@@ -19,21 +19,35 @@ func grants(requests ...profiles.Requests) (out []profiles.Rule) {
 	return out
 }
 
-// TestGrantRequest: what a rule does not name is refused, in every way in which a server might read it.
+// A grantTest is a request that rules grant, or do not.
+type grantTest struct {
+	rules  []profiles.Rule
+	method string
+	target string
+	length int64
+	fields string
+	want   string // of the reason; empty for granted
+}
+
+func (tt grantTest) try(t *testing.T) {
+	t.Helper()
+	fields := make(http.Header)
+	if key, value, ok := strings.Cut(tt.fields, ": "); ok {
+		fields.Set(key, value)
+	}
+	_, err := grantRequest(tt.rules, request{tt.method, tt.target, tt.length, fields})
+	if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+		t.Errorf("%s %s %s: %v, want %q", tt.method, tt.target, tt.fields, err, tt.want)
+	}
+}
+
+// TestGrantRequest: what a rule does not name is refused.
 // Containment check: K07.
 func TestGrantRequest(t *testing.T) {
-	paths := grants(profiles.Requests{Paths: []string{"/api/**", "/@*/*", "/*", "/a/*.js"}})
 	methods := grants(profiles.Requests{Methods: []string{"GET", "HEAD"}})
 	several := grants(profiles.Requests{Methods: []string{"GET"}}, profiles.Requests{Methods: []string{"POST"}, Paths: []string{"/up"}, MaxUpload: 10},
 		profiles.Requests{Methods: []string{"POST"}, Paths: []string{"/up", "/other"}, MaxUpload: 100})
-	for _, tt := range []struct {
-		rules  []profiles.Rule
-		method string
-		target string
-		length int64
-		fields string
-		want   string // of the reason; empty for granted
-	}{
+	for _, tt := range []grantTest{
 		{methods, "GET", "/x", 0, "", ""},
 		{methods, "HEAD", "/x", 0, "", ""},
 		{methods, "POST", "/x", 0, "", `the method "POST" is not granted, but GET, HEAD`},
@@ -44,6 +58,25 @@ func TestGrantRequest(t *testing.T) {
 		{methods, "GET", "/x", 0, "X-Http-Method: PUT", `the method "PUT"`},
 		{methods, "GET", "/..//;%00", 0, "X-Original-Url: /y", ""}, // the path is not the rule's business
 
+		{several, "GET", "/x", 1 << 40, "", ""},
+		{several, "POST", "/up", 50, "", ""},
+		{several, "POST", "/up", -1, "", ""},
+		{several, "POST", "/up", 101, "", "none of the 3 rules for this host grants it, the first because the method"},
+		{several[1:2], "POST", "/up", 11, "", "longer than 10"},
+		{several, "POST", "/x", 0, "", "none of the 3 rules"},
+	} {
+		tt.try(t)
+	}
+	if rule, _ := grantRequest(several, request{"POST", "/up", 5, nil}); rule.Requests.MaxUpload != 100 {
+		t.Errorf("by %s", rule)
+	}
+}
+
+// TestGrantPath: a path that a rule does not name is refused, in every way in which a server might read it.
+// Containment check: K07.
+func TestGrantPath(t *testing.T) {
+	paths := grants(profiles.Requests{Paths: []string{"/api/**", "/@*/*", "/*", "/a/*.js"}})
+	for _, tt := range []grantTest{
 		{paths, "GET", "/api/x/y", 0, "", ""},
 		{paths, "GET", "/api/", 0, "", ""},
 		{paths, "GET", "/api", 0, "", ""}, // by /*
@@ -94,25 +127,8 @@ func TestGrantRequest(t *testing.T) {
 		{paths, "GET", "/api/%ef%bc%852e", 0, "", "is made a dot"},
 		{paths, "GET", "/api/a%20b/x..y/.hidden", 0, "", ""},
 		{paths, "GET", "/api/\u00fc/%e3%83%bb", 0, "", ""},
-
-		{several, "GET", "/x", 1 << 40, "", ""},
-		{several, "POST", "/up", 50, "", ""},
-		{several, "POST", "/up", -1, "", ""},
-		{several, "POST", "/up", 101, "", "none of the 3 rules for this host grants it, the first because the method"},
-		{several[1:2], "POST", "/up", 11, "", "longer than 10"},
-		{several, "POST", "/x", 0, "", "none of the 3 rules"},
 	} {
-		fields := make(http.Header)
-		if key, value, ok := strings.Cut(tt.fields, ": "); ok {
-			fields.Set(key, value)
-		}
-		_, err := grantRequest(tt.rules, request{tt.method, tt.target, tt.length, fields})
-		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s %s %s: %v, want %q", tt.method, tt.target, tt.fields, err, tt.want)
-		}
-	}
-	if rule, _ := grantRequest(several, request{"POST", "/up", 5, nil}); rule.Requests.MaxUpload != 100 {
-		t.Errorf("by %s", rule)
+		tt.try(t)
 	}
 }
 
