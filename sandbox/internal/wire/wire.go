@@ -193,8 +193,17 @@ func (c *Conn) write(frame []byte, files []*os.File) error {
 	return err
 }
 
-// Recv returns the next message; io.EOF when the other end is gone.
+// Recv returns the next message; io.EOF when the other end is gone. With an error no file stays open of what has come.
 func (c *Conn) Recv() (Message, error) {
+	m, err := c.next()
+	if err != nil {
+		Message{Files: c.files}.Close()
+		c.files = nil
+	}
+	return m, err
+}
+
+func (c *Conn) next() (Message, error) {
 	for len(c.unread) < headerSize {
 		if err := c.fill(); err != nil {
 			return Message{}, err

@@ -120,6 +120,9 @@ func TestStrayFiles(t *testing.T) {
 		if m, err := b.Recv(); err == nil || !strings.Contains(err.Error(), "files came") {
 			t.Errorf("%d files for %d: %+v, %v", came, said, m, err)
 		}
+		if len(b.files) > 0 {
+			t.Errorf("%d files for %d: %d stay open", came, said, len(b.files))
+		}
 	}
 }
 
