@@ -268,15 +268,20 @@ func isListener(f *os.File) bool {
 }
 
 // Go lets the command's process execute. It returns when that is done or has failed: then the error is an *Error of
-// StepExec, and its ExitCode is 126 or 127. The caller serves the listener and the file system meanwhile.
+// StepExec, and its ExitCode is 126 or 127. A process that was killed before is none: Wait tells of it. The caller serves the
+// listener and the file system meanwhile.
 func (p *Parent) Go() error {
-	if _, err := p.handOver.Write([]byte{1}); err != nil {
+	_, err := p.handOver.Write([]byte{1})
+	if errors.Is(err, unix.EPIPE) {
+		return nil // nobody has the other end: killed before
+	}
+	if err != nil {
 		return noAnswer(err)
 	}
-	err := p.report(reportFailed)
+	err = p.report(reportFailed)
 	var e *Error
 	if errors.As(err, &e) && e.Step == StepAnswer && e.Errno == unix.ECONNRESET {
-		return nil // closed on exec; or killed before, which Wait tells
+		return nil // closed on exec; or killed before
 	}
 	return p.explain(err)
 }
