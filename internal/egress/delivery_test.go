@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,4 +120,35 @@ func TestUselessDialIsNotWaitedFor(t *testing.T) {
 	<-dialing
 	c.Close()
 	n.g.Close()
+}
+
+// TestQueuedIsJudged: who is told by the kernel that it is connected is on record, however soon the run ends.
+func TestQueuedIsJudged(t *testing.T) {
+	const clients = 300
+	n := newNetwork(t, nil)
+	n.g.wait.settle = 20 * time.Second
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.g.Serve(Net{TCP: []net.Listener{l}}); err != nil {
+		t.Fatal(err)
+	}
+	for range clients {
+		c, err := net.Dial("tcp4", l.Addr().String())
+		if err == nil {
+			c.Close()
+		} else if !errors.Is(err, unix.ECONNRESET) { // judged already
+			t.Fatal(err)
+		}
+	}
+	n.g.Close()
+	want := "net tcp.connect deny " + l.Addr().String()
+	if got := n.log.lines(); len(got) != clients || slices.ContainsFunc(got, func(line string) bool { return line != want }) {
+		t.Errorf("%d events of %d connections, of which the first is %q", len(got), clients, got[:1])
+	}
+	if c, err := net.Dial("tcp4", l.Addr().String()); err == nil {
+		c.Close()
+		t.Error("a gateway that is closed takes connections")
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -138,9 +139,12 @@ type Gateway struct {
 	stop context.CancelFunc
 	work sync.WaitGroup
 
+	accepting sync.WaitGroup
+
 	mu         sync.Mutex
 	closed     bool
-	open       map[io.Closer]struct{}
+	listeners  []net.Listener         // until it is closed
+	open       map[io.Closer]struct{} // nil at the end of Close
 	deliveries map[*delivery]struct{}
 	delivered  sync.Cond // of mu: one is over
 }
@@ -222,7 +226,7 @@ func (g *Gateway) Serve(n Net) error {
 	}
 	g.tellAuthority()
 	for _, l := range n.TCP {
-		if !g.spawn(l, func() { g.accept(l, func(c net.Conn) { g.serveConn(n, c) }, g.overload) }) {
+		if !g.accept(l, func(c net.Conn) { g.serveConn(n, c) }, g.overload) {
 			return ErrClosed
 		}
 	}
@@ -234,12 +238,10 @@ func (g *Gateway) Serve(n Net) error {
 	return g.publish(n)
 }
 
-// Close takes no more connections, gives what the run has sent a moment to be with the servers, ends every connection and listener, and
-// waits until nothing of the Gateway runs. It may be called again.
+// Close judges what has connected, and takes no more; it gives what the run has sent a moment to be with the servers, ends every
+// connection and listener, and waits until nothing of the Gateway runs. It may be called again.
 func (g *Gateway) Close() error {
-	g.mu.Lock()
-	g.closed = true
-	g.mu.Unlock()
+	g.hangUp()
 	g.settle()
 	g.mu.Lock()
 	open := g.open
@@ -256,6 +258,39 @@ func (g *Gateway) Close() error {
 	return errors.Join(errs...)
 }
 
+// hangUp closes the listeners, when nobody waits in their queues any more: the kernel has told who is there that it is connected, and a
+// program may end on that. It waits as long as settle does, at most.
+func (g *Gateway) hangUp() {
+	g.mu.Lock()
+	listeners := g.listeners
+	g.listeners, g.closed = nil, true
+	g.mu.Unlock()
+	for late := time.Now().Add(g.wait.settle); len(listeners) > 0; listeners = listeners[1:] {
+		for queued(listeners[0]) && time.Now().Before(late) {
+			time.Sleep(time.Millisecond)
+		}
+		listeners[0].Close()
+	}
+	g.accepting.Wait()
+}
+
+// queued tells whether a listener has connections that nobody has accepted yet.
+func queued(l net.Listener) (waits bool) {
+	socket, ok := l.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return false // closed
+	}
+	raw.Control(func(fd uintptr) {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		waits = err == nil && n > 0
+	})
+	return waits
+}
+
 // ending tells whether Close was called.
 func (g *Gateway) ending() bool {
 	g.mu.Lock()
@@ -263,12 +298,12 @@ func (g *Gateway) ending() bool {
 	return g.closed
 }
 
-// spawn runs f until it returns, and then closes c; Close closes c before. If Close was called already, spawn closes c
-// and returns false.
+// spawn runs f until it returns, and then closes c; Close closes c before. If Close has done so with all others, spawn closes c and
+// returns false.
 func (g *Gateway) spawn(c io.Closer, f func()) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closed {
+	if g.open == nil {
 		c.Close()
 		return false
 	}
@@ -290,8 +325,21 @@ func (g *Gateway) forget(c io.Closer) {
 	}
 }
 
-// accept takes connections until the listener is closed, and serves as many at once as there are slots for.
-func (g *Gateway) accept(l net.Listener, serve, overload func(net.Conn)) {
+// accept has connections taken until Close has closed the listener. If Close was called already, accept closes it and returns false.
+func (g *Gateway) accept(l net.Listener, serve, overload func(net.Conn)) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		l.Close()
+		return false
+	}
+	g.listeners = append(g.listeners, l)
+	g.accepting.Go(func() { g.take(l, serve, overload) })
+	return true
+}
+
+// take serves as many connections of a listener at once as there are slots for.
+func (g *Gateway) take(l net.Listener, serve, overload func(net.Conn)) {
 	for {
 		conn, err := l.Accept()
 		if err != nil {

@@ -53,7 +53,7 @@ func (g *Gateway) publish(n Net) error {
 			overload := func(net.Conn) {
 				g.published(actionPublish, port, audit.Report, "too many connections are open", "")
 			}
-			if !g.spawn(l, func() { g.accept(l, lead, overload) }) {
+			if !g.accept(l, lead, overload) {
 				return ErrClosed
 			}
 		}

@@ -137,7 +137,7 @@ func (n *Namespace) listen(m Mechanism, addr netip.Addr, ports []uint16) error {
 			return err
 		}
 		if m == ByRedirect {
-			l = redirected{l}
+			l = redirected{l.(*net.TCPListener)}
 		}
 		n.tcp = append(n.tcp, l)
 	}
@@ -192,15 +192,14 @@ func prepareTracking() {
 }
 
 // redirected accepts connections whose port was changed on their way.
-type redirected struct{ net.Listener }
+type redirected struct{ *net.TCPListener }
 
 func (l redirected) Accept() (net.Conn, error) {
 	for {
-		c, err := l.Listener.Accept()
+		conn, err := l.AcceptTCP()
 		if err != nil {
 			return nil, err
 		}
-		conn := c.(*net.TCPConn)
 		dialed, err := dialedAddr(conn)
 		if err == nil {
 			return redirectedConn{conn, net.TCPAddrFromAddrPort(dialed)}, nil
