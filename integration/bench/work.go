@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -255,7 +256,8 @@ func compare(dir string, n int) error {
 	}
 	all := places(dir)
 	for round := range rounds(w.rounds) + 1 {
-		for _, p := range all {
+		for _, i := range rand.Perm(len(all)) { // what was before shows in a time
+			p := all[i]
 			if p.rounds > 0 && round > p.rounds {
 				continue
 			}
