@@ -86,6 +86,7 @@ func (w *writer) files(f Files) {
 	w.list("private", f.Private)
 	w.list("noise", f.Noise)
 	w.toolchains(f.With)
+	w.texts("provide", f.provided(), f.Provide)
 	if w.buf.Len() == empty {
 		w.buf.Truncate(start)
 	}
@@ -171,11 +172,16 @@ func (w *writer) environment(e Environment) {
 	}
 	w.line("environment:")
 	w.list("pass", e.Pass)
-	if len(e.Set) > 0 {
-		w.line("  set:")
+	w.texts("set", e.names(), e.Set)
+}
+
+// texts writes a key with texts by names.
+func (w *writer) texts(key string, names []string, texts map[string]string) {
+	if len(names) > 0 {
+		w.line("  %s:", key)
 	}
-	for _, name := range e.names() {
-		w.line("    %s: %s", scalar(name), quote(e.Set[name]))
+	for _, name := range names {
+		w.line("    %s: %s", scalar(name), quote(texts[name]))
 	}
 }
 

@@ -165,18 +165,19 @@ func (d *decoder) filesystem(n ast.Node) error {
 		paths("private", &f.Private, checkPrivate),
 		paths("noise", &f.Noise, checkNoise),
 		paths("with", &f.With, checkToolchain),
+		{"provide", func(n ast.Node) error { return d.readProvided(n, &f) }},
 	})
 	if err != nil {
 		return err
 	}
 	hide := setOf(f.Hide)
-	for _, path := range slices.Concat(f.Read, f.Write, f.Private) {
+	for _, path := range slices.Concat(f.named(), f.Private) {
 		if hide[path] {
 			return d.fail(n, errorf("path %s is both granted and hidden: hide wins, so leave out one", show(path)))
 		}
 	}
 	if d.embedded {
-		f.Optional = unite(f.Read, f.Write)
+		f.Optional = unite(f.named(), nil)
 	}
 	d.layer.files = Files{}.with(f)
 	return nil

@@ -4,6 +4,7 @@ package profiles
 
 import (
 	"cmp"
+	"maps"
 	"reflect"
 	"slices"
 	"time"
@@ -49,8 +50,10 @@ type Files struct {
 	Noise []string
 	// With names sets of tools that may be read where they are installed: see Toolchain.
 	With []string
-	// Optional lists the paths of Read and Write that only embedded profiles
-	// name: they are left out where they do not exist. Any other path must
+	// Provide has the text of files that the run finds at their paths instead of the machine's, and may read.
+	Provide map[string]string
+	// Optional lists the paths of Read, Write and Provide that only embedded profiles
+	// name: they are left out where they do not exist, or another grant shows what does. Any other path must
 	// exist, or the run is refused.
 	Optional []string
 }
@@ -65,6 +68,7 @@ func (f Files) clone() Files {
 	f.Private = slices.Clone(f.Private)
 	f.Noise = slices.Clone(f.Noise)
 	f.With = slices.Clone(f.With)
+	f.Provide = maps.Clone(f.Provide)
 	f.Optional = slices.Clone(f.Optional)
 	return f
 }
@@ -165,6 +169,7 @@ func (p Policy) Sources() []Source { return slices.Clone(p.sources) }
 //   - of the same path hide beats read beats write: the others are dropped;
 //   - what embedded profiles alone grant gives way to what is said of the same
 //     path, and is dropped below a hidden one;
+//   - of a file that both provide the later layer's text is taken; a hidden one is dropped;
 //   - scalars (workdir, home, secrets, upstream, proxy, what is said of the log, each quota and limit) are the later layer's where it sets them;
 //   - for a single variable the later layer decides between passing the
 //     caller's value and setting one;
@@ -236,12 +241,24 @@ func (f Files) with(over Files) Files {
 	written := setOf(out.Write)
 	out.Read = without(out.Read, func(path string) bool { return hidden(path) || written[path] })
 
-	granted := setOf(out.Read, out.Write)
+	for _, layer := range []Files{f, over} {
+		insists := setOf(layer.required(layer.provided()))
+		for path, text := range layer.Provide {
+			if !covered(path, hide) && (insists[path] || !required[path]) {
+				out.provide(path, text)
+			}
+		}
+	}
+	required = setOf(f.required(f.named()), over.required(over.named()))
+	granted := setOf(out.named())
 	out.Optional = without(unite(f.Optional, over.Optional), func(path string) bool {
 		return required[path] || !granted[path]
 	})
 	return out
 }
+
+// named returns the paths of the layer that may be optional.
+func (f Files) named() []string { return slices.Concat(f.Read, f.Write, f.provided()) }
 
 // required returns those of the paths that the layer insists on.
 func (f Files) required(paths []string) []string {

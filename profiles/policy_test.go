@@ -45,6 +45,26 @@ limits: {pids: 20}
 	}
 }
 
+// Of a file that two layers provide the later one's text counts; one that is hidden is not provided, whichever layer says so.
+func TestProvided(t *testing.T) {
+	lower := parse(t, `
+version: 1
+filesystem: {provide: {/etc/a: lower, /etc/b: lower, /etc/c/d: lower}}
+`)
+	upper := parse(t, `
+version: 1
+filesystem: {provide: {/etc/b: "upper\n"}, hide: [/etc/c]}
+`)
+	for text, p := range map[string]Policy{"upper\n": lower.With(upper), "lower": upper.With(lower)} {
+		if want := map[string]string{"/etc/a": "lower", "/etc/b": text}; !reflect.DeepEqual(p.Files().Provide, want) {
+			t.Errorf("%v, want %v", p.Files().Provide, want)
+		}
+	}
+	if o := lower.Origins("provide", "/etc/b"); len(o) != 1 || o[0].Line != 3 {
+		t.Errorf("written at %v", o)
+	}
+}
+
 // What embedded profiles alone grant gives way to all else that is said of the path, and to a hide above it; in whatever order.
 func TestEmbeddedGivesWay(t *testing.T) {
 	embedded := Policy{files: Files{Read: []string{"/e/read", "/e/written", "/h/in", "/h/named"}}}
@@ -223,11 +243,14 @@ func randomPolicy(rng *rand.Rand) Policy {
 		Workdir: []string{"", "ro", "rw"}[rng.IntN(3)],
 		Read:    pick(paths...),
 		Write:   pick(paths...),
-		Hide:    pick(paths[1], paths[5]),
+		Hide:    pick(paths[1], paths[5], "/etc/d"),
 		Private: pick(paths[4:]...),
 	}
+	for _, path := range pick("/etc/a", "/etc/d/e", "/etc/d/f") {
+		f.provide(path, "of "+path)
+	}
 	if rng.IntN(2) == 0 {
-		f.Optional = unite(f.Read, f.Write)
+		f.Optional = unite(f.named(), nil)
 	}
 	var env Environment
 	for _, v := range pick("A", "A=1", "A=2", "B", "B_*", "B_C=3") {

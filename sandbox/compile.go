@@ -25,7 +25,7 @@ func Compile(policy profiles.Policy, host Host, command []string) (Plan, error) 
 	c := &compiler{policy: policy, host: host, symlinks: map[string]string{}}
 	steps := []func() error{
 		c.findPlaces, c.workdir, c.privateHome, c.system, c.userGrants, c.tools, c.repository,
-		func() error { return c.commandFiles(command) }, c.mountHome, c.hides, c.secretFiles, c.sockets, c.ownFiles, c.protects, c.pins,
+		func() error { return c.commandFiles(command) }, c.provided, c.mountHome, c.hides, c.secretFiles, c.sockets, c.ownFiles, c.protects, c.pins,
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {

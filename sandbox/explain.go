@@ -174,6 +174,9 @@ func (v *viewer) judge(e *Explanation) {
 	case m.Kind != Bind:
 		e.Access, e.Reason = AccessOwn, "the run has its own "+quotePath(m.Target)
 		e.Read.Allowed, e.Write.Allowed = true, access(*m) == "rw"
+		if e.From = v.plan.from("provide", m.Target); len(e.From) > 0 {
+			e.Reason, e.Changes = "agentjail writes this file, as the policy says", []string{"--ro " + quotePath(m.Target) + " or read: shows the machine's"}
+		}
 		v.readOnly(e)
 	default:
 		v.bound(e, m)

@@ -64,6 +64,36 @@ func (c *compiler) system() error {
 	return nil
 }
 
+// provided adds the files that agentjail writes for the policy. Where the host's are shown an embedded profile gives way.
+func (c *compiler) provided() error {
+	files := c.policy.Files()
+	for _, path := range slices.Sorted(maps.Keys(files.Provide)) {
+		optional := slices.Contains(files.Optional, path)
+		switch {
+		case !c.taken(path):
+		case optional:
+			continue
+		default:
+			return requestErrorf("provide %q: the run has another file there already, or what holds it is granted; leave out one", path)
+		}
+		c.entries = append(c.entries, entry{key: "provide", entry: path, target: path, embedded: optional})
+		if err := c.add(Mount{Kind: File, Target: path, Content: files.Provide[path], Origin: originPolicy}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// taken tells whether the run finds something at a path, or nothing can be put there.
+func (c *compiler) taken(path string) bool {
+	for link := range c.symlinks {
+		if within(link, path) {
+			return true
+		}
+	}
+	return c.covering(path) != nil || slices.ContainsFunc(c.mounts, func(m Mount) bool { return within(path, m.Target) || m.Kind == File && within(m.Target, path) })
+}
+
 // identityFiles are the files of /etc that say who and where the command is, without the host's other users and names.
 func identityFiles(host Host) map[string]string {
 	id := host.Identity
