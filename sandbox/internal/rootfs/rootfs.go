@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -109,18 +110,54 @@ func (b *Builder) Build(entries []Entry) error {
 // manyTargets is from how many mount points in one directory on a listing is cheaper than looking each of them up.
 const manyTargets = 4
 
-// learn lists the directories with many mount points: the kernel gets to know all of a directory by one question to the
-// process that serves the root (FUSE_READDIRPLUS), which it would otherwise ask about each of them. A directory that is itself
-// mounted over is not asked about, and a listing that fails costs time only.
+// learn has the kernel know the mount points before they are mounted over. It asks the process that serves the root, and waits for the
+// answer: two questions at a time leave no processor idle meanwhile. What fails costs time only.
 func (b *Builder) learn(entries []Entry) {
-	mounted, targets := map[string]bool{}, map[string]int{}
+	lists, points := questions(entries)
+	var both sync.WaitGroup
+	both.Go(func() {
+		for _, dir := range lists {
+			os.ReadDir(filepath.Join(b.Root, dir))
+		}
+	})
+	both.Go(func() {
+		for _, point := range points {
+			if fd, err := openAsPlanned(filepath.Join(b.Root, point), 0); err == nil {
+				unix.Close(fd)
+			}
+		}
+	})
+	both.Wait()
+}
+
+// questions are by what the kernel gets to know the mount points that are there in the root itself: a listing of each directory with many
+// (FUSE_READDIRPLUS), and the others one by one. What lies in another mount is not asked about: it will be elsewhere.
+func questions(entries []Entry) (lists, points []string) {
+	mounted, targets := map[string]bool{}, map[string][]string{}
+	var dirs []string
 	for _, e := range entries {
 		mounted[e.Target] = true
 		dir := filepath.Dir(e.Target)
-		if targets[dir]++; targets[dir] == manyTargets && !mounted[dir] {
-			os.ReadDir(filepath.Join(b.Root, dir))
+		above := dir
+		for above != "/" && !mounted[above] {
+			above = filepath.Dir(above)
+		}
+		if mounted[above] || e.Make {
+			continue
+		}
+		if targets[dir] == nil {
+			dirs = append(dirs, dir)
+		}
+		targets[dir] = append(targets[dir], e.Target)
+	}
+	for _, dir := range dirs {
+		if len(targets[dir]) < manyTargets {
+			points = append(points, targets[dir]...)
+		} else {
+			lists = append(lists, dir)
 		}
 	}
+	return lists, points
 }
 
 func (b *Builder) mount(e Entry) error {
