@@ -24,7 +24,7 @@ func filtered(text string, size int) (string, []string) {
 func TestPasses(t *testing.T) {
 	for _, text := range []string{
 		"", "plain\r\n\ttext\a\b", "zwölf Boxkämpfer €uro 😀 日本", "latin \xe4\xf6\xfc text", "\x1b[1;31mred\x1b[0m", "\x1b[38;2;1;2;3m\x1b[4:3m",
-		"\x1b[?1049h\x1b[?2004h\x1b[?1006h\x1b[2J\x1b[10;20H", "\x1b[6n\x1b[c\x1b[>c\x1b[>q\x1b[?u", "\x1b[18t\x1b[22;0t\x1b[23;0t", "\x1b(B\x1b)0\x1b=\x1b>\x1b7\x1b8\x1bM\x1bc\x1b%G",
+		"\x1b[?1049h\x1b[?2004h\x1b[?1006h\x1b[2J\x1b[10;20H", "\x1b[6n\x1b[c\x1b[>c\x1b[>q\x1b[?u", "\x1b[18t\x1b[22;0t\x1b[23;0t\x1b[8;24;80t\x1b[t", "\x1b[?25l\x1b[?12;25h\x1b[?1000;1006h\x1b[38h", "\x1b(B\x1b)0\x1b=\x1b>\x1b7\x1b8\x1bM\x1bc\x1b%G",
 		"\x1b#8\x1b[!p\x1b[2 q\x1b[1$z", "\x1b]0;a title – with ; in it\x1b\\", "\x1b]11;?\x1b\\", "\x1b]4;1;rgb:00/00/00\x1b\\", "\x1b]133;A\x1b\\",
 		"\x1b]8;;https://example.com/x?y=z\x1b\\link\x1b]8;;\x1b\\", "\x1b]8;id=1;mailto:a@b.test\x1b\\", "\x1b]9;4;1;50\x1b\\",
 		"\x1bPq#0;2;0;0;0~~@@\n\x1b\\", "\x1bP0;1;0q\"1;1;10;10~\x1b\\after", "\x1bP=1s\x1b\\\x1bP=2s\x1b\\",
@@ -48,7 +48,8 @@ func TestDropped(t *testing.T) {
 		"\x1b]777;notify;a;b\a": "OSC 777", "\x1b]9;7;cmd\a": "OSC 9", "\x1b]9;message\a": "OSC 9", "\x1b]Lname\x1b\\": "OSC", "\x1b]99999999999999999999;x\a": "OSC",
 		"\x1b]8;;file:///etc/passwd\a": "OSC 8", "\x1b]8;;ssh://x\a": "OSC 8", "\x1b]8;;javascript:x\a": "OSC 8",
 		"\x1b]0;a\nb\a": "OSC 0", "\x1b]0;a\xc2\x9bb\a": "OSC 0", "\x1b]0;a\x9bb\a": "OSC 0", "\x1b]0;\xff\a": "OSC 0", "\x1b]0;" + strings.Repeat("x", maxString) + "\a": "OSC 0",
-		"\x1b[21t": "CSI 21 t", "\x1b[20t": "CSI 20 t", "\x1b[021;1t": "CSI 21 t", "\x1b[5i": "CSI i", "\x1b[?5i": "CSI i", "\x1b[1;1;1;1;2;2*y": "CSI * y",
+		"\x1b[21t": "CSI 21 t", "\x1b[20t": "CSI 20 t", "\x1b[021;1t": "CSI 21 t", "\x1b[21:1t": "CSI t", "\x1b[65557t": "CSI t",
+		"\x1b[?38h": "CSI ? 38 h", "\x1b[?25;038h": "CSI ? 38 h", "\x1b[?46h": "CSI ? 46 h", "\x1b[5i": "CSI i", "\x1b[?5i": "CSI i", "\x1b[1;1;1;1;2;2*y": "CSI * y",
 		"\x1b[" + strings.Repeat("1;", maxSequence) + "m": "CSI", "\x1b" + strings.Repeat(" ", maxSequence) + "F": "ESC",
 		"\x1bP$qm\x1b\\": "DCS", "\x1bP+q544e\x1b\\": "DCS", "\x1bPtmux;\x1b\x1b]52;c;?\a\x1b\\": "DCS", "\x1bP1$r0m\x1b\\": "DCS", "\x1bP0;0|17/6c73\x1b\\": "DCS", "\x1bP\x1b\\": "DCS", "\x1bP\xff\x1b\\": "DCS",
 		"\x1b_Gt=t,f=100;L2V0Yy9wYXNzd2Q=\x1b\\": "APC", "\x1b^x\x1b\\": "PM", "\x1bXx\x1b\\": "SOS", "\x1bktitle\x1b\\": "ESC k",
@@ -69,7 +70,7 @@ func TestDropped(t *testing.T) {
 
 // harms tells whether a text has what no filtered one may have, in any terminal that takes UTF-8.
 func harms(text string) bool {
-	for _, bad := range []string{"\x05", "\x1b_", "\x1b^", "\x1bX", "\x1bk", "\x1b]52", "\x1b]052", "\x1bPt", "\x1bP$", "\x1bP+", "\xc2\x9b", "\x1b[21t", "\x1b%@", "\x1b%/"} {
+	for _, bad := range []string{"\x05", "\x1b_", "\x1b^", "\x1bX", "\x1bk", "\x1b]52", "\x1b]052", "\x1bPt", "\x1bP$", "\x1bP+", "\xc2\x9b", "\x1b[21t", "\x1b[?38h", "\x1b[?46h", "\x1b%@", "\x1b%/"} {
 		if strings.Contains(text, bad) {
 			return true
 		}

@@ -33,14 +33,30 @@ func harmful(sequence []byte) string {
 	final := sequence[len(sequence)-1]
 	first, _, _ := strings.Cut(string(sequence[:len(sequence)-1]), ";")
 	switch {
-	case final == 't' && (number(first) == 20 || number(first) == 21): // sends the title back, as if it was typed
-		return "CSI " + strconv.Itoa(number(first)) + " t"
+	case final == 't' && reports(first): // sends the title back, as if it was typed
+		if n := number(first); n >= 0 {
+			return "CSI " + strconv.Itoa(n) + " t"
+		}
+		return "CSI t"
+	case final == 'h' && sequence[0] == '?': // xterm's DECSET 38 is a Tektronix screen, which can make files; 46 writes one of all that is shown
+		for _, mode := range strings.Split(string(sequence[1:len(sequence)-1]), ";") {
+			if n := number(mode); n == 38 || n == 46 {
+				return "CSI ? " + strconv.Itoa(n) + " h"
+			}
+		}
 	case final == 'y' && bytes.IndexByte(sequence, '*') >= 0: // DECRQCRA: sends back what is on the screen, as sums
 		return "CSI * y"
 	case final == 'i': // prints
 		return "CSI i"
 	}
 	return ""
+}
+
+// reports tells the parameters by which a terminal sends its titles back. One with parts of its own, or that is too large, may be read as
+// one of them: terminals differ.
+func reports(parameter string) bool {
+	n := number(parameter)
+	return n == 20 || n == 21 || n < 0 && strings.Trim(parameter, "0123456789:") == "" && parameter != ""
 }
 
 // number is a parameter, -1 if it is none. Leading zeros mean nothing.
