@@ -281,21 +281,35 @@ func checkOthers(t *testing.T, pid int, namespace string) {
 }
 
 // TestA01Again: the posture is compared again while the command runs. Here somebody changes from outside what no command can, its limit of
-// cores, which ends the run. The twin: what the command may change, by itself or from outside, goes on past that time.
+// cores, which ends the run, also when the first thread of the command has ended. The twin: what the command may change, by itself or from
+// outside, goes on past that time.
 func TestA01Again(t *testing.T) {
 	t.Parallel()
-	for name, limit := range map[string]int{"cores": unix.RLIMIT_CORE, "files": unix.RLIMIT_NOFILE} {
-		t.Run(name, func(t *testing.T) {
+	for _, tt := range []struct {
+		name, last string
+		limit      int
+	}{
+		{"cores", "end()", unix.RLIMIT_CORE},
+		{"files", "end()", unix.RLIMIT_NOFILE},
+		{"cores without the first thread", "leave()", unix.RLIMIT_CORE},
+		{"files without the first thread", "leave()", unix.RLIMIT_NOFILE},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p := newPlace(t)
+			p, limit := newPlace(t), tt.limit
 			p.write(t, "change.py", `
-import os, signal, threading, time
+import ctypes, os, signal, threading, time
+def end():
+    time.sleep(25)
+    os._exit(7)
+def leave():
+    threading.Thread(target=end).start()
+    ctypes.CDLL(None).syscall(60 if os.uname().machine == "x86_64" else 93, 0)
 os.umask(0); signal.signal(signal.SIGUSR1, signal.SIG_IGN); signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
 os.mkdir("d"); os.chdir("d"); os.rmdir("../d"); open("/dev/null")
 for i in range(3): threading.Thread(target=time.sleep, args=(300,), daemon=True).start()
 os.mkdir("`+p.project+`/ready")
-time.sleep(25)
-os._exit(7)`)
+`+tt.last)
 			c, out := start(t, p, "agentjail", "run", "--quiet", "--", "python3", "change.py")
 			eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
 			events, err := newestEvents(p.state)

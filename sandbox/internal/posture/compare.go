@@ -27,7 +27,7 @@ type Want struct {
 
 	// Running: the command has been executed, and umask, signals, open files, limits and filters of its own are its own
 	// affair. Of limits only core dumps are compared then, and there may be more filters, not fewer. Of mounts, those that
-	// were there Before: see mountsStay; of cgroups, that of the run's own.
+	// were there Before: see mountsStay; of cgroups, that of the run's own. Namespaces and directory, where they may be read.
 	Running bool
 	Before  []Mount
 
@@ -90,7 +90,9 @@ func Compare(want Want, got Posture) Differences {
 		c.thread = t.TID
 		c.identity(want, t)
 		c.confinement(want, t)
-		c.namespaces(want, t)
+		if !want.Running || t.Namespaces != nil {
+			c.namespaces(want, t)
+		}
 		if !want.Running {
 			c.untouched(want, t)
 			c.files(want.Open, t.Files)
@@ -105,7 +107,9 @@ func Compare(want Want, got Posture) Differences {
 	if !want.Running {
 		c.limits(want.Limits, got.Limits)
 	}
-	c.dir(want, got)
+	if !want.Running || got.Dir != "" {
+		c.dir(want, got)
+	}
 	if want.Running {
 		c.mountsStay(want.Before, got.Mounts)
 		c.groupStays(want.Group, got.Cgroups)

@@ -155,6 +155,23 @@ func TestCompareRunning(t *testing.T) {
 	}
 }
 
+// TestCompareUnreadable: what of a running command may not be read is not compared, and all else is; before it runs, that is a difference.
+func TestCompareUnreadable(t *testing.T) {
+	p, w := held(), wanted()
+	p.Threads[0].Namespaces, p.Dir, p.DirMount = nil, "", 0
+	if got := fields(Compare(w, p)); !slices.Contains(got, "net namespace") || !slices.Contains(got, "working directory") {
+		t.Errorf("before it runs there are differences in %q", got)
+	}
+	w.Running, w.Before = true, p.Mounts
+	if d := Compare(w, p); d != nil {
+		t.Errorf("differences: %v", d)
+	}
+	p.Threads[0].Caps.Effective = 1
+	if got := fields(Compare(w, p)); !slices.Equal(got, []string{"capabilities"}) {
+		t.Errorf("differences in %q", got)
+	}
+}
+
 func TestDifferencesString(t *testing.T) {
 	d := Differences{{0, "a", "1", "2"}, {7, "b", "1", "2"}}
 	if got := d.String(); got != "a is 2, not 1; thread 7: b is 2, not 1" {

@@ -3,6 +3,7 @@
 package posture
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -16,6 +17,9 @@ func lines(s string) []string {
 	return strings.Split(s, "\n")
 }
 
+// errEnded: a thread that has ended still has a number, and nothing else.
+var errEnded = errors.New("it has ended")
+
 // parseStatus reads proc_pid_status(5). A field that is missing is an error: an older kernel must not pass for a process
 // without filters.
 func parseStatus(text string) (Thread, error) {
@@ -24,6 +28,9 @@ func parseStatus(text string) (Thread, error) {
 		if name, value, ok := strings.Cut(line, ":"); ok {
 			values[name] = strings.TrimSpace(value)
 		}
+	}
+	if state := values["State"]; strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X") {
+		return Thread{}, errEnded
 	}
 	var t Thread
 	s := status{values: values}

@@ -64,6 +64,16 @@ func TestParseStatusRefuses(t *testing.T) {
 	}
 }
 
+// A thread that has ended has no file system any more, and so no umask: it is none whose posture could be read.
+func TestParseStatusEnded(t *testing.T) {
+	for _, state := range []string{"Z (zombie)", "X (dead)"} {
+		text := strings.Replace(strings.Replace(statusText, "Umask:\t0027\n", "", 1), "S (sleeping)", state, 1)
+		if _, err := parseStatus(text); !vanished(err) {
+			t.Errorf("%s: %v", state, err)
+		}
+	}
+}
+
 func TestParseMap(t *testing.T) {
 	got, err := parseMap("         0       1000          1\n      1000     100000      65536\n")
 	if want := []IDRange{{0, 1000, 1}, {1000, 100000, 65536}}; err != nil || !slices.Equal(got, want) {

@@ -21,27 +21,32 @@ const (
 
 // Read reads the posture of a process of the reader's pid namespace. The reader needs to be allowed to trace it
 // (PTRACE_MODE_READ of ptrace(2)).
-func Read(pid int) (Posture, error) { return read(pid, true) }
+func Read(pid int) (Posture, error) { return read(pid, false) }
 
-// ReadRunning leaves out the open files, which a Want.Running does not compare: a command may have very many.
-func ReadRunning(pid int) (Posture, error) { return read(pid, false) }
+// ReadRunning leaves out the open files, which a Want.Running does not compare: a command may have very many. Its first thread may have
+// ended. A program that its owner may not read either shows neither its namespaces nor its directory to a reader who is not root on the
+// host (would_dump in fs/exec.c): they are left out.
+func ReadRunning(pid int) (Posture, error) { return read(pid, true) }
 
-func read(pid int, withFiles bool) (Posture, error) {
+func read(pid int, running bool) (Posture, error) {
 	p := Posture{PID: pid}
 	err := in(strconv.Itoa(pid), func(d *procDir) (err error) {
-		err = cmp.Or(
-			parsed(d, "uid_map", parseMap, &p.UIDMap),
-			parsed(d, "gid_map", parseMap, &p.GIDMap),
-			parsed(d, "setgroups", parseWord, &p.Setgroups),
-			parsed(d, "limits", parseLimits, &p.Limits),
-			parsed(d, "mountinfo", parseMounts, &p.Mounts),
-			parsed(d, "cgroup", parseCgroups, &p.Cgroups),
-			p.readDir(d),
-		)
-		if err == nil {
-			p.Threads, err = threads(d, pid, withFiles)
+		if p.Threads, err = threads(d, pid, running); err != nil {
+			return err
 		}
-		return err
+		at := ""
+		if running && len(p.Threads) > 0 && p.Threads[0].TID != pid { // the first has ended, and tells nothing any more
+			at = "task/" + strconv.Itoa(p.Threads[0].TID) + "/"
+		}
+		return cmp.Or(
+			parsed(d, at+"uid_map", parseMap, &p.UIDMap),
+			parsed(d, at+"gid_map", parseMap, &p.GIDMap),
+			parsed(d, at+"setgroups", parseWord, &p.Setgroups),
+			parsed(d, at+"limits", parseLimits, &p.Limits),
+			parsed(d, at+"mountinfo", parseMounts, &p.Mounts),
+			parsed(d, at+"cgroup", parseCgroups, &p.Cgroups),
+			p.readDir(d, at, running),
+		)
 	})
 	return p, err
 }
@@ -91,15 +96,19 @@ func parsed[T any](d *procDir, name string, parse func(string) (T, error), to *T
 	return nil
 }
 
-func (p *Posture) readDir(d *procDir) (err error) {
-	if p.Dir, err = d.link("cwd"); err == nil {
-		p.DirMount, err = d.mountOf("cwd")
+func (p *Posture) readDir(d *procDir, at string, running bool) (err error) {
+	p.Dir, err = d.link(at + "cwd")
+	if running && errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	if err == nil {
+		p.DirMount, err = d.mountOf(at + "cwd")
 	}
 	return err
 }
 
-// threads reads every thread; one that is not the main thread may end meanwhile.
-func threads(d *procDir, pid int, withFiles bool) ([]Thread, error) {
+// threads reads every thread; one that is not the main thread may end meanwhile, and that one, too, when the process is running.
+func threads(d *procDir, pid int, running bool) ([]Thread, error) {
 	names, err := d.names("task")
 	if err != nil {
 		return nil, err
@@ -113,8 +122,8 @@ func threads(d *procDir, pid int, withFiles bool) ([]Thread, error) {
 		if err != nil {
 			return nil, err
 		}
-		t, err := thread(d, "task/"+name+"/", withFiles)
-		if err != nil && tid != pid && vanished(err) {
+		t, err := thread(d, "task/"+name+"/", running)
+		if err != nil && (tid != pid || running) && vanished(err) {
 			continue
 		}
 		if err != nil {
@@ -127,14 +136,18 @@ func threads(d *procDir, pid int, withFiles bool) ([]Thread, error) {
 }
 
 func vanished(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) || errors.Is(err, errEnded)
 }
 
-func thread(d *procDir, at string, withFiles bool) (t Thread, err error) {
+func thread(d *procDir, at string, running bool) (t Thread, err error) {
 	if err = parsed(d, at+"status", parseStatus, &t); err != nil {
 		return t, err
 	}
-	if t.Namespaces, err = namespaces(d, at); err == nil && withFiles {
+	t.Namespaces, err = namespaces(d, at)
+	switch {
+	case running && errors.Is(err, fs.ErrPermission):
+		return t, nil
+	case err == nil && !running:
 		t.Files, err = files(d, at)
 	}
 	return t, err
