@@ -308,7 +308,7 @@ func (s *supervisor) startCommand() error {
 		return setupError("filters", err)
 	}
 	s.guard, err = seccomp.NewSupervisor(seccomp.Config{
-		Policy: s.filter, Listener: ready.Listener, Init: ready.HostPID, ReadOnly: s.readOnly(), Tree: rules.tree(), Unasked: rules.unasked(),
+		Policy: s.filter, Listener: ready.Listener, WaitKillable: ready.WaitKillable, Init: ready.HostPID, ReadOnly: s.readOnly(), Tree: rules.tree(), Unasked: rules.unasked(),
 		Sockets: s.order.Plan.Sockets(), Protect: s.order.Plan.Protected.refuses(), Places: s.order.Plan.loosePlaces(),
 		Began: s.began, Sink: s.sink, Caller: caller.Of, Connects: s.network.Connects, Severity: s.order.Plan.severity,
 	})

@@ -96,7 +96,7 @@ func (w *worker) look(n *notification) {
 	default:
 		w.report(n, in)
 	}
-	carryOn(w.fd, n.ID)
+	w.carryOn(n)
 }
 
 // report records that a call aims at what is hidden, or missing here and there on the host. It returns the errno that is on record, 0

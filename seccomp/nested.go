@@ -170,7 +170,7 @@ func (w *worker) namespace(n *notification) {
 		Class: audit.ClassSyscall, Action: name, Decision: audit.Allow, Target: describe(name, n.Args), Rule: nestedGroup,
 		Reason: "the policy allows the group " + nestedGroup + " of system calls", Provenance: audit.FromKernel, Process: w.describeCaller(n.PID),
 	})
-	carryOn(w.fd, n.ID)
+	w.carryOn(n)
 }
 
 // noNamespace says why one is refused that no group gives.
@@ -185,7 +185,7 @@ func (w *worker) noNamespace() string {
 // it to parts of the kernel that a run has no use for (interfaces, routes, queues), and no network.
 func (w *worker) socket(n *notification) {
 	if net, err := w.usher.namespace(n.PID, "net"); err == nil && net == w.spaces.net {
-		carryOn(w.fd, n.ID)
+		w.carryOn(n)
 		return
 	}
 	w.emit(n, audit.Event{
@@ -193,5 +193,5 @@ func (w *worker) socket(n *notification) {
 		Reason: "in a network namespace of its own, a process of the run has unix sockets alone", Provenance: audit.FromKernel,
 		Process: w.describeCaller(n.PID),
 	})
-	answer(w.fd, n.ID, unix.EAFNOSUPPORT)
+	w.answer(n.PID, n.ID, unix.EAFNOSUPPORT)
 }

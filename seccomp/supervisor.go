@@ -18,11 +18,14 @@ import (
 // Config is what a Supervisor needs of a run.
 type Config struct {
 	Policy   Policy
-	Listener *os.File   // of the filter; the Supervisor's to close
-	Init     int        // a process of the run, by its number here: its root and its namespaces are the run's
-	ReadOnly []*os.File // what the command was given open for reading, and may not write by /proc/self/fd either
-	Sockets  []string   // paths of the run at which sockets of the host are mounted that it may connect to
-	Tree     *Tree      // the run's root, where that does not report for itself; the Policy asks about looks then
+	Listener *os.File // of the filter; the Supervisor's to close
+	// WaitKillable says that the filter was loaded with SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: no signal but one that kills takes a caller
+	// away from a notification.
+	WaitKillable bool
+	Init         int        // a process of the run, by its number here: its root and its namespaces are the run's
+	ReadOnly     []*os.File // what the command was given open for reading, and may not write by /proc/self/fd either
+	Sockets      []string   // paths of the run at which sockets of the host are mounted that it may connect to
+	Tree         *Tree      // the run's root, where that does not report for itself; the Policy asks about looks then
 	// Unasked completes the event of a rename or a link that the kernel ends at the way from one mount to another, before it asks a root
 	// that reports for itself: of Target, which the call would make, if makes says so. onHost tells whether the host has something at a
 	// path. It is false where the root would not refuse it.
@@ -58,6 +61,7 @@ type Supervisor struct {
 	stopFD   int      // of stop, which tells it by a system call each time
 	stopper  *os.File
 	connects *pending
+	attempts *attempts // nil where no signal interrupts a caller
 	work     sync.WaitGroup
 	once     sync.Once
 	mu       sync.Mutex // guards what follows
@@ -88,6 +92,9 @@ func NewSupervisor(c Config) (*Supervisor, error) {
 			s.release()
 			return nil, err
 		}
+	}
+	if !c.WaitKillable {
+		s.attempts = newAttempts(c.Sink.Emit)
 	}
 	wakeUpHere(s.fd)
 	return s, nil
@@ -195,6 +202,9 @@ func (s *Supervisor) Close() {
 		s.mu.Unlock()
 		s.stopper.Close()
 		s.work.Wait()
+		if s.attempts != nil {
+			s.attempts.close()
+		}
 		s.stop.Close()
 		s.config.Listener.Close()
 		s.release()
@@ -243,7 +253,7 @@ func (w *worker) decide(n *notification) {
 		w.socket(n)
 	case Allow:
 		// The filter never asks about it.
-		answer(w.fd, n.ID, unix.EPERM)
+		w.answer(n.PID, n.ID, unix.EPERM)
 	default:
 		w.deny(n, v.Errno)
 	}
@@ -256,7 +266,7 @@ func (w *worker) deny(n *notification, errno unix.Errno) {
 	if name == "clone3" {
 		var plain bool
 		if target, plain = describeClone3(n); plain {
-			answer(w.fd, n.ID, errno)
+			w.answer(n.PID, n.ID, errno)
 			return
 		}
 		from = audit.FromClaimed
@@ -276,17 +286,40 @@ func (w *worker) deny(n *notification, errno unix.Errno) {
 		e.Reason = w.noNamespace()
 	}
 	w.emit(n, e)
-	answer(w.fd, n.ID, errno)
+	w.answer(n.PID, n.ID, errno)
 }
 
 // emit records an event of a caller that still waits. One that was killed meanwhile may be another process by now: what
 // was read of it is left out.
 func (w *worker) emit(n *notification, e audit.Event) {
-	if !valid(w.fd, n.ID) {
+	waits := valid(w.fd, n.ID)
+	if !waits {
 		e.Process = audit.Process{PID: int(n.PID), Ended: true}
 	}
 	if e.Severity == "" && e.Decision == audit.Deny && e.Class != audit.ClassSyscall && w.config.Severity != nil {
 		e.Severity = w.config.Severity(e.Target)
 	}
-	w.config.Sink.Emit(e)
+	if w.attempts == nil {
+		w.config.Sink.Emit(e)
+		return
+	}
+	w.attempts.record(n, e, waits)
+}
+
+// answer ends a thread's call with an errno, or with 0.
+func (s *Supervisor) answer(thread uint32, id uint64, errno unix.Errno) {
+	if s.attempts == nil {
+		answer(s.fd, id, errno)
+		return
+	}
+	s.attempts.settle(thread, id, func() error { return answer(s.fd, id, errno) })
+}
+
+// carryOn lets the kernel carry the call out.
+func (s *Supervisor) carryOn(n *notification) {
+	if s.attempts == nil {
+		carryOn(s.fd, n.ID)
+		return
+	}
+	s.attempts.settle(n.PID, n.ID, func() error { return carryOn(s.fd, n.ID) })
 }

@@ -72,7 +72,7 @@ func (w *worker) write(n *notification) {
 		if no.target != "" && valid(w.fd, n.ID) { // of a caller that was killed, what was read can be another's
 			w.emit(n, w.refused(n, in, no))
 		}
-		answer(w.fd, n.ID, no.errno)
+		w.answer(n.PID, n.ID, no.errno)
 		return
 	}
 	if w.linksAcross(n.PID, intents) {
@@ -89,16 +89,16 @@ func (w *worker) letGo(n *notification, intents []intent) {
 		w.emit(n, w.refused(n, intents[0], refusal{
 			target: intents[0].path, errno: unix.EIO, reason: "it could not be looked at: too many files are open, or memory is short",
 		}))
-		answer(w.fd, n.ID, unix.EIO)
+		w.answer(n.PID, n.ID, unix.EIO)
 		return
 	}
 	for _, in := range intents {
 		if errno := w.report(n, in); errno != 0 {
-			answer(w.fd, n.ID, errno)
+			w.answer(n.PID, n.ID, errno)
 			return
 		}
 	}
-	carryOn(w.fd, n.ID)
+	w.carryOn(n)
 }
 
 // refused is the event of a refusal.
@@ -130,7 +130,7 @@ func (w *worker) unread(n *notification, err error) {
 	case unix.EFAULT:
 		w.unknown(n, errno, nowhere)
 	default: // as the kernel has it: a path that is too long, an address of an odd size
-		answer(w.fd, n.ID, errno)
+		w.answer(n.PID, n.ID, errno)
 	}
 }
 
@@ -141,7 +141,7 @@ func (w *worker) unknown(n *notification, errno unix.Errno, reason string) {
 		Class: audit.ClassSyscall, Action: name, Decision: audit.Deny, Target: describe(name, n.Args), Errno: unix.ErrnoName(errno),
 		Reason: reason, Provenance: audit.FromKernel, Process: w.describeCaller(n.PID),
 	})
-	answer(w.fd, n.ID, errno)
+	w.answer(n.PID, n.ID, errno)
 }
 
 func (w *worker) exists(tid uint32, in intent) bool {
