@@ -302,7 +302,7 @@ func (r *Run) startDetail() map[string]any {
 		denials = append(denials, d.String()+because(d.Reason))
 	}
 	return map[string]any{
-		"version": Version(), "kernel": kernelRelease(), "copies": copies, "log_on_error": onError,
+		"version": Version(), "build": buildID(), "kernel": kernelRelease(), "copies": copies, "log_on_error": onError,
 		"policy": r.plan.Policy, "command": r.plan.Command, "workdir": r.plan.Workdir, "identity": r.plan.Identity,
 		"grants": grants, "network": rules, "denials": denials, "loopback": r.plan.Loopback, "publish": r.plan.Publish, "sockets": r.plan.Sockets(),
 		"upstream": r.plan.Proxies, "proxy": r.plan.Proxy, "syscalls": r.plan.Syscalls,
