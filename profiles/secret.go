@@ -33,7 +33,7 @@ var (
 		"SECRET", "SECRETS", "TOKEN", "TOKENS",
 	}
 	secretEnds = []string{
-		"ACCESSKEY", "APIKEY", "CREDENTIAL", "CREDENTIALS", "PASSPHRASE",
+		"ACCESSKEY", "APIKEY", "AUTHORIZATION", "CREDENTIAL", "CREDENTIALS", "PASSPHRASE",
 		"PASSWD", "PASSWORD", "PRIVATEKEY", "SECRET", "SECRETKEY", "TOKEN",
 	}
 )
@@ -48,14 +48,21 @@ func secretName(name, value string) bool {
 	case upper == "GPG_AGENT_INFO" || strings.HasPrefix(upper, "OP_SESSION"):
 		return true
 	}
-	words := strings.FieldsFunc(upper, func(r rune) bool { return r == '_' || r == '-' || r == '.' })
-	return slices.ContainsFunc(words, func(word string) bool {
-		if word == "TOKENS" && strings.Trim(value, "0123456789") == "" {
-			return false
-		}
-		return slices.Contains(secretWords, word) ||
-			slices.ContainsFunc(secretEnds, func(end string) bool { return strings.HasSuffix(word, end) })
-	})
+	return slices.ContainsFunc(nameWords(name), func(word string) bool { return secretWordOfName(word, value) })
+}
+
+// nameWords are the words of a name, in capitals.
+func nameWords(name string) []string {
+	return strings.FieldsFunc(strings.ToUpper(name), func(r rune) bool { return r == '_' || r == '-' || r == '.' })
+}
+
+// secretWordOfName judges one word of a name.
+func secretWordOfName(word, value string) bool {
+	if word == "TOKENS" && value != "" && strings.Trim(value, "0123456789") == "" {
+		return false
+	}
+	return slices.Contains(secretWords, word) ||
+		slices.ContainsFunc(secretEnds, func(end string) bool { return strings.HasSuffix(word, end) })
 }
 
 // secretPrefixes are what the tokens of well-known services start with, and
@@ -114,7 +121,7 @@ func secretValue(value string) bool {
 			return true
 		}
 	}
-	return hasUserinfo(value) || slices.ContainsFunc(strings.FieldsFunc(value, notToken), secretWord)
+	return len(userinfoSpans(value, nil)) > 0 || slices.ContainsFunc(strings.FieldsFunc(value, notToken), secretWord)
 }
 
 // secretWord judges one run of token characters.
@@ -136,30 +143,6 @@ func isJWT(word string) bool {
 	header, rest, ok := strings.Cut(word, ".")
 	payload, _, signed := strings.Cut(rest, ".")
 	return ok && signed && len(header) > 10 && strings.HasPrefix(header, "eyJ") && len(payload) > 10
-}
-
-// hasUserinfo looks for scheme://user:password@host, and for a lone token in
-// the place of the user of an HTTP URL.
-func hasUserinfo(value string) bool {
-	for rest := value; ; {
-		before, after, ok := strings.Cut(rest, "://")
-		if !ok {
-			return false
-		}
-		rest = after
-		end := strings.IndexAny(after, "/?# \t\n\"'")
-		if end < 0 {
-			end = len(after)
-		}
-		at := strings.LastIndexByte(after[:end], '@')
-		if at <= 0 {
-			continue
-		}
-		_, password, both := strings.Cut(after[:at], ":")
-		if both && password != "" || strings.HasSuffix(before, "http") || strings.HasSuffix(before, "https") {
-			return true
-		}
-	}
 }
 
 // notToken reports whether a character cannot be part of a token.

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agentjail/agentjail/internal/audit"
+	"github.com/agentjail/agentjail/profiles"
 	"github.com/agentjail/agentjail/sandbox/internal/denyfs"
 	"github.com/agentjail/agentjail/sandbox/internal/limits"
 	"github.com/agentjail/agentjail/sandbox/internal/posture"
@@ -264,7 +265,7 @@ func (r *Run) openLog(id string) error {
 	r.dir = dir
 	r.log, err = audit.Open(audit.Options{
 		Path: dir.log(), Copies: r.options.Log.copies(r.plan.Publish), Run: dir.id, Key: filepath.Join(r.plan.State, KeyFile), Owner: r.plan.Identity.UID,
-		Continue: r.plan.GoesOn, MaxSize: r.plan.LogMaxSize,
+		Continue: r.plan.GoesOn, MaxSize: r.plan.LogMaxSize, Redact: profiles.RedactArgs,
 	})
 	return r.layered("log", err)
 }

@@ -301,13 +301,18 @@ func (r *Run) startDetail() map[string]any {
 	for _, d := range r.plan.Denials {
 		denials = append(denials, d.String()+because(d.Reason))
 	}
-	return map[string]any{
+	command, redacted := profiles.RedactArgs(r.plan.Command)
+	detail := map[string]any{
 		"version": Version(), "build": buildID(), "kernel": kernelRelease(), "copies": copies, "log_on_error": onError,
-		"policy": r.plan.Policy, "command": r.plan.Command, "workdir": r.plan.Workdir, "identity": r.plan.Identity,
+		"policy": r.plan.Policy, "command": command, "workdir": r.plan.Workdir, "identity": r.plan.Identity,
 		"grants": grants, "network": rules, "denials": denials, "loopback": r.plan.Loopback, "publish": r.plan.Publish, "sockets": r.plan.Sockets(),
 		"upstream": r.plan.Proxies, "proxy": r.plan.Proxy, "syscalls": r.plan.Syscalls,
 		"limits": r.plan.Limits, "quota": r.plan.Quota, "withheld": r.plan.Withheld, "coverage": r.plan.Coverage,
 	}
+	if redacted > 0 {
+		detail["redacted"] = redacted
+	}
+	return detail
 }
 
 // reportWithheld records what was decided before the command started: variables that look like secrets, and crashed runs.

@@ -276,6 +276,9 @@ func logMarks(e audit.Event) string {
 	if e.Unread {
 		marks = append(marks, "arguments not read in time")
 	}
+	if e.Redacted > 0 {
+		marks = append(marks, "arguments without what looks like a secret")
+	}
 	if len(e.Truncated) > 0 {
 		marks = append(marks, "cut: "+strings.Join(e.Truncated, " "))
 	}

@@ -33,9 +33,10 @@ type chain struct {
 	seq    uint64
 	prev   string
 	counts Counts
-	told   uint64 // events that lines say are not in the log
-	policy string // digest that run.start tells
-	key    *Key   // nil: nothing is signed
+	told   uint64                         // events that lines say are not in the log
+	policy string                         // digest that run.start tells
+	key    *Key                           // nil: nothing is signed
+	redact func([]string) ([]string, int) // of Options
 }
 
 func newChain(run string) *chain { return &chain{run: run, prev: firstPrev, counts: make(Counts)} }
@@ -43,6 +44,9 @@ func newChain(run string) *chain { return &chain{run: run, prev: firstPrev, coun
 // append appends the next line to buf. The event has been capped and stamped: then it can be encoded.
 func (c *chain) append(buf []byte, e Event) []byte {
 	e.Seq, e.Run, e.Prev, e.Sig = c.seq+1, c.run, c.prev, ""
+	if c.redact != nil && len(e.Argv) > 0 {
+		e = redacted(e, c.redact)
+	}
 	line := mustLine(e)
 	if c.key != nil && signable(e) {
 		e.Sig = c.key.sign(line)
@@ -53,6 +57,19 @@ func (c *chain) append(buf []byte, e Event) []byte {
 	c.counts.add(e)
 	c.told += toldBy(e)
 	return append(append(buf, line...), '\n')
+}
+
+// redacted takes secrets out of an event's command line. What stands in their place can be longer, where there are very many.
+func redacted(e Event, redact func([]string) ([]string, int)) Event {
+	if e.Argv, e.Redacted = redact(e.Argv); e.Redacted == 0 {
+		return e
+	}
+	argv, whole := capList(e.Argv, MaxArgs, MaxArgv)
+	if !whole && !slices.Contains(e.Truncated, "argv") {
+		e.Truncated = append(slices.Clip(e.Truncated), "argv")
+	}
+	e.Argv = argv
+	return e
 }
 
 // back takes the last lines back, whose events these are.

@@ -88,7 +88,7 @@ func (e *Event) texts() [11]textField {
 
 // capped bounds an event's fields and names those that were cut. What only the recorder may say is removed.
 func capped(e Event) Event {
-	e.Seq, e.Mono, e.Run, e.Prev, e.Sig, e.Truncated = 0, 0, "", "", "", nil
+	e.Seq, e.Mono, e.Run, e.Prev, e.Sig, e.Truncated, e.Redacted = 0, 0, "", "", "", nil, 0
 	for _, f := range e.texts() {
 		if len(*f.text) > f.max {
 			*f.text = strings.Clone(cut(*f.text, f.max)) // a clone, so that a queued event does not hold the whole

@@ -18,7 +18,7 @@ func fullEvent() Event {
 		Seq: 7, Time: at, Mono: 12345, Run: "R", Class: ClassFile, Action: "open-read", Decision: Deny, Target: "/etc/shadow",
 		Rule: "not-granted", Reason: "not granted", Severity: SeverityCredential, Errno: "ENOENT",
 		Process: Process{PID: 10, PPID: 9, Exe: "/bin/cat", Argv: []string{"cat", "/etc/shadow"}},
-		Count:   3, First: &at, Last: &at, Provenance: FromKernel, Truncated: []string{"argv"},
+		Count:   3, First: &at, Last: &at, Provenance: FromKernel, Truncated: []string{"argv"}, Redacted: 2,
 		Detail: json.RawMessage(`{"a":[1,"b"]}`), Prev: firstPrev,
 	}
 }
@@ -28,7 +28,7 @@ func TestEventLine(t *testing.T) {
 		`"decision":"deny","target":"/etc/shadow","rule":"not-granted","reason":"not granted","severity":"credential",` +
 		`"errno":"ENOENT","pid":10,"ppid":9,"exe":"/bin/cat","argv":["cat","/etc/shadow"],"count":3,` +
 		`"first":"2026-03-04T05:06:07.00000089Z","last":"2026-03-04T05:06:07.00000089Z","provenance":"kernel",` +
-		`"truncated":["argv"],"detail":{"a":[1,"b"]},` +
+		`"truncated":["argv"],"redacted":2,"detail":{"a":[1,"b"]},` +
 		`"prev":"0000000000000000000000000000000000000000000000000000000000000000"}`
 	line, err := fullEvent().MarshalJSON()
 	if err != nil || string(line) != want {

@@ -79,7 +79,7 @@ type Process struct {
 	Unread bool `json:"unread,omitempty"`
 }
 
-// Event is one line of the log. The recorder fills Seq, Mono, Run, Prev and Sig, and Time where it is zero.
+// Event is one line of the log. The recorder fills Seq, Mono, Run, Redacted, Prev and Sig, and Time where it is zero.
 type Event struct {
 	Seq      uint64        `json:"seq"`
 	Time     time.Time     `json:"time"`
@@ -100,6 +100,7 @@ type Event struct {
 	Last       *time.Time      `json:"last,omitempty"`
 	Provenance Provenance      `json:"provenance,omitempty"`
 	Truncated  []string        `json:"truncated,omitempty"` // names of fields that were cut
+	Redacted   int             `json:"redacted,omitempty"`  // secrets that Options.Redact took out of argv
 	Traffic    *Traffic        `json:"traffic,omitempty"`   // of an event about the end of a connection
 	Detail     json.RawMessage `json:"detail,omitempty"`    // of class run and limit only
 	Prev       string          `json:"prev"`                // hash of the line before

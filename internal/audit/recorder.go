@@ -33,6 +33,9 @@ type Options struct {
 	// MaxSize is how large a segment may become before another is begun: see segmentPath. A segment has one line at least, and some more
 	// where they are written at once.
 	MaxSize int64
+	// Redact takes secrets out of a command line before it is hashed and written, and tells how many there were. Where it is nil, command
+	// lines are written as they are.
+	Redact func(args []string) (clean []string, n int)
 	// Continue: an error of writing does not end the run; that of a copy never, and that of the log itself not after the first Flush.
 	// What is missing is on record as soon as there is room for it, and in the summary.
 	Continue bool
@@ -102,6 +105,7 @@ func Open(o Options) (*Recorder, error) {
 		wake:    make(chan struct{}, 1), flushes: make(chan chan struct{}), closing: make(chan End),
 		done: make(chan struct{}), failed: make(chan struct{}),
 	}
+	r.chain.redact = o.Redact
 	var err error
 	if r.log, err = createLog(o.Path); err != nil {
 		return nil, err

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiles
+
+import (
+	"slices"
+	"strings"
+)
+
+// flagValue finds the secret of an argument that is the value of the flag
+// before it.
+func flagValue(flag, arg string) []span {
+	if !strings.HasPrefix(flag, "-") || strings.HasPrefix(arg, "-") {
+		return nil
+	}
+	switch flag {
+	case "-u", "-U", "--user", "--proxy-user": // of curl and others: user:password
+		user, password, _ := strings.Cut(arg, ":")
+		if !strings.HasPrefix(password, "//") && strings.Trim(password, "0123456789") != "" && len(password) >= leastSecret {
+			return []span{{len(user) + 1, len(arg)}}
+		}
+		return nil
+	}
+	if isSecretName(flag) && isSecretValue(flag, arg) && !isPath(arg) {
+		return []span{{0, len(arg)}}
+	}
+	return nil
+}
+
+// namedSpans finds the values of NAME=VALUE, of a header and of a field of
+// JSON, and in the text of a script of --NAME VALUE.
+func namedSpans(s string, spans []span) []span {
+	if !strings.ContainsAny(s, "=:") && !strings.Contains(s, " -") {
+		return spans
+	}
+	words := strings.ContainsAny(s, " \t\n")
+	query := strings.IndexAny(s, "?&")
+	for i := 1; i < len(s); i++ {
+		c := s[i]
+		if c != '=' && c != ':' && c != ' ' {
+			continue
+		}
+		name, quoted := nameBefore(s[:i])
+		switch {
+		case name == "", c == ' ' && (name[0] != '-' || quoted), !isSecretName(name), c == ':' && !quoted && !isHeader(name):
+			continue
+		}
+		from, ends := valueAt(s, i, quoted)
+		switch {
+		case ends != "": // it says so itself
+		case c == '=' && query >= 0 && query < i:
+			ends = bare + "#"
+		case c == ' ' || words:
+			ends = bare
+		}
+		to := len(s)
+		if n := strings.IndexAny(s[from:], ends); n >= 0 {
+			to = from + n
+		}
+		if value := s[from:to]; isSecretValue(name, value) && (c == ':' || !isPath(value)) {
+			spans = append(spans, span{from, to})
+			i = to - 1
+		}
+	}
+	return spans
+}
+
+const (
+	quotes = "\"'\\"
+	bare   = " \t\n;|&)" + quotes // what ends a word of a shell
+)
+
+// nameBefore is the name that ends a text, and whether it ends with a quote.
+func nameBefore(s string) (name string, quoted bool) {
+	plain := strings.TrimRight(s, quotes)
+	from := len(plain)
+	for from > 0 && tokenBytes[plain[from-1]] {
+		from--
+	}
+	return plain[from:], len(plain) < len(s)
+}
+
+// valueAt is where the value begins whose name ends at a separator, and what
+// ends it, where the value or its separator says so.
+func valueAt(s string, separator int, quoted bool) (from int, ends string) {
+	from = separator + 1
+	if s[separator] != '=' {
+		from += len(s[from:]) - len(strings.TrimLeft(s[from:], " \t"))
+	}
+	opening := len(s[from:]) - len(strings.TrimLeft(s[from:], quotes))
+	switch {
+	case opening > 0:
+		ends = quotes
+	case s[separator] == ':' && quoted: // a number, say
+		ends = bare + ",}"
+	case s[separator] == ':':
+		ends = "\n" + quotes
+	}
+	return from + opening, ends
+}
+
+// isHeader tells the names of HTTP headers that hold credentials from what
+// else stands before a colon.
+func isHeader(name string) bool {
+	upper := strings.ToUpper(name)
+	if strings.HasSuffix(upper, "AUTHORIZATION") || strings.HasSuffix(upper, "COOKIE") || strings.Contains(name, "-") {
+		return true
+	}
+	return slices.ContainsFunc(secretEnds, func(end string) bool { return strings.HasSuffix(upper, end) })
+}
+
+// weakWords are those of names that often mean something else.
+var weakWords = []string{"AUTH", "COOKIE", "DSN", "KEY", "KEYS", "PAT", "PRIVATE"}
+
+// signWords end the names of parameters by which an address is signed.
+var signWords = []string{"SIG", "SIGNATURE"}
+
+// lastWord is the last word of a name, in capitals.
+func lastWord(name string) string {
+	name = strings.TrimRight(name, "_-.")
+	return strings.ToUpper(name[strings.LastIndexAny(name, "_-.")+1:])
+}
+
+// isSecretName judges a name by its last word: PASSWORD_FILE is none.
+func isSecretName(name string) bool {
+	last := lastWord(name)
+	return slices.Contains(signWords, last) || secretWordOfName(last, "")
+}
+
+// isSecretValue judges the value of such a name. What is a variable of a shell
+// is another name.
+func isSecretValue(name, value string) bool {
+	name = strings.TrimLeft(name, "-")
+	if len(value) < leastSecret || value[0] == '$' || value[0] == '%' {
+		return false
+	}
+	last := lastWord(name)
+	switch {
+	case slices.Contains(weakWords, last):
+		return len(value) >= leastKey && (len(last) < len(name) || mixed(value))
+	case slices.Contains(signWords, last):
+		return mixed(value)
+	}
+	return secretName(name, value)
+}
+
+// isPath tells the path of a file, which is no secret.
+func isPath(s string) bool {
+	for _, begin := range []string{"./", "../", "~/"} {
+		if strings.HasPrefix(s, begin) {
+			return true
+		}
+	}
+	return strings.HasPrefix(s, "/") && strings.Count(s, "/") > 1
+}
