@@ -14,6 +14,7 @@ import (
 // TestAttempts: a call that comes again since a signal took its caller away is one event, with the process where that could be read, and
 // whatever else comes is one of its own. A step is a call: its thread, its arguments, what it aims at, whether its caller waits until it
 // is recorded, and until it is answered.
+// Containment check: G12.
 func TestAttempts(t *testing.T) {
 	type step struct {
 		thread        uint32
