@@ -41,7 +41,11 @@ func fixFor(layer string, err error) string {
 			return "make room, or name another file with --log"
 		}
 		var sink *audit.SinkError
-		if errors.As(err, &sink) {
+		switch {
+		case !errors.As(err, &sink):
+		case errors.Is(err, unix.ENOSPC):
+			return "make room there, or leave it out"
+		default:
 			return "see to it that somebody reads there, or leave it out"
 		}
 		return "make room or choose another place with XDG_STATE_HOME"

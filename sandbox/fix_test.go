@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/agentjail/agentjail/internal/audit"
 	"github.com/agentjail/agentjail/sandbox/internal/stage"
 )
 
@@ -31,6 +32,15 @@ func TestFixForLimits(t *testing.T) {
 	for errno, processes := range map[unix.Errno]bool{unix.EAGAIN: true, unix.EPERM: false} {
 		if fix := fixFor("filters", &stage.Error{Step: stage.StepClone, Errno: errno}); strings.Contains(fix, "ulimit -u") != processes {
 			t.Errorf("no user namespace of the command's own, %v: %q", errno, fix)
+		}
+	}
+}
+
+// TestFixForCopies: what a copy of the log lacks is what is said of it.
+func TestFixForCopies(t *testing.T) {
+	for errno, want := range map[unix.Errno]string{unix.ENOSPC: "room", unix.EPIPE: "reads"} {
+		if fix := fixFor("log", &audit.SinkError{Sink: "fd 5", Err: errno}); !strings.Contains(fix, want) {
+			t.Errorf("%v: %q", errno, fix)
 		}
 	}
 }

@@ -21,6 +21,8 @@
 // fall back to calls that can be judged. Unix datagram sockets cannot be made: one could send to the path of a host's socket
 // without connect(2).
 //
+// An attempt is one event, also where signals take its caller away while it is decided and it is made again.
+//
 // The process that answers is held by a filter, too: see Own.
 //
 // Limits: a call of a foreign architecture, or of x32, kills the process and is not recorded. The kernel asks no filter about

@@ -189,7 +189,7 @@ func oneArgument(c *cli.Context) (string, error) {
 		return "", nil
 	case 1:
 		if args[0] == "" {
-			return "", errors.New("the name of the run is empty: give the start of its id, or leave it out for the newest (agentjail log --list shows the runs)")
+			return "", errors.New("the name of the run is empty: give the start of its id (agentjail log --list shows the runs)")
 		}
 		return args[0], nil
 	}
