@@ -169,9 +169,10 @@ func mixed(s string) bool {
 	return false
 }
 
-// schemeSpans finds what follows the name of a scheme of HTTP authentication.
+// schemeSpans finds what follows the name of a scheme of HTTP authentication,
+// and in addresses to which who knows them may post.
 func schemeSpans(s string, spans []span) []span {
-	for _, scheme := range []string{"Bearer ", "Basic "} {
+	for _, scheme := range []string{"Bearer ", "Basic ", "hooks.slack.com/services/", "/api/webhooks/"} {
 		for at := 0; ; {
 			i := strings.Index(s[at:], scheme)
 			if i < 0 {

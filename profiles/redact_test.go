@@ -34,7 +34,7 @@ func TestRedactArgs(t *testing.T) {
 		{"curl", "-H", "Cookie: «a=1; session=abcdefgh»"}, {"curl", "--header=X-Vault-Token: «abcd»"},
 		{"git", "-c", "http.extraHeader=Authorization: «Basic abc»", "fetch"},
 		{"curl", "-d", `{"user":"u","password":"«pass w»","n":1}`}, {"sh", "-c", `curl -d "{\"api_key\": \"«abcdefgh»\", \"x\": 1}" h`}, {`{"pin_token":«12345»,"a":1}`},
-		{"wget", "Bearer «abcdefghijk1»"},
+		{"wget", "Bearer «abcdefghijk1»"}, {"curl", "https://hooks.slack.com/services/«T0/B0/" + x + "»"}, {"curl", "https://discord.com/api/webhooks/«123/" + x + "»?wait=1"},
 		// Names.
 		{"env", "GITHUB_TOKEN=«abcd»", "make"}, {"PGPASSWORD=«p;w&d»"}, {"docker", "run", "-e", "DB_PASS=«hunter2»", "x"}, {"clientSecret=«abcd»"},
 		{"tool", "--password=«abcd»"}, {"tool", "--password", "«abcd»", "x"}, {"tool", "-password", "«abcd»"}, {"tool", "--api-key", "«abcdefgh»"},
@@ -77,6 +77,33 @@ func TestRedactArgs(t *testing.T) {
 		}
 		if again, n := RedactArgs(clean); n != 0 && !slices.Equal(again, clean) {
 			t.Errorf("%q became %q at the second time", clean, again)
+		}
+	}
+}
+
+// TestRedactArgsOfServices: a token of each service that is known is taken out, wherever it stands, and LooksSecret knows it, too. Its
+// beginning alone, and what goes on as names do, stays.
+// Containment check: Q13.
+func TestRedactArgsOfServices(t *testing.T) {
+	for _, p := range secretPrefixes {
+		token := p.prefix + strings.Repeat("a1B2", 10)
+		if len(p.prefix)+p.least < leastToken {
+			t.Errorf("%s is shorter than leastToken", p.prefix)
+		}
+		if !LooksSecret("X", token) {
+			t.Errorf("LooksSecret does not know %s", token)
+		}
+		for _, at := range []string{"%", "--x=%", "https://h/?y=%&z", `{"x":"%"}`, "X-Y: %", "echo % | cat", "'%'", "a.%"} {
+			arg := strings.ReplaceAll(at, "%", token)
+			want := strings.ReplaceAll(at, "%", p.prefix+Redacted)
+			if clean, n := RedactArgs([]string{"tool", arg}); n != 1 || clean[1] != want {
+				t.Errorf("%q became %q, %d", arg, clean[1], n)
+			}
+		}
+		for _, name := range []string{p.prefix, p.prefix + "abc", p.prefix + "names-of-something-in-small-letters"} {
+			if clean, n := RedactArgs([]string{"tool", name}); n != 0 {
+				t.Errorf("%q became %q", name, clean[1])
+			}
 		}
 	}
 }

@@ -33,7 +33,7 @@ var (
 		"SECRET", "SECRETS", "TOKEN", "TOKENS",
 	}
 	secretEnds = []string{
-		"ACCESSKEY", "APIKEY", "AUTHORIZATION", "CREDENTIAL", "CREDENTIALS", "PASSPHRASE",
+		"ACCESSKEY", "ACCOUNTKEY", "APIKEY", "AUTHORIZATION", "CREDENTIAL", "CREDENTIALS", "PASSPHRASE",
 		"PASSWD", "PASSWORD", "PRIVATEKEY", "SECRET", "SECRETKEY", "TOKEN",
 	}
 )
@@ -72,38 +72,85 @@ var secretPrefixes = []struct {
 	least  int
 }{
 	{"AGE-SECRET-KEY-1", 20},
-	{"AIza", 30}, // Google API key
-	{"AKIA", 16}, // AWS access key
-	{"ASIA", 16}, // AWS temporary access key
-	{"SG.", 20},  // SendGrid
+	{"AIza", 30},   // Google API key
+	{"AKIA", 16},   // AWS access key
+	{"ASIA", 16},   // AWS temporary access key
+	{"ATATT3", 20}, // Atlassian
+	{"ATCTT3", 20},
+	{"CCIPAT_", 20}, // CircleCI
+	{"CFPAT-", 20},  // Contentful
+	{"GOCSPX-", 20}, // Google OAuth client
+	{"HRKU-", 20},   // Heroku
+	{"NRAK-", 20},   // New Relic
+	{"PMAK-", 20},   // Postman
+	{"SG.", 20},     // SendGrid
+	{"bkua_", 20},   // Buildkite
+	{"dckr_oat_", 16},
 	{"dckr_pat_", 16},
-	{"dop_v1_", 20}, // DigitalOcean
-	{"gho_", 20},    // GitHub: OAuth, personal, user, server, refresh
+	{"doo_v1_", 20}, // DigitalOcean
+	{"dop_v1_", 20},
+	{"dor_v1_", 20},
+	{"dp.pt.", 20}, // Doppler
+	{"dp.st.", 20},
+	{"figd_", 20}, // Figma
+	{"fm2_", 20},  // Fly.io
+	{"gho_", 20},  // GitHub: OAuth, personal, user, server, refresh
 	{"ghp_", 20},
 	{"ghr_", 20},
 	{"ghs_", 20},
 	{"ghu_", 20},
 	{"github_pat_", 20},
-	{"glpat-", 16}, // GitLab: personal, deploy, runner
+	{"glagent-", 16}, // GitLab: agent, CI job, deploy, feed, OAuth, personal, trigger, runner
+	{"glcbt-", 16},
 	{"gldt-", 16},
+	{"glft-", 16},
+	{"gloas-", 16},
+	{"glpat-", 16},
+	{"glptt-", 16},
 	{"glrt-", 16},
+	{"glc_", 20}, // Grafana
+	{"glsa_", 20},
 	{"gsk_", 20}, // Groq
 	{"hf_", 20},  // Hugging Face
-	{"hvs.", 16}, // HashiCorp Vault
+	{"hvb.", 16}, // HashiCorp Vault
+	{"hvs.", 16},
 	{"lin_api_", 16},
+	{"lin_oauth_", 16},
+	{"lsv2_pt_", 20}, // LangSmith
+	{"lsv2_sk_", 20},
+	{"nfp_", 20}, // Netlify
 	{"npm_", 20},
+	{"ntn_", 20}, // Notion
+	{"ops_eyJ", 20},
+	{"pcsk_", 20}, // Pinecone
+	{"pplx-", 20}, // Perplexity
+	{"pscale_oauth_", 16},
+	{"pscale_pw_", 16},
+	{"pscale_tkn_", 16},
 	{"pypi-", 20},
+	{"r8_", 20},      // Replicate
 	{"rk_live_", 16}, // Stripe
 	{"rk_test_", 16},
 	{"rubygems_", 16},
+	{"sbp_", 20},   // Supabase
 	{"shpat_", 16}, // Shopify
-	{"sk-", 16},    // OpenAI, Anthropic and their like
+	{"shpca_", 16},
+	{"shppa_", 16},
+	{"shpss_", 16},
+	{"sk-", 16}, // OpenAI, Anthropic and their like
 	{"sk_live_", 16},
 	{"sk_test_", 16},
+	{"sntrys_", 20}, // Sentry
+	{"sntryu_", 20},
+	{"sq0atp-", 16}, // Square
+	{"sq0csp-", 16},
+	{"tvly-", 16},  // Tavily
+	{"whsec_", 16}, // Stripe
 	{"xai-", 20},
 	{"xapp-", 16}, // Slack
 	{"xoxa-", 10},
 	{"xoxb-", 10},
+	{"xoxe-", 10},
 	{"xoxp-", 10},
 	{"xoxr-", 10},
 	{"xoxs-", 10},
