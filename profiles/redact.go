@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Redacted stands in the place of what RedactArgs has taken out, which is
-// never shorter.
+// Redacted stands in the place of what RedactArgs has taken out, which is seldom
+// shorter.
 const Redacted = "***"
 
 // leastSecret is how long a value is at least that only its name tells;
