@@ -100,8 +100,9 @@ type Run struct {
 	tell      sync.Once
 	killed    chan struct{} // closed when SIGKILL was sent
 	kill      sync.Once
-	stopping  atomic.Bool // SIGTSTP was passed on
-	recording atomic.Bool // the command may run: lookups are its own from here on
+	stopping  atomic.Bool   // SIGTSTP was passed on
+	heard     atomic.Uint64 // events of the supervisor
+	recording atomic.Bool   // the command may run: lookups are its own from here on
 }
 
 // Start builds the sandbox of a plan and starts its command. On an error nothing is left running.
@@ -324,6 +325,7 @@ func (r *Run) receive() {
 		}
 		switch m.Kind {
 		case msgEvent:
+			r.heard.Add(1)
 			var e audit.Event
 			if m.Decode(&e) == nil {
 				r.log.Emit(e)

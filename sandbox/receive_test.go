@@ -4,6 +4,7 @@ package sandbox
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/agentjail/agentjail/internal/audit"
@@ -38,5 +39,44 @@ func TestReceive(t *testing.T) {
 	supervisor.Close()
 	if m, ok := <-r.messages; ok {
 		t.Errorf("%q after the end", m.Kind)
+	}
+}
+
+// TestUnfinished: a run whose supervisor is gone after the command's end, and before it has said that all it saw is told, says so. The twins:
+// one that said it, and one that is gone before.
+// Containment check: Q10.
+func TestUnfinished(t *testing.T) {
+	for name, tt := range map[string]struct {
+		said []string
+		want string
+	}{
+		"gone early": {nil, reasonSupervisor},
+		"gone late":  {[]string{msgOver}, reasonUnfinished},
+		"done":       {[]string{msgOver, msgEnded}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			launcher, supervisor := connected(t)
+			_, log := liveRunDir(t, t.TempDir())
+			if err := log.Start(nil); err != nil {
+				t.Fatal(err)
+			}
+			r := &Run{conn: launcher, log: log, messages: make(chan wire.Message)}
+			go r.receive()
+			for _, kind := range tt.said {
+				if err := supervisor.Send(kind, endReport{Code: 3}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			supervisor.Close()
+			if got := r.await(); got != tt.want {
+				t.Errorf("reason %q, want %q", got, tt.want)
+			}
+			if text := (Result{Reason: tt.want}).String(); !strings.Contains(text, tt.want) {
+				t.Errorf("the summary says %q", text)
+			}
+			if _, err := log.Close(audit.End{}); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

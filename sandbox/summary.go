@@ -24,6 +24,8 @@ func (r Result) String() string {
 		b.WriteString("agentjail: the run's time was over\n")
 	case reasonSupervisor, reasonLog, reasonUntaken:
 		fmt.Fprintf(&b, "agentjail: the run was ended: %s\n", r.Reason)
+	case reasonUnfinished:
+		fmt.Fprintf(&b, "agentjail: %s\n", r.Reason)
 	}
 	if r.Left {
 		fmt.Fprintf(&b, "agentjail: %s\n", reasonLeft)

@@ -120,6 +120,7 @@ const (
 	reasonUntaken    = "the supervisor did not pass on a signal that was to end it"
 	reasonLog        = "the log could not be written"
 	reasonBroken     = "a layer failed" // run.failed says which
+	reasonUnfinished = "the supervisor ended before all that it had seen was in the log"
 )
 
 // reasonLeft says what keeps a process that was killed.
@@ -135,15 +136,13 @@ func (r *Run) await() string {
 		deadline = timer.C
 	}
 	failed, killed := r.log.Failed(), r.killed
-	reason := ""
+	reason, heard := "", uint64(0)
 	ticks := r.limitTicks()
 	for {
 		select {
 		case m, ok := <-r.messages:
-			if !ok && reason == "" && r.end == nil {
-				if reason = reasonSupervisor; r.broken != nil {
-					reason = reasonBroken
-				}
+			if !ok && reason == "" {
+				reason = r.died()
 			}
 			if !ok {
 				r.reportLimits()
@@ -154,7 +153,7 @@ func (r *Run) await() string {
 				if r.end.Late && reason == "" {
 					reason = r.timeIsOver()
 				}
-				deadline, kill, deaf = nil, nil, time.After(2*teardownTime)
+				deadline, kill, deaf, heard = nil, nil, time.After(2*teardownTime), r.heard.Load()
 			case msgEnded:
 				return reason
 			}
@@ -177,6 +176,10 @@ func (r *Run) await() string {
 				hopeless = time.After(teardownTime)
 			}
 		case <-deaf: // the same, or it waits for what does not end
+			if now := r.heard.Load(); r.end != nil && now != heard { // or it has much to tell
+				heard, deaf = now, time.After(2*teardownTime)
+				continue
+			}
 			r.process.Process.Kill()
 			hopeless = time.After(teardownTime)
 		case <-hopeless: // it waits itself
@@ -186,6 +189,17 @@ func (r *Run) await() string {
 			r.reportLimits()
 		}
 	}
+}
+
+// died says why the run has ended whose supervisor is gone before it said that all was done.
+func (r *Run) died() string {
+	switch {
+	case r.broken != nil:
+		return reasonBroken
+	case r.end != nil:
+		return reasonUnfinished
+	}
+	return reasonSupervisor
 }
 
 // timeIsOver records that the deadline has come.
