@@ -151,6 +151,9 @@ func (p Policy) Limits() Limits { return p.limits }
 // addition to the default, sorted.
 func (p Policy) Syscalls() []string { return slices.Clone(p.syscalls) }
 
+// SyscallGroups returns the names of all groups of system calls that a policy may allow, sorted.
+func SyscallGroups() []string { return slices.Clone(syscallGroups) }
+
 // LogOnError returns what becomes of a run whose log cannot be written:
 // LogStop ends it, LogContinue does not. It is "" where no layer says it.
 func (p Policy) LogOnError() string { return p.logError }
@@ -395,6 +398,19 @@ func (p Policy) WithSockets(paths ...string) (Policy, error) {
 		return p, nil
 	}
 	return p.With(Policy{sockets: paths}), nil
+}
+
+// WithSyscalls returns the policy with further groups of system calls, of those that SyscallGroups names.
+func (p Policy) WithSyscalls(groups ...string) (Policy, error) {
+	for _, name := range groups {
+		if err := checkGroup(name); err != nil {
+			return Policy{}, err
+		}
+	}
+	if len(groups) == 0 {
+		return p, nil
+	}
+	return p.With(Policy{syscalls: groups}), nil
 }
 
 // WithEnv returns the policy with further variables: NAME passes the caller's

@@ -192,6 +192,7 @@ func TestModifiersRefuse(t *testing.T) {
 		"read":  func(p Policy) (Policy, error) { return p.WithRead("/ok", "relative") },
 		"write": func(p Policy) (Policy, error) { return p.WithWrite("/ok", "/x/") },
 		"hide":  func(p Policy) (Policy, error) { return p.WithHide("/*") },
+		"group": func(p Policy) (Policy, error) { return p.WithSyscalls("debug", "everything") },
 	} {
 		p, err := with(named(t, "base"))
 		if err == nil {

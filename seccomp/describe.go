@@ -36,6 +36,19 @@ func describe(name string, args [6]uint64) string {
 	return name
 }
 
+// whyRefused says why a call is refused that no group would allow, where people meet it in everyday work; "" for all others.
+func whyRefused(name string, args [6]uint64) string {
+	switch family := uint32(args[0]); {
+	case (name == "socket" || name == "socketpair") && family == unix.AF_UNIX:
+		return "a Unix datagram socket could send to a socket of the host that nobody was asked about: stream sockets are there, and syslog(3) does without"
+	case name == "socket" && (family == unix.AF_INET || family == unix.AF_INET6):
+		return "raw and ICMP sockets, as of ping, make packets that no rule about hosts can judge: there is no flag for them"
+	case name == "mount" || name == "umount2":
+		return "nothing can be mounted or unmounted in a run: --ro, --rw and --hide say what is where"
+	}
+	return ""
+}
+
 // value is a number with a name.
 type value struct {
 	n    uint64

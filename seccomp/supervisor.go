@@ -281,9 +281,11 @@ func (w *worker) deny(n *notification, errno unix.Errno) {
 			e.Severity = audit.SeverityNoise
 		}
 	} else if group := groupFor(n.Arch, uint32(n.NR), n.Args); group != "" {
-		e.Reason = fmt.Sprintf("the group %s of system calls would allow it: a policy can list it under syscalls", group)
+		e.Reason = fmt.Sprintf("the group %[1]s of system calls would allow it: --allow-syscalls %[1]s, or a policy that lists it under syscalls", group)
 	} else if name == "clone" || name == "unshare" || name == "setns" {
 		e.Reason = w.noNamespace()
+	} else {
+		e.Reason = whyRefused(name, n.Args)
 	}
 	w.emit(n, e)
 	w.answer(n.PID, n.ID, errno)

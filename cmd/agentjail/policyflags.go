@@ -37,6 +37,7 @@ func policyFlags(otherwise string) []cli.Flag {
 		&cli.StringSliceFlag{Name: "socket", Usage: "let the command connect to the Unix socket `PATH` of this machine"},
 		&cli.BoolFlag{Name: "proxy", Usage: "give the command a proxy (HTTP, SOCKS 5) to reach the same hosts by, and the variables for it"},
 		&cli.StringFlag{Name: "upstream", Usage: "reach hosts by the proxy `URL`, or none (default: environment, HTTPS_PROXY and its like)"},
+		&cli.StringSliceFlag{Name: "allow-syscalls", Usage: "allow the `GROUP` of system calls as well: " + strings.Join(profiles.SyscallGroups(), ", ")},
 		&cli.StringSliceFlag{Name: "env", Usage: "let variable `NAME` in, or set NAME=VALUE"},
 		&cli.StringFlag{Name: "memory", Usage: "at most `SIZE` of memory, such as 4GiB"},
 		&cli.Int64Flag{Name: "pids", Usage: "at most `N` processes and threads"},
@@ -124,6 +125,13 @@ func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) 
 			return p, err
 		},
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithLimits(limits) },
+		func(p profiles.Policy) (profiles.Policy, error) {
+			p, err := p.WithSyscalls(listed(c.StringSlice("allow-syscalls"))...)
+			if err != nil {
+				err = fmt.Errorf("--allow-syscalls: %w", err)
+			}
+			return p, err
+		},
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithEnv(c.StringSlice("env")...) },
 	} {
 		var err error

@@ -93,7 +93,7 @@ func TestPolicyArgs(t *testing.T) {
 	}
 	args := []string{
 		"--policy=/p q.yaml", "--workdir=/w", "--ro=/a,b", "--ro=-c", "--rw=/d", "--with=node,rust", "--hide=/a/x", "--hide-secrets=true", "--protect=.npmrc",
-		"--unprotect=.vscode", "--allow-net=h:1", "--deny-net=*.com:1=a=b, c", "--max-upload=1GiB", "--max-upload-per-host=5", "--max-connections=3", "--publish=3000", "--socket=/s", "--proxy=true", "--upstream=none", "--env=A=b=c", "--memory=4GiB", "--pids=100", "--cpus=0.5", "--ttl=1m30s", "--log-on-error=continue",
+		"--unprotect=.vscode", "--allow-net=h:1", "--deny-net=*.com:1=a=b, c", "--max-upload=1GiB", "--max-upload-per-host=5", "--max-connections=3", "--publish=3000", "--socket=/s", "--proxy=true", "--upstream=none", "--allow-syscalls=debug", "--env=A=b=c", "--memory=4GiB", "--pids=100", "--cpus=0.5", "--ttl=1m30s", "--log-on-error=continue",
 	}
 	if err := app.Run(slices.Concat([]string{"agentjail", "run", "--profile", "ci"}, args, []string{"cmd", "--ro", "/z"})); err != nil {
 		t.Fatal(err)
@@ -101,7 +101,7 @@ func TestPolicyArgs(t *testing.T) {
 	if !slices.Equal(got, args) {
 		t.Errorf("%q, want %q", got, args)
 	}
-	if len(policyFlags("")) != 25 {
+	if len(policyFlags("")) != 26 {
 		t.Error("a flag of a policy is not in this test")
 	}
 }
