@@ -94,7 +94,11 @@ func refusalEvent(r netns.Refusal) (e audit.Event, ok bool) {
 	case r.Network != "tcp":
 		return e, false
 	case r.Remote.Addr().IsLoopback():
-		e.Reason = "nobody inside listens there, and the host's loopback is not granted; to allow it: network.loopback in the policy"
+		to := r.Remote
+		if to.Addr() == netip.IPv6Loopback() { // either address is granted by a rule for one of them
+			to = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), to.Port())
+		}
+		e.Reason = "nobody inside listens there, and the host's loopback is not granted; to allow it: --allow-net " + to.String()
 	case r.Local == r.Remote:
 		e.Reason = "the socket connects to itself, at an address that is not of loopback"
 	default:

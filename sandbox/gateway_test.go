@@ -32,7 +32,7 @@ func TestRefusalEvents(t *testing.T) {
 		if ok && (e.Action != tt.action || e.Decision != audit.Deny || e.Target != tt.remote || e.PID != 7 || !strings.HasPrefix(e.Reason, tt.reason)) {
 			t.Errorf("%s from %s to %s: %+v", tt.network, tt.local, tt.remote, e)
 		}
-		if strings.Contains(e.Reason, "network.loopback") != (tt.reason == "nobody inside listens there") {
+		if strings.HasSuffix(e.Reason, "to allow it: --allow-net 127.0.0.1:3000") != (tt.reason == "nobody inside listens there") {
 			t.Errorf("%s to %s: the advice of %q", tt.network, tt.remote, e.Reason)
 		}
 	}

@@ -104,12 +104,16 @@ func isNumber(label string) bool {
 	return true
 }
 
-// isLocal reports whether a canonical name means the machine itself: RFC 6761 section 6.3 and the names that Debian and
-// Fedora put into /etc/hosts.
+// machineName is what a run takes its machine to be called. Programs that look their own host up by one family alone, which
+// /etc/hosts may not have, ask the DNS for it.
+const machineName = "agentjail"
+
+// isLocal reports whether a canonical name means the machine itself: RFC 6761 section 6.3, the names that Debian and
+// Fedora put into /etc/hosts, and machineName.
 func isLocal(name string) bool {
 	switch name {
 	case "localhost", "localhost.localdomain", "localhost6", "localhost4", "ip6-localhost", "ip6-loopback",
-		"localhost6.localdomain6", "localhost4.localdomain4":
+		"localhost6.localdomain6", "localhost4.localdomain4", machineName:
 		return true
 	}
 	return strings.HasSuffix(name, ".localhost")
