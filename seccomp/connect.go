@@ -138,7 +138,7 @@ func (w *worker) judge(n *notification, path string) (int, error) {
 	if err == unix.ENOENT {
 		// By the name that it has from the root of the run, however the caller spelled it.
 		if named := strings.TrimRight(w.describeFile(at), "/") + "/" + rest; w.usher.onHost(named) {
-			w.refuse(n, named, "ENOENT", ofTheHost)
+			w.refuse(n, named, "ENOENT", ofTheHost+toConnect)
 		}
 	}
 	if err != nil {
@@ -167,7 +167,7 @@ func (w *worker) judge(n *notification, path string) (int, error) {
 		if w.spaces != nil {
 			reason += ", or of a network namespace that the run made"
 		}
-		w.refuse(n, w.describeFile(file), "ECONNREFUSED", reason)
+		w.refuse(n, w.describeFile(file), "ECONNREFUSED", reason+toConnect)
 	}
 	unix.Close(file)
 	return -1, unix.ECONNREFUSED
@@ -193,7 +193,11 @@ func (w *worker) listen(n *notification) {
 	w.carryOn(n)
 }
 
-const ofTheHost = "a socket of the host"
+// Why a socket is refused, and what to do about it.
+const (
+	ofTheHost = "a socket of the host"
+	toConnect = ": --socket lets it be connected to"
+)
 
 func (w *worker) refuse(n *notification, path, errno, reason string) {
 	w.emit(n, audit.Event{

@@ -27,7 +27,7 @@ func (p printer) widened(plan sandbox.Plan) {
 			audit.Printable(plan.WithoutFUSE))
 	}
 	if plan.Around != "" {
-		fmt.Fprintf(os.Stderr, "agentjail: git sees no repository in there: %s is around the working directory; --workdir shows it\n",
+		fmt.Fprintf(os.Stderr, "agentjail: git sees no repository in there: %s is around the working directory; --rw of it shows it, --workdir works there\n",
 			audit.Printable(plan.Around))
 	}
 	for _, t := range plan.Tools {
