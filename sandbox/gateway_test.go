@@ -15,6 +15,7 @@ func TestRefusalEvents(t *testing.T) {
 	for _, tt := range []struct{ network, local, remote, action, reason string }{
 		{"tcp", "127.0.0.1:40000", "127.0.0.1:3000", "tcp.connect", "nobody inside listens there"},
 		{"tcp", "[::1]:40000", "[::1]:3000", "tcp.connect", "nobody inside listens there"},
+		{"tcp", "127.0.0.1:40000", "127.0.0.1:3001", "tcp.connect", "nobody listens there, neither inside nor"},
 		{"tcp", "9.9.9.9:4444", "9.9.9.9:4444", "tcp.connect", "the socket connects to itself"},
 		{"tcp", "[2620:fe::9]:4444", "[2620:fe::9]:4444", "tcp.connect", "the socket connects to itself"},
 		{"tcp", "9.9.9.9:4445", "9.9.9.9:4444", "tcp.connect", "nothing takes it any more"},
@@ -25,12 +26,15 @@ func TestRefusalEvents(t *testing.T) {
 		process := audit.Process{PID: 7}
 		e, ok := refusalEvent(netns.Refusal{
 			Network: tt.network, Local: netip.MustParseAddrPort(tt.local), Remote: netip.MustParseAddrPort(tt.remote), Process: process,
-		})
+		}, func(to netip.AddrPort) bool { return to.Port() == 3000 })
 		if ok != (tt.action != "") {
 			t.Errorf("%s to %s: an event: %v", tt.network, tt.remote, ok)
 		}
 		if ok && (e.Action != tt.action || e.Decision != audit.Deny || e.Target != tt.remote || e.PID != 7 || !strings.HasPrefix(e.Reason, tt.reason)) {
 			t.Errorf("%s from %s to %s: %+v", tt.network, tt.local, tt.remote, e)
+		}
+		if (e.Severity == audit.SeverityNoise) != (tt.remote == "127.0.0.1:3001") {
+			t.Errorf("%s to %s: severity %q", tt.network, tt.remote, e.Severity)
 		}
 		if strings.HasSuffix(e.Reason, "to allow it: --allow-net 127.0.0.1:3000") != (tt.reason == "nobody inside listens there") {
 			t.Errorf("%s to %s: the advice of %q", tt.network, tt.remote, e.Reason)

@@ -38,6 +38,7 @@ type supervisor struct {
 	fuse    *os.File // see invoker; nil: the host's device
 	root    string   // of the run's tree, in this mount namespace
 	network *netns.Namespace
+	around  *netns.Listening // the host's loopback; nil where it cannot be asked
 	gateway Gateway
 	jail    *libcontainer.Container
 	process *libcontainer.Process // pid 1 of the run: libcontainer's init, then the stage
@@ -208,6 +209,7 @@ func (s *supervisor) trust(g Gateway, err error) error {
 }
 
 func (s *supervisor) startNetwork() error {
+	s.around, _ = netns.NewListening() // without it every refusal counts as one of a service of this machine
 	if err := s.network.Capture(&netns.Watch{Granted: s.order.Plan.hostPorts(), Refused: s.refused}, s.order.Plan.gatewayPorts()); err != nil {
 		return setupError("network namespace", err)
 	}
