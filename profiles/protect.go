@@ -130,7 +130,8 @@ func matches(pattern, name string) bool {
 }
 
 // fold is a path with the differences taken out that some file system ignores in a name: case (ext4 and f2fs with casefold, FAT,
-// NTFS), characters that are not seen (HFS+, and Unicode's folding), dots and blanks at the end (FAT, NTFS).
+// NTFS), also where it changes the number of characters, characters that are not seen (HFS+, and Unicode's folding), dots and blanks at
+// the end (FAT, NTFS).
 func fold(path string) string {
 	plain := true
 	for i := range len(path) {
@@ -143,19 +144,24 @@ func fold(path string) string {
 	if plain {
 		return path
 	}
-	names := strings.Split(strings.Map(foldRune, path), "/")
+	names := strings.Split(full.Replace(strings.Map(foldRune, path)), "/")
 	for i, name := range names {
 		names[i] = strings.TrimRight(name, ". ")
 	}
 	return strings.Join(names, "/")
 }
 
-// foldRune is the smallest of the characters that differ in case alone; -1 for one that is not seen.
+// full are the characters that Unicode's full folding makes several ASCII letters of (status F of CaseFolding.txt), as ext4 and f2fs do
+// (fs/unicode/README.utf8data): what a name of ASCII letters can be spelt with.
+var full = strings.NewReplacer("\u00df", "ss", "\ufb00", "ff", "\ufb01", "fi", "\ufb02", "fl", "\ufb03", "ffi", "\ufb04", "ffl", "\ufb05", "st", "\ufb06", "st")
+
+// foldRune is the smallest of the characters that differ in case alone; -1 for one that is not seen (Default_Ignorable_Code_Point of
+// Unicode, which those file systems leave out).
 func foldRune(r rune) rune {
-	if unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Variation_Selector, r) || r == utf8.RuneError {
+	if unicode.In(r, unicode.Cf, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point) || r == utf8.RuneError {
 		return -1
 	}
-	least := unicode.ToLower(r)
+	least := min(unicode.ToLower(r), unicode.ToLower(unicode.ToUpper(r))) // of a dotless i an i, as NTFS and exFAT compare capitals
 	for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
 		least = min(least, unicode.ToLower(next))
 	}

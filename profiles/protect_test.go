@@ -138,6 +138,8 @@ func TestProtectionPaths(t *testing.T) {
 func TestFold(t *testing.T) {
 	for _, same := range [][]string{
 		{"/w/.git/hooks", "/w/.GIT/Hooks", "/w/.git./hooks", "/w/.git. ./hooks ", "/w/.g\u200cit/hooks", "/w/.git\ufeff/hoo\u212as", "/w/.git/hooks\ufe0f"},
+		{"/w/.git/config", "/w/.g\u0131t/con\ufb01g", "/w/.g\u034fit/CON\ufb01G", "/w/.git\u3164/co\u115fnfig\u2065", "/w/.git/c\U000e0fffonfig"},
+		{"/w/.ssh/offline/afflux/first", "/w/.\u00dfh/o\ufb04ine/a\ufb04ux/\ufb01r\ufb06", "/w/.\u1e9eh/o\ufb00line/a\ufb00lux/fir\ufb05", "/w/.s\u017fh/of\ufb02ine/af\ufb02ux/first"},
 		{"/w/.vscode", "/w/.v\u017fcode", "/w/.VSCODE..."},
 		{"/w/\u03c3", "/w/\u03a3", "/w/\u03c2"},
 	} {
