@@ -196,7 +196,10 @@ func (v *viewer) hidden(e *Explanation, m *Mount) {
 	switch info, err := v.files.Lstat(e.Path); {
 	case isAbsent(err):
 		e.Reason += "; there is no such file"
-		e.Read.Event, e.Write.Event = "", event(denyfs.ActionCreate, denyfs.RuleHidden)
+		if !v.plan.plain() || v.plan.isPassage(*m) { // what stands for the whole of a directory refuses all that is asked of it
+			e.Read.Event = ""
+		}
+		e.Write.Event = event(denyfs.ActionCreate, denyfs.RuleHidden)
 	case err == nil && info.IsDir():
 		e.Read.Event, e.Write.Event = event(denyfs.ActionList, denyfs.RuleHidden), event(denyfs.ActionCreate, denyfs.RuleHidden)
 	}
@@ -242,19 +245,14 @@ func (v *viewer) kernel(e *Explanation) {
 func (v *viewer) rooted(e *Explanation) {
 	info, err := v.files.Lstat(e.Path)
 	host := denyfs.HostKindOf(info, err)
-	private := false
-	if v.inHome(e.Path) {
-		_, err := v.files.Lstat(v.source(e.Path))
-		private = err == nil
-		d, ok := v.tree.Name(denyfs.Naming{Path: e.Path, Action: denyfs.ActionCreate, Union: true, Private: private, Host: host})
-		e.Write.Allowed = ok
-		if !ok {
-			e.Write.Event = event(d.Action, d.Rule)
-		}
+	private := v.isPrivate(e.Path)
+	switch d, ok := v.makes(e.Path, host); {
+	case ok:
+		e.Write.Allowed = true
 		e.Access, e.Reason = AccessHome, "the run may make it in its private home"
-		if !ok {
-			e.Reason = "in the private home it cannot be made: " + d.Reason
-		}
+	case d.Rule == denyfs.RuleHostName || d.Rule == denyfs.RuleProtected:
+		e.Write.Event = event(d.Action, d.Rule)
+		e.Access, e.Reason = AccessHome, "in the private home it cannot be made: "+d.Reason
 	}
 	verdict := v.tree.Lookup(denyfs.Query{Path: e.Path, Private: private, Host: host})
 	switch {
@@ -277,6 +275,33 @@ func (v *viewer) rooted(e *Explanation) {
 	if !e.Write.Allowed && e.Write.Event == "" {
 		e.Write.Event = event(denyfs.ActionCreate, denyfs.RuleNotGranted)
 	}
+}
+
+// isPrivate tells whether the private home has a path.
+func (v *viewer) isPrivate(path string) bool {
+	if !v.inHome(path) {
+		return false
+	}
+	_, err := v.files.Lstat(v.source(path))
+	return err == nil
+}
+
+// makes tells whether the run can make a name of its home, and if need be the directories that lead to it. In a directory that the host's
+// home has and the run has not, there is nothing to make.
+func (v *viewer) makes(path string, host denyfs.HostKind) (denyfs.Denial, bool) {
+	n := denyfs.Naming{Path: path, Action: denyfs.ActionCreate, Private: v.isPrivate(path), Host: host}
+	dir := filepath.Dir(path)
+	n.Union = dir == v.plan.Identity.Home || v.inHome(dir) && v.tree.Has(dir) || v.isPrivate(dir)
+	if !n.Union && v.inHome(dir) {
+		info, err := v.files.Lstat(dir)
+		above := denyfs.HostKindOf(info, err)
+		d, ok := v.makes(dir, above)
+		if !ok && above == denyfs.HostAbsent {
+			return d, false
+		}
+		n.Union = ok
+	}
+	return v.tree.Name(n)
 }
 
 // notGranted is for what the host has, and the run does not see.

@@ -124,6 +124,10 @@ func (w *worker) report(n *notification, in intent) unix.Errno {
 	if err != nil {
 		return 0
 	}
+	errno, makes := unix.ENOENT, in.absent || in.renamed || in.creates()
+	if makes && in.opens {
+		in.action = "create"
+	}
 	dir, rule := w.describeFile(at), w.tree.rule(here)
 	switch {
 	case w.tree.hides(here):
@@ -133,11 +137,8 @@ func (w *worker) report(n *notification, in intent) unix.Errno {
 	case rule == "":
 		return 0
 	}
-	errno, makes := unix.ENOENT, in.absent || in.renamed || in.creates()
 	if makes {
-		if errno = unix.EACCES; in.opens {
-			in.action = "create"
-		}
+		errno = unix.EACCES
 		if !strings.Contains(strings.Trim(rest, "/"), "/") {
 			return 0 // it is made where it is allowed, in the home
 		}

@@ -220,7 +220,7 @@ func (w *worker) refusesObject(in *intent, object int) (none refusal) {
 		return w.readOnly(object, target())
 	case in.content && w.given(object):
 		return refusal{target: target(), errno: unix.EACCES, reason: "the command has this file as its input, to read"}
-	case w.protects(in.action, target, object):
+	case !in.served && w.protects(in.action, target, object):
 		return protected(target())
 	}
 	return w.keeps(in, object, target, true)
@@ -246,7 +246,7 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 			return no
 		}
 	}
-	guarded := !inReadOnly && w.protects(in.action, target, parent)
+	guarded := !inReadOnly && !served && w.protects(in.action, target, parent)
 	if !inReadOnly && !guarded && (in.absent || in.opens) {
 		return none // whatever the name stands for
 	}
