@@ -41,3 +41,27 @@ func (w *worker) isOlderFile(fd int) bool {
 	}
 	return time.Unix(st.Btime.Sec, int64(st.Btime.Nsec)).Before(w.config.Began)
 }
+
+// sourceOf is what a thread renames: a path, and the directory that it begins at.
+type sourceOf struct {
+	tid   uint32
+	dirfd int32
+	path  string
+}
+
+// ages tells whether a rename would give a name whose own age counts to a file that is older than the run: by its making it would not be the
+// run's own, and was not there when the run began.
+func (w *worker) ages(in *intent, target func() string) bool {
+	if in.moves == nil || w.config.Protect == nil {
+		return false
+	}
+	if at := target(); !slices.Contains(w.config.Protect(in.action, at), at) {
+		return false
+	}
+	file, err := w.usher.open(in.moves.tid, in.moves.dirfd, in.moves.path, false)
+	if err != nil {
+		return false // the kernel says why
+	}
+	defer unix.Close(file)
+	return w.isOlderFile(file)
+}

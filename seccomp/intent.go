@@ -118,7 +118,13 @@ func (w *worker) intents(n *notification) ([]intent, error) {
 	second.path = nameAlone(second.path)
 	// The directory that holds the second name is changed.
 	second.action, second.entry, second.either, second.renamed = s.action, true, true, true
-	second.tries = name == "renameat2" && n.Args[4]&unix.RENAME_NOREPLACE != 0
+	second.moves = &sourceOf{n.PID, first.dirfd, first.path}
+	if name == "renameat2" {
+		second.tries = n.Args[4]&unix.RENAME_NOREPLACE != 0
+		if n.Args[4]&unix.RENAME_EXCHANGE != 0 {
+			first.moves = &sourceOf{n.PID, second.dirfd, second.path}
+		}
+	}
 	return []intent{first, second}, nil
 }
 

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// keeping protects what is called kept, by the age of the directory that holds it, and directories called held, by their own.
+// keeping protects what is called kept, by the age of the directory that holds it, and directories called held and all that is called self, by
+// their own.
 func keeping(_, path string) []string {
 	dir, name := filepath.Split(path)
 	switch {
@@ -21,6 +22,8 @@ func keeping(_, path string) []string {
 	case name == "kept" || strings.Contains(path, "/kept/"):
 		before, _, _ := strings.Cut(path, "/kept")
 		return []string{before}
+	case name == "self":
+		return []string{path}
 	case name == "nowhere":
 		return []string{filepath.Join(dir, "missing", "x")}
 	}
@@ -86,6 +89,12 @@ func TestProtected(t *testing.T) {
 			{step{Call: "rename", A: "rw/held", B: "rw/let"}, "", "", ""},
 			{step{Call: "open", A: "rw/held", N: create}, "", "", ""},
 			{step{Call: "mkdir", A: "rw/nowhere"}, "", "", ""},
+			// Of what a rename makes of a name whose own age counts, that is the age of what is renamed.
+			{step{Call: "rename", A: "rw/missing", B: "rw/self"}, "ENOENT", "", ""},
+			{step{Call: "rename", A: "rw/file", B: "rw/self"}, "EROFS", "rename", rw + "/self"},
+			{step{Call: "mkdir", A: "rw/new"}, "", "", ""},
+			{step{Call: "rename", A: "rw/new", B: "rw/self"}, "", "", ""},
+			{step{Call: "rename", A: "rw/self", B: "rw/new"}, "", "", ""},
 			// The run's own directory.
 			{step{Call: "mkdir", A: "rw/own"}, "", "", ""},
 			{step{Call: "mkdir", A: "rw/own/kept"}, "", "", ""},

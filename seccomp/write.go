@@ -19,15 +19,16 @@ type intent struct {
 	action  string
 	dirfd   int32
 	path    string
-	follow  bool   // the object that a symbolic link leads to, not the link
-	entry   bool   // the directory that holds the name, not what the name stands for
-	absent  bool   // the kernel refuses, with an errno of its own, what exists already
-	either  bool   // the kernel looks at the mount before it looks for the name
-	renamed bool   // what is renamed gets this name
-	tries   bool   // nothing is replaced (RENAME_NOREPLACE): so mv(1) finds out whether this is a directory
-	source  bool   // nothing of it is changed, but it gets another name
-	served  bool   // found out: what is changed, or linked, is of the run's root where that reports for itself
-	flags   uint32 // of open(2)
+	follow  bool      // the object that a symbolic link leads to, not the link
+	entry   bool      // the directory that holds the name, not what the name stands for
+	absent  bool      // the kernel refuses, with an errno of its own, what exists already
+	either  bool      // the kernel looks at the mount before it looks for the name
+	renamed bool      // what is renamed gets this name
+	moves   *sourceOf // what gets this name by a rename
+	tries   bool      // nothing is replaced (RENAME_NOREPLACE): so mv(1) finds out whether this is a directory
+	source  bool      // nothing of it is changed, but it gets another name
+	served  bool      // found out: what is changed, or linked, is of the run's root where that reports for itself
+	flags   uint32    // of open(2)
 	opens   bool
 	// content says that the object's bytes are to change, which Landlock refuses outside of the places that may be written.
 	content bool
@@ -246,7 +247,7 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 			return no
 		}
 	}
-	guarded := !inReadOnly && !served && w.protects(in.action, target, parent)
+	guarded := !inReadOnly && !served && (w.protects(in.action, target, parent) || w.ages(in, target))
 	if !inReadOnly && !guarded && (in.absent || in.opens) {
 		return none // whatever the name stands for
 	}
