@@ -24,11 +24,13 @@ func gitSettings(data string) iter.Seq[setting] {
 	return func(yield func(setting) bool) {
 		section := ""
 		data = strings.ReplaceAll(strings.TrimPrefix(data, "\ufeff"), "\r\n", "\n") // git takes a byte order mark
-		for line := range strings.Lines(strings.ReplaceAll(data, "\\\n", "")) {
+		for data != "" {
+			var line string
+			line, data = cutLine(data)
 			line = strings.TrimSpace(line)
 			if rest, ok := strings.CutPrefix(line, "["); ok {
 				header, after, _ := strings.Cut(rest, "]")
-				name, _, _ := strings.Cut(header, " ")
+				name, _, _ := strings.Cut(strings.ReplaceAll(header, "\t", " "), " ")
 				section, line = strings.ToLower(name), strings.TrimSpace(after)
 			}
 			key, value, ok := strings.Cut(line, "=")
@@ -40,6 +42,29 @@ func gitSettings(data string) iter.Seq[setting] {
 			}
 		}
 	}
+}
+
+// cutLine cuts the first line off, with those in which it goes on: behind a backslash at its end that is neither escaped nor in a remark.
+func cutLine(data string) (line, rest string) {
+	var b strings.Builder
+	quoted, remark := false, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case c == '\n':
+			return b.String(), data[i+1:]
+		case c == '\\' && !remark && i+1 < len(data):
+			if i++; data[i] != '\n' {
+				b.WriteString(data[i-1 : i+1])
+			}
+			continue
+		case c == '"':
+			quoted = !quoted
+		case (c == '#' || c == ';') && !quoted:
+			remark = true
+		}
+		b.WriteByte(data[i])
+	}
+	return b.String(), ""
 }
 
 // gitValue is a value without its quotes, its escapes, and the remark that follows it.
@@ -69,8 +94,34 @@ func gitValue(text string) string {
 	return value.String()[:kept]
 }
 
-// repositoryPaths are where a repository's settings send git for what it runs: its hooks, and further settings. They are protected
-// whether they are there or not. Of the caller's own settings only hooks count, which lie in every repository.
+// runsOf are the settings whose values are commands, or files that name commands, by section (git-config(1)): git runs those of the
+// repository that it is in. Aliases are, if they begin with an exclamation mark.
+var runsOf = map[string][]string{
+	"core":       {"alternaterefscommand", "askpass", "attributesfile", "editor", "fsmonitor", "gitproxy", "pager", "sshcommand"},
+	"credential": {"helper"}, "diff": {"command", "external", "textconv"}, "difftool": {"cmd"}, "filter": {"clean", "process", "smudge"},
+	"gpg": {"defaultkeycommand", "program"}, "hook": {"command"}, "interactive": {"difffilter"}, "merge": {"driver"}, "mergetool": {"cmd"},
+	"remote": {"receivepack", "uploadpack"}, "sequence": {"editor"}, "trailer": {"cmd", "command"}, "uploadpack": {"packobjectshook"},
+}
+
+// runs tells whether git runs what a setting names.
+func (s setting) runs() bool {
+	return slices.Contains(runsOf[s.section], s.key) || s.section == "pager" || s.section == "alias" && strings.HasPrefix(s.value, "!")
+}
+
+// filesOf are the files that a command of git's names, by paths from where git runs it: the top of the working tree. What else the shell
+// would make of it, nobody knows.
+func (c *compiler) filesOf(worktree, command string) (files []string) {
+	for word := range strings.FieldsFuncSeq(command, func(r rune) bool { return strings.ContainsRune(" \t\n!\"';&|<>(){}`=", r) }) {
+		path := c.ofGit(worktree, word)
+		if info, err := c.host.Files.Lstat(path); err == nil && !info.IsDir() {
+			files = append(files, path)
+		}
+	}
+	return files
+}
+
+// repositoryPaths are where a repository's settings send git for what it runs: its hooks, and further settings, which are protected
+// whether they are there or not, and files of commands. Of the caller's own settings only hooks count, which lie in every repository.
 func (c *compiler) repositoryPaths(worktree, gitDir string) []string {
 	var paths []string
 	read := map[string]bool{}
@@ -98,6 +149,8 @@ func (c *compiler) settingsPaths(worktree, file string, read map[string]bool) (p
 		switch {
 		case s.section == "core" && s.key == "hookspath":
 			paths = append(paths, c.ofGit(worktree, s.value))
+		case s.runs():
+			paths = append(paths, c.filesOf(worktree, s.value)...)
 		case (s.section == "include" || s.section == "includeif") && s.key == "path":
 			included := c.ofGit(filepath.Dir(file), s.value)
 			paths = append(paths, included)
@@ -164,11 +217,8 @@ func (c *compiler) settings(file string) iter.Seq[setting] {
 // that a worktree or submodule has elsewhere.
 func (c *compiler) protectedPaths() []string {
 	var paths []string
-	look := func(worktree, gitDir string) {
-		if info, err := c.host.Files.Lstat(gitDir); err == nil && info.IsDir() {
-			paths = append(paths, c.repositoryPaths(worktree, gitDir)...)
-		}
-	}
+	seen := map[string]bool{}
+	look := func(worktree, gitDir string) { paths = append(paths, c.pathsOf(worktree, gitDir, seen)...) }
 	for _, around := range c.repositoriesAround(c.dir) {
 		look(around, filepath.Join(around, profiles.RepositoryName))
 	}
@@ -182,6 +232,31 @@ func (c *compiler) protectedPaths() []string {
 	}
 	if c.elsewhere != "" {
 		look(c.dir, c.elsewhere)
+	}
+	return paths
+}
+
+// maxRepositories is how many are looked at for where their settings send git.
+const maxRepositories = 200
+
+// pathsOf are those of one repository and of its submodules.
+func (c *compiler) pathsOf(worktree, gitDir string, seen map[string]bool) []string {
+	info, err := c.host.Files.Lstat(gitDir)
+	if err != nil || !info.IsDir() || seen[worktree] || len(seen) >= maxRepositories {
+		return nil
+	}
+	seen[worktree] = true
+	paths := c.repositoryPaths(worktree, gitDir)
+	for s := range c.settings(filepath.Join(worktree, ".gitmodules")) {
+		if s.section != "submodule" || s.key != "path" {
+			continue
+		}
+		module := join(worktree, s.value)
+		dir := c.gitFile(module)
+		if dir == "" {
+			dir = filepath.Join(module, profiles.RepositoryName)
+		}
+		paths = append(paths, c.pathsOf(module, dir, seen)...)
 	}
 	return paths
 }

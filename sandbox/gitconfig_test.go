@@ -20,9 +20,13 @@ func TestGitSettings(t *testing.T) {
 		{"[core]\n\thooksPath = .husky\n", []setting{{"core", "hookspath", ".husky"}}},
 		{"[CORE]\r\n\tHooksPath=a b  \r\n", []setting{{"core", "hookspath", "a b"}}},
 		{"[core] hooksPath = x # why\n[include]\npath = \"a # b\" ; c\n", []setting{{"core", "hookspath", "x"}, {"include", "path", "a # b"}}},
+		{"[includeIf\t\"gitdir:~/w/\"]\n path = x\n", []setting{{"includeif", "path", "x"}}},
 		{"[includeIf \"gitdir:~/w/\"]\n path = \"~/in\\\"ner\"\n", []setting{{"includeif", "path", `~/in"ner`}}},
 		{"[core]\n hooksPath = a\\\nb\n", []setting{{"core", "hookspath", "ab"}}},
 		{"[core]\n x = \"a \" \n y = a\\tb\\\\c\n", []setting{{"core", "x", "a "}, {"core", "y", "a\tb\\c"}}},
+		{"[core]\n# a \\\nhooksPath = b\n", []setting{{"core", "hookspath", "b"}}},
+		{"[core]\nx = a\\\\\nhooksPath = b\n", []setting{{"core", "x", `a\`}, {"core", "hookspath", "b"}}},
+		{"[core]\nx = a # c \\\nhooksPath = \"b;\\\nc\" ; \\\ny = d\n", []setting{{"core", "x", "a"}, {"core", "hookspath", "b;c"}, {"core", "y", "d"}}},
 		{"[core]\n# hooksPath = a\n; hooksPath = b\n bare\n = c\n", nil},
 		{"hooksPath = a\n", []setting{{"", "hookspath", "a"}}},
 		{"[core]\nhooksPath = \"open\n", []setting{{"core", "hookspath", "open"}}},
@@ -95,6 +99,16 @@ func TestProtectedPaths(t *testing.T) {
 		{"of the repository around", fakeFiles{"/home/ann/src/.git/config": "[core]\n\thooksPath = app/h\n"}, []string{app + "/h"}},
 		{"the caller's own", fakeFiles{app + "/.git/config": "", "/home/ann/.gitconfig": "[core]\n\thooksPath = .hooks\n[include]\n\tpath = x\n"}, []string{app + "/.hooks"}},
 		{"the caller's own, by another file", fakeFiles{app + "/.git/config": "", "/home/ann/.config/git/config": "[core]\n\thooksPath = .hooks\n"}, []string{app + "/.hooks"}},
+		{"files of commands", fakeFiles{
+			app + "/.git/config": "[core]\n\tfsmonitor = ./tools/mon\n\tattributesFile = attrs\n[filter \"x\"]\n\tclean = python3 \\\"clean.py\\\" %f\n" +
+				"\tsmudge = none.py\n[alias]\n\tst = !sh -c 'tools/st'\n\tdoc = doc\n[blame]\n\tignoreRevsFile = revs\n",
+			app + "/tools/mon": "", app + "/attrs": "", app + "/clean.py": "", app + "/tools/st": "", app + "/doc": "", app + "/revs": "",
+		}, []string{app + "/tools/mon", app + "/attrs", app + "/clean.py", app + "/tools/st"}},
+		{"of submodules, and of theirs", fakeFiles{
+			app + "/.git/config": "", app + "/.gitmodules": "[submodule \"a\"]\n\tpath = lib/a\n[submodule \"up\"]\n\tpath = .\n",
+			app + "/lib/a/.git": "gitdir: ../../.git/modules/a\n", app + "/.git/modules/a/config": "[core]\n\thooksPath = .husky\n",
+			app + "/lib/a/.gitmodules": "[submodule \"b\"]\n\tpath = b\n", app + "/lib/a/b/.git/config": "[core]\n\thooksPath = h\n",
+		}, []string{app + "/lib/a/.husky", app + "/lib/a/b/h"}},
 		{"no repository", fakeFiles{"/home/ann/.gitconfig": "[core]\n\thooksPath = .hooks\n"}, nil},
 		{"without a working tree", fakeFiles{app + "/HEAD": "", app + "/refs/x": "", app + "/objects/x": "", app + "/config": "[core]\n\thooksPath = h\n"}, []string{app + "/h"}},
 	} {
