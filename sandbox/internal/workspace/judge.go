@@ -52,10 +52,12 @@ func (k *walker) affords(f file) bool {
 func (k *walker) judge(f file) {
 	kind := kindOf(f.st)
 	switch {
-	case !f.made:
-		if kind == unix.S_IFLNK && !k.warned {
+	case !f.made && kind == unix.S_IFLNK:
+		if !k.warned {
 			k.oldSymlink(f)
 		}
+		k.behind(f)
+	case !f.made:
 	case kind == unix.S_IFDIR:
 		if strings.EqualFold(f.name, ".git") && (f.in.fresh || k.isNew(f) || k.isMoved(f)) {
 			k.repository(f)
@@ -92,7 +94,34 @@ func (k *walker) symlink(f file) {
 		k.repository(f)
 		return
 	}
-	if finding := k.meaning(f); finding.Kind != "" {
+	finding := k.meaning(f)
+	if v, ok := k.patterns.leading[strings.ToLower(f.name)]; ok && finding.Kind == "" && f.in.git == 0 {
+		finding = Finding{Kind: v.kind, Path: f.full(), Reason: "in what it leads to there can be a file of which holds: " + v.reason}
+	}
+	if finding.Kind != "" {
+		k.found.add(finding)
+	}
+}
+
+// behind reports a link that was there before, with a name that means something, where the run changed the file that it leads to: that has
+// a name of its own, which may mean nothing.
+func (k *walker) behind(f file) {
+	finding := k.meaning(f)
+	if finding.Kind == "" || finding.Kind == Dependencies {
+		return
+	}
+	target, err := readlink(f)
+	if err != nil {
+		return // oldSymlink says so
+	}
+	fd, err := follow(f.in.place.fd, f.in.place.path, f.below(), target)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	var st unix.Statx_t
+	if unix.Statx(fd, "", unix.AT_EMPTY_PATH, statMask, &st) == nil && kindOf(st) == unix.S_IFREG && changed(st.Ctime, k.since) {
+		finding.Reason += " (" + target + ", to which it leads, was changed)"
 		k.found.add(finding)
 	}
 }
@@ -105,14 +134,21 @@ func (k *walker) oldSymlink(f file) {
 
 // leads tells where a symbolic link leads, and whether that is out of the place.
 func (k *walker) leads(f file) (target string, out bool) {
-	buf := make([]byte, unix.PathMax)
-	n, err := unix.Readlinkat(f.fd, f.name, buf)
+	target, err := readlink(f)
 	if err != nil {
 		k.unread(f.full(), err)
 		return "", false
 	}
-	target = string(buf[:n])
 	return target, leaves(f.in.place.fd, f.in.place.path, f.below(), target)
+}
+
+func readlink(f file) (string, error) {
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(f.fd, f.name, buf)
+	if err != nil {
+		return "", err
+	}
+	return string(buf[:n]), nil
 }
 
 // regular reports a file by its name and its mode, unless it is what it was at the start.

@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -131,14 +132,21 @@ func knownOf(dir int, name string, mode uint16) (known, error) {
 	return known{sha256.Sum256(data), mode}, err
 }
 
-// hasScripts tells whether a package.json names anything that is run. One that cannot be read as JSON may.
+// descriptive are the fields of a package.json by which nothing is installed or run (npm's package-json documentation).
+var descriptive = []string{
+	"author", "bugs", "contributors", "cpu", "description", "engines", "exports", "files", "funding", "homepage", "keywords", "license", "main", "man",
+	"module", "name", "os", "private", "repository", "sideEffects", "type", "types", "typings", "version",
+}
+
+// hasScripts tells whether a package.json names anything that is run, or installed, whose scripts are run then; or has settings of some
+// tool. One that cannot be read as JSON may.
 func hasScripts(data []byte) bool {
 	var manifest map[string]json.RawMessage
 	if json.Unmarshal(data, &manifest) != nil {
 		return true
 	}
-	for _, key := range []string{"scripts", "bin", "husky", "lint-staged", "simple-git-hooks", "packageManager", "workspaces"} {
-		if manifest[key] != nil {
+	for key := range manifest {
+		if !slices.Contains(descriptive, key) {
 			return true
 		}
 	}
@@ -149,18 +157,23 @@ func hasScripts(data []byte) bool {
 // own in the place, at the place's. Only the kernel knows where a link leads by way of others; where it ends at what does not exist,
 // the text decides.
 func leaves(place int, at, path, target string) bool {
-	if filepath.IsAbs(target) {
-		rest, ok := strings.CutPrefix(filepath.Clean(target)+"/", at+"/")
-		if !ok {
-			return true
-		}
-		path = strings.TrimSuffix(rest, "/")
-	} else if !filepath.IsLocal(filepath.Join(filepath.Dir(path), target)) {
-		return true
-	}
-	fd, err := openBelow(place, path, unix.O_PATH, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_MAGICLINKS|unix.RESOLVE_NO_XDEV)
+	fd, err := follow(place, at, path, target)
 	if err == nil {
 		unix.Close(fd)
 	}
 	return err == unix.EXDEV || err == unix.EAGAIN // which is not known to stay inside
+}
+
+// follow opens what a symbolic link of a place leads to, with O_PATH: EXDEV is that it leads out.
+func follow(place int, at, path, target string) (fd int, err error) {
+	if filepath.IsAbs(target) {
+		rest, ok := strings.CutPrefix(filepath.Clean(target)+"/", at+"/")
+		if !ok {
+			return -1, unix.EXDEV
+		}
+		path = strings.TrimSuffix(rest, "/")
+	} else if !filepath.IsLocal(filepath.Join(filepath.Dir(path), target)) {
+		return -1, unix.EXDEV
+	}
+	return openBelow(place, path, unix.O_PATH, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_MAGICLINKS|unix.RESOLVE_NO_XDEV)
 }

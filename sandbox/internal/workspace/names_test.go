@@ -12,7 +12,9 @@ func TestNames(t *testing.T) {
 	ps := newPatterns([]string{".git", ".zed", "Mine.*", "conf/autostart"})
 	for name, want := range map[string]Kind{
 		"package.json": Build, "a/b/makefile": Build, "x.mk": Build, "build.rs": Build, ".cargo/config.toml": Build,
-		"cargo/config.toml": "", "config.toml": "", "setup.py": Build, ".pip/pip.conf": Build, "a/b.csproj": Build, "package.swift": Build, "deno.json": Build, "src/main.rs": "", "main.go": "", "readme.md": "", "makefile.txt": "",
+		"cargo/config.toml": "", "config.toml": "", "setup.py": Build, ".pip/pip.conf": Build, "a/b.csproj": Build, "package.swift": Build, "deno.json": Build, "src/main.rs": "", "main.go": "",
+		"yarn.lock": Build, "requirements-dev.txt": Build, "requirements.md": "", "next.config.mjs": Build, "config.js": "", ".eslintrc.json": Build, ".rprofile": Settings,
+		"mise.dev.toml": Settings, "misc.toml": "", "tools/bazel": Build, "bazel": "", ".luarc.json": Settings, ".luarc": "", "readme.md": "", "makefile.txt": "",
 		".github/workflows": CI, "workflows": "", "x.github/workflows": "", ".gitlab-ci.yml": CI, "agents.md": Instructions,
 		".vscode": Settings, "a/.envrc": Settings, "x.code-workspace": Settings, "mine.toml": Settings, "conf/autostart": Settings,
 		"autostart": "", ".git": "",
@@ -40,7 +42,8 @@ func TestNamesOfGit(t *testing.T) {
 
 func TestScripts(t *testing.T) {
 	for text, want := range map[string]bool{
-		`{"name": "x", "dependencies": {"a": "1"}}`: false, `{}`: false,
+		`{"name": "x", "version": "1", "main": "a.js"}`: false, `{}`: false,
+		`{"name": "x", "dependencies": {"a": "file:./a"}}`: true, `{"eslintConfig": {}}`: true,
 		`{"scripts": {"test": "x"}}`: true, `{"bin": "x"}`: true, `{"scr\u0069pts": {}}`: true, `{`: true, ``: true, `[]`: true,
 	} {
 		if got := hasScripts([]byte(text)); got != want {

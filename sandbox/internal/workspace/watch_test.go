@@ -179,6 +179,20 @@ func TestSymlinks(t *testing.T) {
 	}
 }
 
+// TestBehindSymlinks: what a link of a name that means something leads to counts by that name, also where that link was there before.
+func TestBehindSymlinks(t *testing.T) {
+	tr := newTree(t, "mk", "mk2", "conf/", "conf/x")
+	for name, target := range map[string]string{"Makefile": "mk", "sub": "conf", "GNUmakefile": tr.at("conf/../mk"), "plain": "mk", "justfile": "mk2", "x.mk": "none"} {
+		tr.check(os.Symlink(target, tr.at(name)))
+	}
+	w := tr.open(DefaultBounds)
+	tr.write("mk", "after")
+	tr.write("conf/config.toml", "")
+	tr.check(os.Symlink("conf", tr.at(".cargo")))
+	tr.check(os.Symlink("conf", tr.at("cargo")))
+	tr.want(w, "build .cargo", "build GNUmakefile", "build Makefile")
+}
+
 func TestHardLinks(t *testing.T) {
 	tr := newTree(t, "old", "changed", "both")
 	tr.check(os.Mkdir(tr.dir+".out", 0o755))
