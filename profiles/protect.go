@@ -133,18 +133,23 @@ func matches(pattern, name string) bool {
 // NTFS), also where it changes the number of characters, characters that are not seen (HFS+, and Unicode's folding), dots and blanks at
 // the end (FAT, NTFS).
 func fold(path string) string {
-	plain := true
+	plain, ascii := true, true
 	for i := range len(path) {
 		c := path[i]
+		ascii = ascii && c < utf8.RuneSelf
 		if c >= utf8.RuneSelf || 'A' <= c && c <= 'Z' || (c == '.' || c == ' ') && (i+1 == len(path) || path[i+1] == '/') {
 			plain = false
-			break
 		}
 	}
-	if plain {
+	switch {
+	case plain:
 		return path
+	case ascii:
+		path = strings.ToLower(path)
+	default:
+		path = full.Replace(strings.Map(foldRune, path))
 	}
-	names := strings.Split(full.Replace(strings.Map(foldRune, path)), "/")
+	names := strings.Split(path, "/")
 	for i, name := range names {
 		names[i] = strings.TrimRight(name, ". ")
 	}
