@@ -59,7 +59,10 @@ func explainedTree(t *testing.T, p place) (entries, asked []string) {
 		err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 			entries = append(entries, path)
 			if info, err := os.Stat(path); err == nil && info.IsDir() {
-				asked = append(asked, path+"/new")
+				asked = append(asked, path+"/new", path+"/.mcp.json")
+				if _, err := os.Stat(path + "/.git"); err != nil {
+					asked = append(asked, path+"/.git")
+				}
 			}
 			return err
 		})

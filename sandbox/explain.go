@@ -341,7 +341,7 @@ func (v *viewer) bound(e *Explanation, m *Mount) {
 	if m.Writable {
 		e.Access = AccessReadWrite
 	}
-	names := v.plan.Protected.by(e.Path)
+	names := v.plan.Protected.by(e.Path, v.isThere)
 	switch {
 	case m.Origin == originHome:
 		e.Access, e.Reason, e.From = AccessHome, "a directory of the private home, "+quotePath(m.Source), nil
@@ -378,19 +378,26 @@ func (v *viewer) protected(e *Explanation, names []string) {
 	}
 }
 
-// by are the names of the list that protect a path from being written.
-func (p Protected) by(path string) (names []string) {
+// by are the names of the list that protect a path from being written: what a run makes itself is not protected from it, such as a .git
+// where there is none.
+func (p Protected) by(path string, isThere func(string) bool) (names []string) {
 	for _, name := range p.Names {
 		one := p
 		one.Names = []string{name}
 		if name != profiles.RepositoryName {
 			one.Repositories, one.Paths = nil, nil
 		}
-		if refuses := one.refuses(); refuses != nil && len(refuses("open-write", path)) > 0 {
+		if refuses := one.refuses(); refuses != nil && slices.ContainsFunc(refuses("open-write", path), isThere) {
 			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// isThere tells whether a file whose age counts is older than any run.
+func (v *viewer) isThere(path string) bool {
+	info, err := v.files.Lstat(cmp.Or(v.source(filepath.Clean(path)), "/"))
+	return err == nil && (info.IsDir() || !strings.HasSuffix(path, "/"))
 }
 
 func event(action denyfs.Action, rule string) string {

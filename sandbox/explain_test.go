@@ -30,7 +30,7 @@ func explained(t *testing.T) (Plan, Host) {
 	host := fakeHost()
 	files := host.Files.(fakeFiles)
 	for path, content := range map[string]string{
-		"/home/ann/data/key/k": "data", "/home/ann/data/out/x": "", "/home/ann/data/out/ro/x": "", "/home/ann/src/app/Makefile": "",
+		"/home/ann/data/key/k": "data", "/home/ann/data/out/x": "", "/home/ann/data/out/ro/x": "", "/home/ann/src/app/Makefile": "", "/home/ann/src/app/sub/x": "",
 		"/home/ann/src/app/.git/config": "", "/home/ann/src/app/.git/HEAD": "", "/home/ann/src/app/shadow": "-> /etc/shadow",
 		"/home/ann/src/app/key": "-> ../../data/key/k", "/home/ann/.npmrc": "data", "/home/ann/src/app/loop": "-> loop",
 		"/home/ann/.local/state/agentjail/homes/base/mine": "", "/home/ann/hidden": "-> .ssh", "/etc/gone": "-> /nowhere",
@@ -50,7 +50,7 @@ func TestExplainGolden(t *testing.T) {
 	plan, host := explained(t)
 	var b strings.Builder
 	for _, path := range []string{
-		"/home/ann/src/app/main.go", "/home/ann/src/app/new", "/home/ann/src/app/.env", "/home/ann/src/app/Makefile", "/home/ann/src/app/sub/Makefile",
+		"/home/ann/src/app/main.go", "/home/ann/src/app/new", "/home/ann/src/app/.env", "/home/ann/src/app/Makefile", "/home/ann/src/app/sub/Makefile", "/home/ann/src/app/none/Makefile", "/home/ann/src/app/sub/.git", "/home/ann/src/app/.git",
 		"/home/ann/src/app/.git/config", "/home/ann/src/app/.git/HEAD", "/home/ann/src/app/shadow", "/home/ann/src/app/key", "/home/ann/src/app/loop", "/home/ann/hidden/id",
 		"/home/ann/link/main.go", "/home/ann/src/app/../other/x", "/home/ann/data/x", "/home/ann/data/key/k", "/home/ann/data/out/x",
 		"/home/ann/data/out/ro/x", "/usr/bin/env", "/bin/env", "/usr", "/home/ann", "/home/ann/src", "/home/ann/.ssh/id", "/home/ann/.ssh", "/home/ann/.npmrc",
