@@ -121,7 +121,7 @@ func (c *compiler) filesOf(worktree, command string) (files []string) {
 }
 
 // repositoryPaths are where a repository's settings send git for what it runs: its hooks, and further settings, which are protected
-// whether they are there or not, and files of commands. Of the caller's own settings only hooks count, which lie in every repository.
+// whether they are there or not, and files of commands. Of the caller's own settings only hooks count here, which lie in every repository.
 func (c *compiler) repositoryPaths(worktree, gitDir string) []string {
 	var paths []string
 	read := map[string]bool{}
@@ -170,7 +170,30 @@ func (c *compiler) globalSettings() (all []setting) {
 		files = append(files, file)
 	}
 	for _, file := range files {
-		all = slices.AppendSeq(all, c.settings(file))
+		all = append(all, c.withIncluded(file, map[string]bool{})...)
+	}
+	return all
+}
+
+// withIncluded are the settings of a file and of the files that it includes, each of which is read once. Of what is included on a condition,
+// which can be met in one repository and not in another, the user's name and address are left out.
+func (c *compiler) withIncluded(file string, read map[string]bool) (all []setting) {
+	if read[file] || len(read) >= maxIncluded {
+		return nil
+	}
+	read[file] = true
+	for s := range c.settings(file) {
+		all = append(all, s)
+		if s.key != "path" || s.section != "include" && s.section != "includeif" {
+			continue
+		}
+		path := c.ofGit(filepath.Dir(file), s.value)
+		c.included = append(c.included, path)
+		for _, in := range c.withIncluded(path, read) {
+			if s.section == "include" || in.section != "user" {
+				all = append(all, in)
+			}
+		}
 	}
 	return all
 }
@@ -214,9 +237,9 @@ func (c *compiler) settings(file string) iter.Seq[setting] {
 }
 
 // protectedPaths are those of the repositories that a run works in: around the working directory, in the other places, and the one
-// that a worktree or submodule has elsewhere.
+// that a worktree or submodule has elsewhere; and what the caller's own settings include.
 func (c *compiler) protectedPaths() []string {
-	var paths []string
+	paths := slices.Clone(c.included)
 	seen := map[string]bool{}
 	look := func(worktree, gitDir string) { paths = append(paths, c.pathsOf(worktree, gitDir, seen)...) }
 	for _, around := range c.repositoriesAround(c.dir) {

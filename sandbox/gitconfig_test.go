@@ -62,6 +62,8 @@ func TestGitIdentity(t *testing.T) {
 		{fakeFiles{"/home/ann/.gitconfig": "[user]\n\tname = Ann\n"}, ""},
 		{fakeFiles{"/home/ann/.gitconfig": "[user]\n\tname = Ann\n\temail = ann@example.com\n\tsigningkey = X\n[credential]\n\thelper = store\n"},
 			"[user]\n\tname = \"Ann\"\n\temail = \"ann@example.com\"\n"},
+		{fakeFiles{"/home/ann/.gitconfig": "[include]\npath = me\n[user]\nemail = a@b\n[includeIf \"x\"]\npath = work\n", "/home/ann/me": "[user]\nname = A\nemail = c@d\n[include]\npath = .gitconfig\n",
+			"/home/ann/work": "[user]\nemail = w@x\n"}, "[user]\n\tname = \"A\"\n\temail = \"a@b\"\n"},
 		{fakeFiles{"/home/ann/.gitconfig": "[user]\nemail = a@b\n", "/home/ann/.config/git/config": "[user]\nname = \"A \\\"B\\\" # \\\\\"\n"},
 			"[user]\n\tname = \"A \\\"B\\\" # \\\\\"\n\temail = \"a@b\"\n"},
 	} {
@@ -98,6 +100,8 @@ func TestProtectedPaths(t *testing.T) {
 		{"the working directory itself", fakeFiles{app + "/.git/config": "[core]\n\thooksPath = .\n"}, nil},
 		{"of the repository around", fakeFiles{"/home/ann/src/.git/config": "[core]\n\thooksPath = app/h\n"}, []string{app + "/h"}},
 		{"the caller's own", fakeFiles{app + "/.git/config": "", "/home/ann/.gitconfig": "[core]\n\thooksPath = .hooks\n[include]\n\tpath = x\n"}, []string{app + "/.hooks"}},
+		{"the caller's own, included", fakeFiles{app + "/.git/config": "", "/home/ann/.gitconfig": "[includeIf \"x\"]\n\tpath = ~/work\n", "/home/ann/work": "[core]\n\thooksPath = .hooks\n"}, []string{app + "/.hooks"}},
+		{"what the caller's own include", fakeFiles{"/home/ann/.gitconfig": "[include]\n\tpath = src/app/conf\n"}, []string{app + "/conf"}},
 		{"the caller's own, by another file", fakeFiles{app + "/.git/config": "", "/home/ann/.config/git/config": "[core]\n\thooksPath = .hooks\n"}, []string{app + "/.hooks"}},
 		{"files of commands", fakeFiles{
 			app + "/.git/config": "[core]\n\tfsmonitor = ./tools/mon\n\tattributesFile = attrs\n[filter \"x\"]\n\tclean = python3 \\\"clean.py\\\" %f\n" +
