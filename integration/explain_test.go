@@ -135,7 +135,7 @@ func (a explainedAttempt) action() string {
 
 // TestExplainAgrees: of policies that chance has made, over trees with repositories, protected names and links, explain says of every path
 // what a run then does, and which event it leaves.
-// Containment checks: A14, B05, C01.
+// Containment check: A14.
 func TestExplainAgrees(t *testing.T) {
 	needTool(t, "python3")
 	for _, plain := range []bool{false, true} {
