@@ -44,6 +44,7 @@ type Explanation struct {
 type Attempt struct {
 	Allowed  bool   `json:"allowed"`
 	Event    string `json:"event,omitempty"` // empty where there is none
+	At       string `json:"at,omitempty"`    // what the event is about, where that is a directory on the way
 	Severity string `json:"severity,omitempty"`
 }
 
@@ -270,11 +271,34 @@ func (v *viewer) rooted(e *Explanation) {
 		}
 	default:
 		v.notGranted(e, verdict, info != nil && info.IsDir())
-		return
 	}
 	if !e.Write.Allowed && e.Write.Event == "" {
 		e.Write.Event = event(denyfs.ActionCreate, denyfs.RuleNotGranted)
 	}
+	if at := v.missing(e.Path); at != "" && !e.Read.Allowed && !v.plan.isCredential(e.Path) {
+		e.Read = Attempt{Event: event(denyfs.ActionOpenRead, denyfs.RuleNotGranted), At: at, Severity: audit.SeverityNoise}
+	}
+}
+
+// missing is the directory of the home at which a walk to a path ends: the host has it, and the run has none, but can make one. "" if there is
+// no such. Without FUSE it is the path that is looked for.
+func (v *viewer) missing(path string) string {
+	home := v.plan.Identity.Home
+	if !v.inHome(path) || v.plan.plain() {
+		return ""
+	}
+	dir := home
+	for name := range strings.SplitSeq(strings.TrimPrefix(strings.TrimPrefix(filepath.Dir(path), home), "/"), "/") {
+		dir = filepath.Join(dir, name)
+		if v.tree.Has(dir) || v.isPrivate(dir) {
+			continue
+		}
+		info, err := v.files.Lstat(dir)
+		if v.tree.Lookup(denyfs.Query{Path: dir, Host: denyfs.HostKindOf(info, err)}).Denial.Walk {
+			return dir
+		}
+	}
+	return ""
 }
 
 // isPrivate tells whether the private home has a path.
@@ -312,7 +336,7 @@ func (v *viewer) notGranted(e *Explanation, verdict denyfs.Verdict, dir bool) {
 	}
 	e.Access, e.Reason = AccessHidden, "nothing grants it"+own
 	e.Read.Event = event(denyfs.ActionOpenRead, denyfs.RuleNotGranted)
-	if dir {
+	if dir && (!verdict.Denial.Walk || v.plan.plain()) {
 		e.Read.Event = event(denyfs.ActionList, denyfs.RuleNotGranted)
 	}
 	if verdict.Denial.Walk {

@@ -99,8 +99,13 @@ func (a Attempt) String() string {
 		return "yes"
 	case a.Event == "":
 		return "no, not recorded"
-	case a.Severity != "":
-		return "no, recorded as " + a.Event + ", severity " + a.Severity
 	}
-	return "no, recorded as " + a.Event
+	text := "no, recorded as " + a.Event
+	if a.At != "" {
+		text += " of " + quotePath(a.At)
+	}
+	if a.Severity != "" {
+		text += ", severity " + a.Severity
+	}
+	return text
 }
