@@ -87,9 +87,6 @@ func TestRedactArgs(t *testing.T) {
 func TestRedactArgsOfServices(t *testing.T) {
 	for _, p := range secretPrefixes {
 		token := p.prefix + strings.Repeat("a1B2", 10)
-		if len(p.prefix)+p.least < leastToken {
-			t.Errorf("%s is shorter than leastToken", p.prefix)
-		}
 		if !LooksSecret("X", token) {
 			t.Errorf("LooksSecret does not know %s", token)
 		}
@@ -111,8 +108,7 @@ func TestRedactArgsOfServices(t *testing.T) {
 // TestRedactArgsIsQuick: no command line of the size of an event's takes long, whatever it holds.
 func TestRedactArgsIsQuick(t *testing.T) {
 	for _, part := range []string{"sk-", "-", "a=", "token=", "?token=a&", "token: ", `"token":`, "://", "://a@", "-----BEGIN ", "-----BEGIN PRIVATE KEY", "Bearer ", " --token ", "eyJ.", `\"`} {
-		short, long := part, strings.Repeat(part, 1<<18/len(part))
-		RedactArgs([]string{"--token", long, short}) // if it were quadratic, this test would not end in time
+		RedactArgs([]string{"--token", strings.Repeat(part, 1<<18/len(part)), part}) // if it were quadratic, this test would not end in time
 	}
 }
 

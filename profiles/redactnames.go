@@ -7,6 +7,13 @@ import (
 	"strings"
 )
 
+// leastSecret is how long a value is at least that only its name tells;
+// leastKey is that of names which often mean something else.
+const (
+	leastSecret = 4
+	leastKey    = 8
+)
+
 // flagValue finds the secret of an argument that is the value of the flag
 // before it.
 func flagValue(flag, arg string) []span {
@@ -19,10 +26,10 @@ func flagValue(flag, arg string) []span {
 		if !strings.HasPrefix(password, "//") && strings.Trim(password, "0123456789") != "" && len(password) >= leastSecret {
 			return []span{{len(user) + 1, len(arg)}}
 		}
-		return nil
-	}
-	if isSecretName(flag) && isSecretValue(flag, arg) && !isPath(arg) {
-		return []span{{0, len(arg)}}
+	default:
+		if isSecretName(flag) && isSecretValue(flag, arg) && !isPath(arg) {
+			return []span{{0, len(arg)}}
+		}
 	}
 	return nil
 }
@@ -30,9 +37,6 @@ func flagValue(flag, arg string) []span {
 // namedSpans finds the values of NAME=VALUE, of a header and of a field of
 // JSON, and in the text of a script of --NAME VALUE.
 func namedSpans(s string, spans []span) []span {
-	if !strings.ContainsAny(s, "=:") && !strings.Contains(s, " -") {
-		return spans
-	}
 	words := strings.ContainsAny(s, " \t\n")
 	query := strings.IndexAny(s, "?&")
 	for i := 1; i < len(s); i++ {
@@ -73,11 +77,8 @@ const (
 // nameBefore is the name that ends a text, and whether it ends with a quote.
 func nameBefore(s string) (name string, quoted bool) {
 	plain := strings.TrimRight(s, quotes)
-	from := len(plain)
-	for from > 0 && tokenBytes[plain[from-1]] {
-		from--
-	}
-	return plain[from:], len(plain) < len(s)
+	before := strings.TrimRightFunc(plain, func(r rune) bool { return !notToken(r) })
+	return plain[len(before):], len(plain) < len(s)
 }
 
 // valueAt is where the value begins whose name ends at a separator, and what
@@ -103,10 +104,7 @@ func valueAt(s string, separator int, quoted bool) (from int, ends string) {
 // else stands before a colon.
 func isHeader(name string) bool {
 	upper := strings.ToUpper(name)
-	if strings.HasSuffix(upper, "AUTHORIZATION") || strings.HasSuffix(upper, "COOKIE") || strings.Contains(name, "-") {
-		return true
-	}
-	return slices.ContainsFunc(secretEnds, func(end string) bool { return strings.HasSuffix(upper, end) })
+	return strings.Contains(name, "-") || strings.HasSuffix(upper, "COOKIE") || hasSecretEnd(upper)
 }
 
 // weakWords are those of names that often mean something else.
@@ -146,10 +144,6 @@ func isSecretValue(name, value string) bool {
 
 // isPath tells the path of a file, which is no secret.
 func isPath(s string) bool {
-	for _, begin := range []string{"./", "../", "~/"} {
-		if strings.HasPrefix(s, begin) {
-			return true
-		}
-	}
-	return strings.HasPrefix(s, "/") && strings.Count(s, "/") > 1
+	return strings.HasPrefix(s, "./") || strings.HasPrefix(s, "../") || strings.HasPrefix(s, "~/") ||
+		strings.HasPrefix(s, "/") && strings.Count(s, "/") > 1
 }

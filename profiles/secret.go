@@ -61,100 +61,45 @@ func secretWordOfName(word, value string) bool {
 	if word == "TOKENS" && value != "" && strings.Trim(value, "0123456789") == "" {
 		return false
 	}
-	return slices.Contains(secretWords, word) ||
-		slices.ContainsFunc(secretEnds, func(end string) bool { return strings.HasSuffix(word, end) })
+	return slices.Contains(secretWords, word) || hasSecretEnd(word)
+}
+
+func hasSecretEnd(word string) bool {
+	return slices.ContainsFunc(secretEnds, func(end string) bool { return strings.HasSuffix(word, end) })
 }
 
 // secretPrefixes are what the tokens of well-known services start with, and
 // the least number of characters that follow in a real one.
-var secretPrefixes = []struct {
+var secretPrefixes = []secretPrefix{
+	// age, Amazon Web Services, Atlassian, Buildkite, CircleCI, Contentful
+	{"AGE-SECRET-KEY-1", 20}, {"AKIA", 16}, {"ASIA", 16}, {"ATATT3", 20}, {"ATCTT3", 20}, {"bkua_", 20}, {"CCIPAT_", 20}, {"CFPAT-", 20},
+	// DigitalOcean, Docker Hub, Doppler, Figma, Fly.io
+	{"doo_v1_", 20}, {"dop_v1_", 20}, {"dor_v1_", 20}, {"dckr_oat_", 16}, {"dckr_pat_", 16}, {"dp.pt.", 20}, {"dp.st.", 20}, {"figd_", 20}, {"fm2_", 20},
+	// GitHub: OAuth, personal, refresh, server, user, fine-grained
+	{"gho_", 20}, {"ghp_", 20}, {"ghr_", 20}, {"ghs_", 20}, {"ghu_", 20}, {"github_pat_", 20},
+	// GitLab: agent, CI job, deploy, feed, OAuth, personal, trigger, runner
+	{"glagent-", 16}, {"glcbt-", 16}, {"gldt-", 16}, {"glft-", 16}, {"gloas-", 16}, {"glpat-", 16}, {"glptt-", 16}, {"glrt-", 16},
+	// Google (API, OAuth client, OAuth), Grafana, Groq
+	{"AIza", 30}, {"GOCSPX-", 20}, {"ya29.", 20}, {"glc_", 20}, {"glsa_", 20}, {"gsk_", 20},
+	// Vault of HashiCorp, Heroku, Hugging Face, LangSmith, Linear
+	{"hvb.", 16}, {"hvs.", 16}, {"HRKU-", 20}, {"hf_", 20}, {"lsv2_pt_", 20}, {"lsv2_sk_", 20}, {"lin_api_", 16}, {"lin_oauth_", 16},
+	// Netlify, New Relic, Notion, npm, 1Password, OpenAI and Anthropic and their like
+	{"nfp_", 20}, {"NRAK-", 20}, {"ntn_", 20}, {"npm_", 20}, {"ops_eyJ", 20}, {"sk-", 16},
+	// Perplexity, Pinecone, PlanetScale, Postman, PyPI
+	{"pplx-", 20}, {"pcsk_", 20}, {"pscale_oauth_", 16}, {"pscale_pw_", 16}, {"pscale_tkn_", 16}, {"PMAK-", 20}, {"pypi-", 20},
+	// Replicate, RubyGems, SendGrid, Sentry, Shopify
+	{"r8_", 20}, {"rubygems_", 16}, {"SG.", 20}, {"sntrys_", 20}, {"sntryu_", 20}, {"shpat_", 16}, {"shpca_", 16}, {"shppa_", 16}, {"shpss_", 16},
+	// Slack
+	{"xapp-", 16}, {"xoxa-", 10}, {"xoxb-", 10}, {"xoxe-", 10}, {"xoxp-", 10}, {"xoxr-", 10}, {"xoxs-", 10},
+	// Square, Stripe
+	{"sq0atp-", 16}, {"sq0csp-", 16}, {"rk_live_", 16}, {"rk_test_", 16}, {"sk_live_", 16}, {"sk_test_", 16}, {"whsec_", 16},
+	// Supabase, Tavily, xAI
+	{"sbp_", 20}, {"tvly-", 16}, {"xai-", 20},
+}
+
+type secretPrefix struct {
 	prefix string
 	least  int
-}{
-	{"AGE-SECRET-KEY-1", 20},
-	{"AIza", 30},   // Google API key
-	{"AKIA", 16},   // AWS access key
-	{"ASIA", 16},   // AWS temporary access key
-	{"ATATT3", 20}, // Atlassian
-	{"ATCTT3", 20},
-	{"CCIPAT_", 20}, // CircleCI
-	{"CFPAT-", 20},  // Contentful
-	{"GOCSPX-", 20}, // Google OAuth client
-	{"HRKU-", 20},   // Heroku
-	{"NRAK-", 20},   // New Relic
-	{"PMAK-", 20},   // Postman
-	{"SG.", 20},     // SendGrid
-	{"bkua_", 20},   // Buildkite
-	{"dckr_oat_", 16},
-	{"dckr_pat_", 16},
-	{"doo_v1_", 20}, // DigitalOcean
-	{"dop_v1_", 20},
-	{"dor_v1_", 20},
-	{"dp.pt.", 20}, // Doppler
-	{"dp.st.", 20},
-	{"figd_", 20}, // Figma
-	{"fm2_", 20},  // Fly.io
-	{"gho_", 20},  // GitHub: OAuth, personal, user, server, refresh
-	{"ghp_", 20},
-	{"ghr_", 20},
-	{"ghs_", 20},
-	{"ghu_", 20},
-	{"github_pat_", 20},
-	{"glagent-", 16}, // GitLab: agent, CI job, deploy, feed, OAuth, personal, trigger, runner
-	{"glcbt-", 16},
-	{"gldt-", 16},
-	{"glft-", 16},
-	{"gloas-", 16},
-	{"glpat-", 16},
-	{"glptt-", 16},
-	{"glrt-", 16},
-	{"glc_", 20}, // Grafana
-	{"glsa_", 20},
-	{"gsk_", 20}, // Groq
-	{"hf_", 20},  // Hugging Face
-	{"hvb.", 16}, // HashiCorp Vault
-	{"hvs.", 16},
-	{"lin_api_", 16},
-	{"lin_oauth_", 16},
-	{"lsv2_pt_", 20}, // LangSmith
-	{"lsv2_sk_", 20},
-	{"nfp_", 20}, // Netlify
-	{"npm_", 20},
-	{"ntn_", 20}, // Notion
-	{"ops_eyJ", 20},
-	{"pcsk_", 20}, // Pinecone
-	{"pplx-", 20}, // Perplexity
-	{"pscale_oauth_", 16},
-	{"pscale_pw_", 16},
-	{"pscale_tkn_", 16},
-	{"pypi-", 20},
-	{"r8_", 20},      // Replicate
-	{"rk_live_", 16}, // Stripe
-	{"rk_test_", 16},
-	{"rubygems_", 16},
-	{"sbp_", 20},   // Supabase
-	{"shpat_", 16}, // Shopify
-	{"shpca_", 16},
-	{"shppa_", 16},
-	{"shpss_", 16},
-	{"sk-", 16}, // OpenAI, Anthropic and their like
-	{"sk_live_", 16},
-	{"sk_test_", 16},
-	{"sntrys_", 20}, // Sentry
-	{"sntryu_", 20},
-	{"sq0atp-", 16}, // Square
-	{"sq0csp-", 16},
-	{"tvly-", 16},  // Tavily
-	{"whsec_", 16}, // Stripe
-	{"xai-", 20},
-	{"xapp-", 16}, // Slack
-	{"xoxa-", 10},
-	{"xoxb-", 10},
-	{"xoxe-", 10},
-	{"xoxp-", 10},
-	{"xoxr-", 10},
-	{"xoxs-", 10},
-	{"ya29.", 20}, // Google OAuth
 }
 
 // secretValue looks for a private key, a URL with a password, an HTTP
@@ -164,32 +109,19 @@ func secretValue(value string) bool {
 		return true
 	}
 	for _, scheme := range []string{"Bearer ", "Basic "} {
-		if _, rest, ok := strings.Cut(value, scheme); ok && tokenLen(rest) >= 12 {
+		if _, rest, ok := strings.Cut(value, scheme); ok && tokenLen(rest, inBase64) >= leastOfScheme {
 			return true
 		}
 	}
-	return len(userinfoSpans(value, nil)) > 0 || slices.ContainsFunc(strings.FieldsFunc(value, notToken), secretWord)
+	return webToken().MatchString(value) || len(userinfoSpans(value, nil)) > 0 ||
+		slices.ContainsFunc(strings.FieldsFunc(value, notToken), hasSecretPrefix)
 }
 
-// secretWord judges one run of token characters.
-func secretWord(word string) bool {
-	if isJWT(word) {
-		return true
-	}
-	return slices.ContainsFunc(secretPrefixes, func(p struct {
-		prefix string
-		least  int
-	}) bool {
+// hasSecretPrefix judges one run of token characters.
+func hasSecretPrefix(word string) bool {
+	return slices.ContainsFunc(secretPrefixes, func(p secretPrefix) bool {
 		return strings.HasPrefix(word, p.prefix) && len(word)-len(p.prefix) >= p.least
 	})
-}
-
-// isJWT recognises a JSON Web Token (RFC 7519): three parts in base64, of
-// which the first is an object, {" in base64 being eyJ.
-func isJWT(word string) bool {
-	header, rest, ok := strings.Cut(word, ".")
-	payload, _, signed := strings.Cut(rest, ".")
-	return ok && signed && len(header) > 10 && strings.HasPrefix(header, "eyJ") && len(payload) > 10
 }
 
 // notToken reports whether a character cannot be part of a token.
@@ -198,10 +130,16 @@ func notToken(r rune) bool {
 		r != '-' && r != '_' && r != '.'
 }
 
-// tokenLen counts the characters of a token at the start of s, of which base64
-// may have some more.
-func tokenLen(s string) int {
-	n := strings.IndexFunc(s, func(r rune) bool { return notToken(r) && r != '+' && r != '/' && r != '=' })
+// What else base64 has, and how long what follows the name of a scheme of HTTP
+// authentication is at least.
+const (
+	inBase64      = "+/="
+	leastOfScheme = 12
+)
+
+// tokenLen counts the characters of a token at the start of s, and those of more.
+func tokenLen(s, more string) int {
+	n := strings.IndexFunc(s, func(r rune) bool { return notToken(r) && !strings.ContainsRune(more, r) })
 	if n < 0 {
 		return len(s)
 	}
