@@ -407,9 +407,6 @@ func (p Policy) WithSyscalls(groups ...string) (Policy, error) {
 			return Policy{}, err
 		}
 	}
-	if len(groups) == 0 {
-		return p, nil
-	}
 	return p.With(Policy{syscalls: groups}), nil
 }
 

@@ -147,7 +147,7 @@ func fold(path string) string {
 	case ascii:
 		path = strings.ToLower(path)
 	default:
-		path = full.Replace(strings.Map(foldRune, path))
+		path = fullFolding.Replace(strings.Map(foldRune, path))
 	}
 	names := strings.Split(path, "/")
 	for i, name := range names {
@@ -156,9 +156,9 @@ func fold(path string) string {
 	return strings.Join(names, "/")
 }
 
-// full are the characters that Unicode's full folding makes several ASCII letters of (status F of CaseFolding.txt), as ext4 and f2fs do
+// fullFolding are the characters that Unicode's full folding makes several ASCII letters of (status F of CaseFolding.txt), as ext4 and f2fs do
 // (fs/unicode/README.utf8data): what a name of ASCII letters can be spelt with.
-var full = strings.NewReplacer("\u00df", "ss", "\ufb00", "ff", "\ufb01", "fi", "\ufb02", "fl", "\ufb03", "ffi", "\ufb04", "ffl", "\ufb05", "st", "\ufb06", "st")
+var fullFolding = strings.NewReplacer("\u00df", "ss", "\ufb00", "ff", "\ufb01", "fi", "\ufb02", "fl", "\ufb03", "ffi", "\ufb04", "ffl", "\ufb05", "st", "\ufb06", "st")
 
 // foldRune is the smallest of the characters that differ in case alone; -1 for one that is not seen (Default_Ignorable_Code_Point of
 // Unicode, which those file systems leave out).

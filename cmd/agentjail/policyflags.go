@@ -102,13 +102,7 @@ func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) 
 			}
 			return p.WithSecrets(map[bool]string{true: profiles.SecretsHide, false: profiles.SecretsShow}[c.Bool("hide-secrets")])
 		},
-		func(p profiles.Policy) (profiles.Policy, error) {
-			p, err := p.WithToolchains(listed(c.StringSlice("with"))...)
-			if err != nil {
-				err = fmt.Errorf("--with: %w", err)
-			}
-			return p, err
-		},
+		withNames("with", profiles.Policy.WithToolchains, listed(c.StringSlice("with"))),
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithProtect(c.StringSlice("protect")...) },
 		func(p profiles.Policy) (profiles.Policy, error) {
 			return p.WithUnprotect(c.StringSlice("unprotect")...)
@@ -125,13 +119,7 @@ func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) 
 			return p, err
 		},
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithLimits(limits) },
-		func(p profiles.Policy) (profiles.Policy, error) {
-			p, err := p.WithSyscalls(listed(c.StringSlice("allow-syscalls"))...)
-			if err != nil {
-				err = fmt.Errorf("--allow-syscalls: %w", err)
-			}
-			return p, err
-		},
+		withNames("allow-syscalls", profiles.Policy.WithSyscalls, listed(c.StringSlice("allow-syscalls"))),
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithEnv(c.StringSlice("env")...) },
 	} {
 		var err error
@@ -140,6 +128,17 @@ func withFlags(c *cli.Context, policy profiles.Policy) (profiles.Policy, error) 
 		}
 	}
 	return policy, nil
+}
+
+// withNames is the step of a flag that may be repeated; its errors name the flag.
+func withNames(flag string, with func(profiles.Policy, ...string) (profiles.Policy, error), names []string) func(profiles.Policy) (profiles.Policy, error) {
+	return func(p profiles.Policy) (profiles.Policy, error) {
+		p, err := with(p, names...)
+		if err != nil {
+			err = fmt.Errorf("--%s: %w", flag, err)
+		}
+		return p, err
+	}
 }
 
 // withNetwork is withFlags for those about the network.
@@ -160,13 +159,7 @@ func withNetwork(c *cli.Context, p profiles.Policy) (profiles.Policy, error) {
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithAllow(rules...) },
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithDeny(denials...) },
 		func(p profiles.Policy) (profiles.Policy, error) { return p.WithQuota(quota) },
-		func(p profiles.Policy) (profiles.Policy, error) {
-			p, err := p.WithPublish(c.StringSlice("publish")...)
-			if err != nil {
-				err = fmt.Errorf("--publish: %w", err)
-			}
-			return p, err
-		},
+		withNames("publish", profiles.Policy.WithPublish, c.StringSlice("publish")),
 		func(p profiles.Policy) (profiles.Policy, error) {
 			return p.WithSockets(absolute(c.StringSlice("socket"))...)
 		},
