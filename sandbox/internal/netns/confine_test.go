@@ -144,7 +144,7 @@ func TestMappedAddresses(t *testing.T) {
 			if got := c.LocalAddr().String(); got != "93.184.216.34:443" {
 				t.Errorf("arrived as %s", got)
 			}
-			inode, err := n.owner.diag.inode("tcp", c.RemoteAddr().(*net.TCPAddr).AddrPort(), c.LocalAddr().(*net.TCPAddr).AddrPort())
+			inode, err := n.owner.diag.connection("tcp", c.RemoteAddr().(*net.TCPAddr).AddrPort(), c.LocalAddr().(*net.TCPAddr).AddrPort())
 			if err != nil || inode == 0 {
 				t.Errorf("its socket is not found: %v", err)
 			}

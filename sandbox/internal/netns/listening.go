@@ -2,19 +2,14 @@
 
 package netns
 
-import (
-	"encoding/binary"
-	"net/netip"
-
-	"golang.org/x/sys/unix"
-)
+import "net/netip"
 
 // Listening tells at which ports of a network namespace somebody listens by TCP.
-type Listening struct{ diag *asker }
+type Listening struct{ diag sockDiag }
 
 // NewListening asks about the network namespace of the calling thread.
 func NewListening() (*Listening, error) {
-	diag, err := newAsker(unix.NETLINK_SOCK_DIAG, "sock_diag")
+	diag, err := newSockDiag()
 	if err != nil {
 		return nil, err
 	}
@@ -32,22 +27,10 @@ func (l *Listening) At(to netip.AddrPort) bool {
 		if addr.Is4() {
 			anybody = netip.IPv4Unspecified()
 		}
-		request, err := diagRequest("tcp", netip.AddrPortFrom(addr, to.Port()), netip.AddrPortFrom(anybody, 0))
-		if err != nil {
-			return true
-		}
-		answer, err := l.diag.ask(request)
-		if err != nil || !absent(answer) {
+		s, err := l.diag.socket("tcp", netip.AddrPortFrom(addr, to.Port()), netip.AddrPortFrom(anybody, 0))
+		if err != nil || s.state != 0 {
 			return true
 		}
 	}
 	return false
-}
-
-// absent tells whether an answer of sock_diag(7) says that there is no such socket.
-func absent(b []byte) bool {
-	if len(b) < unix.NLMSG_HDRLEN+4 || binary.NativeEndian.Uint16(b[4:]) != unix.NLMSG_ERROR {
-		return false
-	}
-	return unix.Errno(-int32(binary.NativeEndian.Uint32(b[unix.NLMSG_HDRLEN:]))) == unix.ENOENT
 }

@@ -113,7 +113,7 @@ func (n *Namespace) build(mechanisms []Mechanism, watch *Watch, ports []uint16) 
 	}
 	if n.mechanism == ByRedirect {
 		// Without it some events lack their process, as they do where a socket is gone.
-		n.owner.tracking, _ = newAsker(unix.NETLINK_NETFILTER, "conntrack")
+		n.owner.tracking.netlinkConn, _ = dialNetlink(unix.NETLINK_NETFILTER, "conntrack")
 	}
 	if n.watch != nil {
 		n.watch.start(n)

@@ -583,8 +583,8 @@ func TestClose(t *testing.T) {
 }
 
 func TestDiagMessages(t *testing.T) {
-	if got, err := diagInode(make([]byte, 20)); got != 0 || err == nil {
-		t.Errorf("a short answer: inode %d, %v", got, err)
+	if got, err := parseDiag(make([]byte, 20)); got != (diagSocket{}) || err == nil {
+		t.Errorf("a short answer: %+v, %v", got, err)
 	}
 	r, err := diagRequest("tcp", netip.MustParseAddrPort("1.2.3.4:5"), netip.MustParseAddrPort("6.7.8.9:10"))
 	if err != nil || len(r) != 72 || r[16] != unix.AF_INET || r[24+1] != 5 || r[28] != 1 || r[44] != 6 {

@@ -3,9 +3,7 @@
 package netns
 
 import (
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -33,8 +31,8 @@ const (
 // owners finds the processes behind sockets of one network namespace.
 type owners struct {
 	namespace uint64 // inode
-	diag      *asker // of sock_diag(7)
-	tracking  *asker // nil but ByRedirect
+	diag      sockDiag
+	tracking  conntrack // empty but ByRedirect
 
 	mu     sync.Mutex
 	known  map[uint32]known
@@ -55,7 +53,7 @@ func newOwners(namespace *os.File) (*owners, error) {
 	if err := unix.Fstat(int(namespace.Fd()), &st); err != nil {
 		return nil, err
 	}
-	diag, err := newAsker(unix.NETLINK_SOCK_DIAG, "sock_diag")
+	diag, err := newSockDiag()
 	if err != nil {
 		return nil, err
 	}
@@ -93,15 +91,15 @@ func (n *Namespace) Owner(network string, local, remote netip.AddrPort) audit.Pr
 
 // inode returns the inode of the command's socket; 0 if there is none.
 func (o *owners) inode(network string, local, remote netip.AddrPort) (uint32, error) {
-	inode, err := o.diag.inode(network, local, remote)
-	if err != nil || inode != 0 || o.tracking == nil || network != "tcp" {
+	inode, err := o.diag.connection(network, local, remote)
+	if err != nil || inode != 0 || o.tracking.netlinkConn == nil || network != "tcp" {
 		return inode, err
 	}
 	from, ok := o.tracking.begunAt(local, remote)
 	if !ok || from == local {
 		return 0, nil
 	}
-	return o.diag.inode(network, from, remote)
+	return o.diag.connection(network, from, remote)
 }
 
 // find looks for a process of the namespace that holds the file, or one of its threads.
@@ -241,87 +239,4 @@ func (o *owners) Close() error {
 	o.closed = true
 	o.recent.close()
 	return errors.Join(o.diag.Close(), o.tracking.Close())
-}
-
-// inode asks the kernel for a socket by its addresses (sock_diag(7)), and returns its inode; 0 if there is none.
-func (a *asker) inode(network string, local, remote netip.AddrPort) (uint32, error) {
-	request, err := diagRequest(network, local, remote)
-	if err != nil {
-		return 0, err
-	}
-	answer, err := a.ask(request)
-	if err != nil {
-		return 0, err
-	}
-	return diagInode(answer)
-}
-
-// Sizes and offsets of the messages: struct nlmsghdr (netlink(7)), inet_diag_req_v2 and inet_diag_msg (sock_diag(7)).
-const (
-	sockDiagByFamily = 20
-	diagReqSize      = unix.NLMSG_HDRLEN + 8 + diagIDSize
-	diagIDSize       = 48
-	diagStateAt      = 1
-	diagInodeAt      = 4 + diagIDSize + 16
-)
-
-// stateListen is TCP_LISTEN (net/tcp_states.h).
-const stateListen = 10
-
-// diagRequest asks for one socket. For UDP the kernel takes the ends as they stand in a packet that the socket receives
-// ("swapped for historical reasons", udp_diag.c).
-func diagRequest(network string, local, remote netip.AddrPort) ([]byte, error) {
-	if local.Addr().Is6() != remote.Addr().Is6() {
-		return nil, fmt.Errorf("%v and %v are of two families", local, remote)
-	}
-	family, protocol := byte(unix.AF_INET), byte(unix.IPPROTO_TCP)
-	if local.Addr().Is6() {
-		family = unix.AF_INET6
-	}
-	switch network {
-	case "tcp":
-	case "udp":
-		protocol = unix.IPPROTO_UDP
-		local, remote = remote, local
-	default:
-		return nil, fmt.Errorf("network %q is neither tcp nor udp", network)
-	}
-	b := make([]byte, 0, diagReqSize)
-	b = binary.NativeEndian.AppendUint32(b, diagReqSize)
-	b = binary.NativeEndian.AppendUint16(b, sockDiagByFamily)
-	b = binary.NativeEndian.AppendUint16(b, unix.NLM_F_REQUEST)
-	b = append(b, make([]byte, 8)...) // sequence and port: one question at a time
-	b = append(b, family, protocol, 0, 0)
-	b = binary.NativeEndian.AppendUint32(b, 0xffffffff) // all states
-	b = binary.BigEndian.AppendUint16(b, local.Port())
-	b = binary.BigEndian.AppendUint16(b, remote.Port())
-	for _, addr := range []netip.Addr{local.Addr(), remote.Addr()} {
-		field := make([]byte, 16)
-		copy(field, addr.AsSlice())
-		b = append(b, field...)
-	}
-	b = binary.NativeEndian.AppendUint32(b, loIndex) // a socket that is bound to lo is found by that alone
-	return binary.NativeEndian.AppendUint64(b, ^uint64(0)), nil
-}
-
-// diagInode reads the answer: the socket, or an error message.
-func diagInode(b []byte) (uint32, error) {
-	if len(b) < unix.NLMSG_HDRLEN {
-		return 0, fmt.Errorf("sock_diag: an answer of %d bytes", len(b))
-	}
-	kind, body := binary.NativeEndian.Uint16(b[4:]), b[unix.NLMSG_HDRLEN:]
-	switch {
-	case kind == unix.NLMSG_ERROR && len(body) >= 4:
-		errno := unix.Errno(-int32(binary.NativeEndian.Uint32(body)))
-		if errno == unix.ENOENT {
-			return 0, nil
-		}
-		return 0, fmt.Errorf("sock_diag: %w", errno)
-	case kind == sockDiagByFamily && len(body) >= diagInodeAt+4:
-		if body[diagStateAt] == stateListen {
-			return 0, nil // a listener at the local end: there is no such connection
-		}
-		return binary.NativeEndian.Uint32(body[diagInodeAt:]), nil
-	}
-	return 0, fmt.Errorf("sock_diag: message %d of %d bytes", kind, len(b))
 }

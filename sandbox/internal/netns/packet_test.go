@@ -134,7 +134,7 @@ func FuzzPayloads(f *testing.F) {
 		if total > len(b) {
 			t.Errorf("%d bytes of packets in %d", total, len(b))
 		}
-		diagInode(b)
+		parseDiag(b)
 		originalDestination(b)
 	})
 }

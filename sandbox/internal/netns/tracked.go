@@ -24,11 +24,14 @@ const (
 	ctProtoDstPort = 3
 )
 
-// begunAt asks connection tracking where a connection of ByRedirect comes from in truth. Where a program goes from one port to two of one
+// conntrack asks connection tracking (NETLINK_NETFILTER of netlink(7)).
+type conntrack struct{ *netlinkConn }
+
+// begunAt tells where a connection of ByRedirect comes from in truth. Where a program goes from one port to two of one
 // host, both go to the listeners' port of that host, and the kernel keeps them apart by giving one another port to come from. Not ok
 // where the kernel does not know, as of a connection that is gone.
-func (a *asker) begunAt(arrived, dialed netip.AddrPort) (from netip.AddrPort, ok bool) {
-	answer, err := a.ask(trackingRequest(arrived, dialed))
+func (c conntrack) begunAt(arrived, dialed netip.AddrPort) (from netip.AddrPort, ok bool) {
+	answer, err := c.query(trackingRequest(arrived, dialed))
 	if err != nil || len(answer) < unix.NLMSG_HDRLEN+nfgenmsgLength || binary.NativeEndian.Uint16(answer[4:]) != ctNew {
 		return from, false
 	}

@@ -10,34 +10,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// asker is a socket of netlink(7) for questions that have one answer each.
-type asker struct {
+// netlinkConn is a socket of netlink(7) for questions that have one answer each.
+type netlinkConn struct {
 	mu   sync.Mutex
 	file *os.File
 }
 
-// newAsker opens one in the network namespace of the calling thread. Errors have the name.
-func newAsker(protocol int, name string) (*asker, error) {
+// dialNetlink opens one in the network namespace of the calling thread. Errors have the name.
+func dialNetlink(protocol int, name string) (*netlinkConn, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return &asker{file: os.NewFile(uintptr(fd), name)}, nil
+	return &netlinkConn{file: os.NewFile(uintptr(fd), name)}, nil
 }
 
 // Close may be called again, and of none.
-func (a *asker) Close() error {
-	if a == nil {
+func (c *netlinkConn) Close() error {
+	if c == nil {
 		return nil
 	}
-	return a.file.Close()
+	return c.file.Close()
 }
 
-// ask returns the answer.
-func (a *asker) ask(request []byte) ([]byte, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	conn, err := a.file.SyscallConn()
+// query returns the answer.
+func (c *netlinkConn) query(request []byte) ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	conn, err := c.file.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (a *asker) ask(request []byte) ([]byte, error) {
 		err = failed
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.file.Name(), err)
+		return nil, fmt.Errorf("%s: %w", c.file.Name(), err)
 	}
 	return answer[:n], nil
 }
