@@ -42,16 +42,16 @@ func (w *worker) isOlderFile(fd int) bool {
 	return time.Unix(st.Btime.Sec, int64(st.Btime.Nsec)).Before(w.config.Began)
 }
 
-// sourceOf is what a thread renames: a path, and the directory that it begins at.
-type sourceOf struct {
+// pathOf is a path as a thread names it: by the directory that it begins at.
+type pathOf struct {
 	tid   uint32
 	dirfd int32
 	path  string
 }
 
-// ages tells whether a rename would give a name whose own age counts to a file that is older than the run: by its making it would not be the
-// run's own, and was not there when the run began.
-func (w *worker) ages(in *intent, target func() string) bool {
+// bringsOlder tells whether a rename gives a name whose own age counts, such as .git, to a file that is older than the run. Such a name was
+// not there when the run began, and the file would not be the run's own.
+func (w *worker) bringsOlder(in *intent, target func() string) bool {
 	if in.moves == nil || w.config.Protect == nil {
 		return false
 	}

@@ -30,14 +30,14 @@ func (w *worker) connect(n *notification) {
 	}
 	socket, err := w.fetch(n)
 	if err != nil {
-		w.answer(n.PID, n.ID, errnoOf(err))
+		w.answer(n, errnoOf(err))
 		return
 	}
 	file := -1
 	if path, ok := to.path(); ok && domain(socket) == unix.AF_UNIX {
 		if file, err = w.judge(n, path); err != nil {
 			unix.Close(socket)
-			w.answer(n.PID, n.ID, errnoOf(err))
+			w.answer(n, errnoOf(err))
 			return
 		}
 		// The file that was judged, whatever the path names by now.
@@ -52,15 +52,15 @@ func (w *worker) connect(n *notification) {
 			Class: audit.ClassSyscall, Action: "connect", Decision: audit.Deny, Target: "connect", Errno: "EAGAIN",
 			Reason: "too many connects of the run are under way", Provenance: audit.FromKernel, Process: w.describeCaller(n.PID),
 		})
-		w.answer(n.PID, n.ID, unix.EAGAIN)
+		w.answer(n, unix.EAGAIN)
 		return
 	}
 	w.tellOfConnect(n, socket, to)
 	if file < 0 && !mayWait(socket) {
-		w.carryOut(n.PID, n.ID, socket, file, to)
+		w.carryOut(*n, socket, file, to)
 		return
 	}
-	go w.carryOut(n.PID, n.ID, socket, file, to)
+	go w.carryOut(*n, socket, file, to)
 }
 
 // tellOfConnect says which socket of the network a caller connects.
@@ -82,12 +82,12 @@ func mayWait(socket int) bool {
 }
 
 // carryOut runs on a thread with the host's root where there is a file: a path in /proc/self names one of this process's.
-func (s *Supervisor) carryOut(thread uint32, id uint64, socket, file int, to address) {
+func (s *Supervisor) carryOut(n notification, socket, file int, to address) {
 	var p unsafe.Pointer
 	if len(to) > 0 {
 		p = unsafe.Pointer(&to[0])
 	}
-	errno := s.connects.do(id, func() unix.Errno {
+	errno := s.connects.do(n.ID, func() unix.Errno {
 		_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(socket), uintptr(p), uintptr(len(to)))
 		return errno
 	})
@@ -95,7 +95,7 @@ func (s *Supervisor) carryOut(thread uint32, id uint64, socket, file int, to add
 	if file >= 0 {
 		unix.Close(file)
 	}
-	s.answer(thread, id, errno)
+	s.answer(&n, errno)
 }
 
 // fetch duplicates the caller's socket.

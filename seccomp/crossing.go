@@ -23,11 +23,11 @@ func (w *worker) crosses(n *notification, intents []intent) {
 			if no.errno = unix.EXDEV; valid(w.fd, n.ID) {
 				w.emit(n, w.refused(n, in, no))
 			}
-			w.answer(n.PID, n.ID, no.errno)
+			w.answer(n, no.errno)
 			return
 		}
 		if w.unasked(n, in) {
-			w.answer(n.PID, n.ID, unix.EXDEV)
+			w.answer(n, unix.EXDEV)
 			return
 		}
 	}

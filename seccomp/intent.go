@@ -118,11 +118,11 @@ func (w *worker) intents(n *notification) ([]intent, error) {
 	second.path = nameAlone(second.path)
 	// The directory that holds the second name is changed.
 	second.action, second.entry, second.either, second.renamed = s.action, true, true, true
-	second.moves = &sourceOf{n.PID, first.dirfd, first.path}
+	second.moves = &pathOf{n.PID, first.dirfd, first.path}
 	if name == "renameat2" {
 		second.tries = n.Args[4]&unix.RENAME_NOREPLACE != 0
 		if n.Args[4]&unix.RENAME_EXCHANGE != 0 {
-			first.moves = &sourceOf{n.PID, second.dirfd, second.path}
+			first.moves = &pathOf{n.PID, second.dirfd, second.path}
 		}
 	}
 	return []intent{first, second}, nil

@@ -193,5 +193,5 @@ func (w *worker) socket(n *notification) {
 		Reason: "in a network namespace of its own, a process of the run has unix sockets alone", Provenance: audit.FromKernel,
 		Process: w.describeCaller(n.PID),
 	})
-	w.answer(n.PID, n.ID, unix.EAFNOSUPPORT)
+	w.answer(n, unix.EAFNOSUPPORT)
 }

@@ -61,7 +61,7 @@ type Supervisor struct {
 	stopFD   int      // of stop, which tells it by a system call each time
 	stopper  *os.File
 	connects *pending
-	attempts *attempts // nil where no signal interrupts a caller
+	attempts *attempts
 	work     sync.WaitGroup
 	once     sync.Once
 	mu       sync.Mutex // guards what follows
@@ -72,7 +72,7 @@ type Supervisor struct {
 // NewSupervisor prepares a Supervisor; Serve starts it. The calling process must have every capability in the user namespace
 // that the run's mount and network namespaces belong to.
 func NewSupervisor(c Config) (*Supervisor, error) {
-	s := &Supervisor{config: c, fd: int(c.Listener.Fd())}
+	s := &Supervisor{config: c, fd: int(c.Listener.Fd()), attempts: newAttempts(c.Sink.Emit, c.WaitKillable)}
 	for _, step := range []func() error{
 		func() (e error) { s.usher, e = newUsher(c.Init); return e },
 		func() (e error) { s.sockets, e = newSockets(c.Init); return e },
@@ -92,9 +92,6 @@ func NewSupervisor(c Config) (*Supervisor, error) {
 			s.release()
 			return nil, err
 		}
-	}
-	if !c.WaitKillable {
-		s.attempts = newAttempts(c.Sink.Emit)
 	}
 	wakeUpHere(s.fd)
 	return s, nil
@@ -202,9 +199,7 @@ func (s *Supervisor) Close() {
 		s.mu.Unlock()
 		s.stopper.Close()
 		s.work.Wait()
-		if s.attempts != nil {
-			s.attempts.close()
-		}
+		s.attempts.close()
 		s.stop.Close()
 		s.config.Listener.Close()
 		s.release()
@@ -253,7 +248,7 @@ func (w *worker) decide(n *notification) {
 		w.socket(n)
 	case Allow:
 		// The filter never asks about it.
-		w.answer(n.PID, n.ID, unix.EPERM)
+		w.answer(n, unix.EPERM)
 	default:
 		w.deny(n, v.Errno)
 	}
@@ -266,7 +261,7 @@ func (w *worker) deny(n *notification, errno unix.Errno) {
 	if name == "clone3" {
 		var plain bool
 		if target, plain = describeClone3(n); plain {
-			w.answer(n.PID, n.ID, errno)
+			w.answer(n, errno)
 			return
 		}
 		from = audit.FromClaimed
@@ -275,20 +270,21 @@ func (w *worker) deny(n *notification, errno unix.Errno) {
 		Class: audit.ClassSyscall, Action: name, Decision: audit.Deny, Target: target, Errno: unix.ErrnoName(errno),
 		Provenance: from, Process: w.describeCaller(n.PID),
 	}
-	if errno == unix.ENOSYS || errno == unix.EPROTONOSUPPORT {
+	switch group := groupFor(n.Arch, uint32(n.NR), n.Args); {
+	case errno == unix.ENOSYS || errno == unix.EPROTONOSUPPORT:
 		e.Reason = "answered as an older kernel would: callers fall back"
 		if name != "clone3" { // of which only those that ask for a namespace or a cgroup come here
 			e.Severity = audit.SeverityNoise
 		}
-	} else if group := groupFor(n.Arch, uint32(n.NR), n.Args); group != "" {
+	case group != "":
 		e.Reason = fmt.Sprintf("the group %[1]s of system calls would allow it: --allow-syscalls %[1]s, or a policy that lists it under syscalls", group)
-	} else if name == "clone" || name == "unshare" || name == "setns" {
+	case name == "clone" || name == "unshare" || name == "setns":
 		e.Reason = w.noNamespace()
-	} else {
+	default:
 		e.Reason = whyRefused(name, n.Args)
 	}
 	w.emit(n, e)
-	w.answer(n.PID, n.ID, errno)
+	w.answer(n, errno)
 }
 
 // emit records an event of a caller that still waits. One that was killed meanwhile may be another process by now: what
@@ -301,27 +297,15 @@ func (w *worker) emit(n *notification, e audit.Event) {
 	if e.Severity == "" && e.Decision == audit.Deny && e.Class != audit.ClassSyscall && w.config.Severity != nil {
 		e.Severity = w.config.Severity(e.Target)
 	}
-	if w.attempts == nil {
-		w.config.Sink.Emit(e)
-		return
-	}
 	w.attempts.record(n, e, waits)
 }
 
-// answer ends a thread's call with an errno, or with 0.
-func (s *Supervisor) answer(thread uint32, id uint64, errno unix.Errno) {
-	if s.attempts == nil {
-		answer(s.fd, id, errno)
-		return
-	}
-	s.attempts.settle(thread, id, func() error { return answer(s.fd, id, errno) })
+// answer ends a call with an errno, or with 0.
+func (s *Supervisor) answer(n *notification, errno unix.Errno) {
+	s.attempts.settle(n, func() error { return answer(s.fd, n.ID, errno) })
 }
 
-// carryOn lets the kernel carry the call out.
+// carryOn lets the kernel carry a call out.
 func (s *Supervisor) carryOn(n *notification) {
-	if s.attempts == nil {
-		carryOn(s.fd, n.ID)
-		return
-	}
-	s.attempts.settle(n.PID, n.ID, func() error { return carryOn(s.fd, n.ID) })
+	s.attempts.settle(n, func() error { return carryOn(s.fd, n.ID) })
 }

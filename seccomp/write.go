@@ -19,16 +19,16 @@ type intent struct {
 	action  string
 	dirfd   int32
 	path    string
-	follow  bool      // the object that a symbolic link leads to, not the link
-	entry   bool      // the directory that holds the name, not what the name stands for
-	absent  bool      // the kernel refuses, with an errno of its own, what exists already
-	either  bool      // the kernel looks at the mount before it looks for the name
-	renamed bool      // what is renamed gets this name
-	moves   *sourceOf // what gets this name by a rename
-	tries   bool      // nothing is replaced (RENAME_NOREPLACE): so mv(1) finds out whether this is a directory
-	source  bool      // nothing of it is changed, but it gets another name
-	served  bool      // found out: what is changed, or linked, is of the run's root where that reports for itself
-	flags   uint32    // of open(2)
+	follow  bool    // the object that a symbolic link leads to, not the link
+	entry   bool    // the directory that holds the name, not what the name stands for
+	absent  bool    // the kernel refuses, with an errno of its own, what exists already
+	either  bool    // the kernel looks at the mount before it looks for the name
+	renamed bool    // what is renamed gets this name
+	moves   *pathOf // what gets this name by a rename
+	tries   bool    // nothing is replaced (RENAME_NOREPLACE): so mv(1) finds out whether this is a directory
+	source  bool    // nothing of it is changed, but it gets another name
+	served  bool    // found out: what is changed, or linked, is of the run's root where that reports for itself
+	flags   uint32  // of open(2)
 	opens   bool
 	// content says that the object's bytes are to change, which Landlock refuses outside of the places that may be written.
 	content bool
@@ -73,7 +73,7 @@ func (w *worker) write(n *notification) {
 		if no.target != "" && valid(w.fd, n.ID) { // of a caller that was killed, what was read can be another's
 			w.emit(n, w.refused(n, in, no))
 		}
-		w.answer(n.PID, n.ID, no.errno)
+		w.answer(n, no.errno)
 		return
 	}
 	if w.linksAcross(n.PID, intents) {
@@ -90,12 +90,12 @@ func (w *worker) letGo(n *notification, intents []intent) {
 		w.emit(n, w.refused(n, intents[0], refusal{
 			target: intents[0].path, errno: unix.EIO, reason: "it could not be looked at: too many files are open, or memory is short",
 		}))
-		w.answer(n.PID, n.ID, unix.EIO)
+		w.answer(n, unix.EIO)
 		return
 	}
 	for _, in := range intents {
 		if errno := w.report(n, in); errno != 0 {
-			w.answer(n.PID, n.ID, errno)
+			w.answer(n, errno)
 			return
 		}
 	}
@@ -131,7 +131,7 @@ func (w *worker) unread(n *notification, err error) {
 	case unix.EFAULT:
 		w.unknown(n, errno, nowhere)
 	default: // as the kernel has it: a path that is too long, an address of an odd size
-		w.answer(n.PID, n.ID, errno)
+		w.answer(n, errno)
 	}
 }
 
@@ -142,7 +142,7 @@ func (w *worker) unknown(n *notification, errno unix.Errno, reason string) {
 		Class: audit.ClassSyscall, Action: name, Decision: audit.Deny, Target: describe(name, n.Args), Errno: unix.ErrnoName(errno),
 		Reason: reason, Provenance: audit.FromKernel, Process: w.describeCaller(n.PID),
 	})
-	w.answer(n.PID, n.ID, errno)
+	w.answer(n, errno)
 }
 
 func (w *worker) exists(tid uint32, in intent) bool {
@@ -247,7 +247,7 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 			return no
 		}
 	}
-	guarded := !inReadOnly && !served && (w.protects(in.action, target, parent) || w.ages(in, target))
+	guarded := !inReadOnly && !served && (w.protects(in.action, target, parent) || w.bringsOlder(in, target))
 	if !inReadOnly && !guarded && (in.absent || in.opens) {
 		return none // whatever the name stands for
 	}

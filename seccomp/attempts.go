@@ -22,7 +22,8 @@ const maxAttempts = 1 << 13
 
 // attempts are the calls on record that have not been answered.
 type attempts struct {
-	emit func(audit.Event)
+	emit     func(audit.Event)
+	killable bool // no signal interrupts a caller: none is remembered
 
 	mu sync.Mutex
 	of map[uint32]*attempt // by thread, which makes one at a time
@@ -50,13 +51,17 @@ type told struct {
 	held  bool // not on record yet: its caller was gone before all was read of it
 }
 
-func newAttempts(emit func(audit.Event)) *attempts {
-	return &attempts{emit: emit, of: make(map[uint32]*attempt)}
+func newAttempts(emit func(audit.Event), killable bool) *attempts {
+	return &attempts{emit: emit, killable: killable, of: make(map[uint32]*attempt)}
 }
 
 // record puts an event on record, unless that was done when the same call came before. That of a caller which does not wait any more says
 // little of it: it is held until the call comes again, or will not.
 func (a *attempts) record(n *notification, e audit.Event, waits bool) {
+	if a.killable {
+		a.emit(e)
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	try := a.attempt(n)
@@ -110,14 +115,18 @@ func (a *attempts) attempt(n *notification) *attempt {
 }
 
 // settle sends an answer, which ends the attempt of a caller that still waits for it. No other call of that thread's is looked at before.
-func (a *attempts) settle(thread uint32, id uint64, send func() error) {
+func (a *attempts) settle(n *notification, send func() error) {
+	if a.killable {
+		send()
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if send() != nil {
 		return
 	}
-	if try := a.of[thread]; try != nil && slices.ContainsFunc(try.told, func(t told) bool { return t.id == id }) {
-		a.forget(thread, try)
+	if try := a.of[n.PID]; try != nil && slices.ContainsFunc(try.told, func(t told) bool { return t.id == n.ID }) {
+		a.forget(n.PID, try)
 	}
 }
 
