@@ -92,7 +92,7 @@ type Builder struct {
 
 // Build makes the entries in order.
 func (b *Builder) Build(entries []Entry) error {
-	b.learn(entries)
+	b.prefetch(entries)
 	for _, e := range entries {
 		if err := b.mount(e); err != nil {
 			return err
@@ -110,10 +110,10 @@ func (b *Builder) Build(entries []Entry) error {
 // manyTargets is from how many mount points in one directory on a listing is cheaper than looking each of them up.
 const manyTargets = 4
 
-// learn has the kernel know the mount points before they are mounted over. It asks the process that serves the root, and waits for the
+// prefetch has the kernel know the mount points before they are mounted over. It asks the process that serves the root, and waits for the
 // answer: two questions at a time leave no processor idle meanwhile. What fails costs time only.
-func (b *Builder) learn(entries []Entry) {
-	lists, points := questions(entries)
+func (b *Builder) prefetch(entries []Entry) {
+	lists, points := lookups(entries)
 	var both sync.WaitGroup
 	both.Go(func() {
 		for _, dir := range lists {
@@ -130,9 +130,9 @@ func (b *Builder) learn(entries []Entry) {
 	both.Wait()
 }
 
-// questions are by what the kernel gets to know the mount points that are there in the root itself: a listing of each directory with many
+// lookups are by what the kernel gets to know the mount points that are there in the root itself: a listing of each directory with many
 // (FUSE_READDIRPLUS), and the others one by one. What lies in another mount is not asked about: it will be elsewhere.
-func questions(entries []Entry) (lists, points []string) {
+func lookups(entries []Entry) (lists, points []string) {
 	mounted, targets := map[string]bool{}, map[string][]string{}
 	var dirs []string
 	for _, e := range entries {

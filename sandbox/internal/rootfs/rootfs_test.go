@@ -286,14 +286,14 @@ func TestMountPointThroughLinks(t *testing.T) {
 	}
 }
 
-// TestQuestions: a directory with many mount points is listed, another's are looked up one by one, and what is in another mount is neither.
-func TestQuestions(t *testing.T) {
+// TestLookups: a directory with many mount points is listed, another's are looked up one by one, and what is in another mount is neither.
+func TestLookups(t *testing.T) {
 	var entries []Entry
 	for _, target := range []string{"/dev", "/dev/a", "/dev/b", "/dev/c", "/dev/d", "/etc/a", "/etc/b", "/etc/c", "/etc/d", "/etc/e/f", "/usr", "/usr/lib/x"} {
 		entries = append(entries, Entry{Target: target})
 	}
 	entries = append(entries, Entry{Target: "/made", Make: true})
-	lists, points := questions(entries)
+	lists, points := lookups(entries)
 	if got := fmt.Sprint(lists, points); got != "[/etc] [/dev /usr /etc/e/f]" {
 		t.Errorf("asked for %s", got)
 	}
