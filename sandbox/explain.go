@@ -131,17 +131,14 @@ func (v *viewer) link(path string) string {
 // ends tells whether a walk ends at a name of the host that is no directory, and that the run is not shown: a symbolic link of the
 // host's leads nowhere there.
 func (v *viewer) ends(path string) bool {
-	if v.plan.innermost(path) != nil || within("/proc", path) || v.tree.Has(path) {
+	if v.plan.innermost(path) != nil || within("/proc", path) || v.tree.Has(path) || v.isPrivate(path) {
 		return false
 	}
-	if v.inHome(path) {
-		if _, err := v.files.Lstat(v.source(path)); err == nil {
-			return false
-		}
-	}
-	info, err := v.files.Lstat(path)
-	return err == nil && !info.IsDir()
+	return v.onHost(path) == denyfs.HostFile
 }
+
+// onHost is what the host has at a path.
+func (v *viewer) onHost(path string) denyfs.HostKind { return denyfs.HostKindOf(v.files.Lstat(path)) }
 
 // source is the file of the host that is seen at a path, "" where none is.
 func (v *viewer) source(path string) string {
@@ -244,10 +241,8 @@ func (v *viewer) kernel(e *Explanation) {
 
 // rooted judges a path that the run's root serves: of the private home, or one that nothing grants.
 func (v *viewer) rooted(e *Explanation) {
-	info, err := v.files.Lstat(e.Path)
-	host := denyfs.HostKindOf(info, err)
-	private := v.isPrivate(e.Path)
-	switch d, ok := v.makes(e.Path, host); {
+	host, private := v.onHost(e.Path), v.isPrivate(e.Path)
+	switch d, ok := v.makes(e.Path); {
 	case ok:
 		e.Write.Allowed = true
 		e.Access, e.Reason = AccessHome, "the run may make it in its private home"
@@ -270,7 +265,7 @@ func (v *viewer) rooted(e *Explanation) {
 			e.Write.Event = event(denyfs.ActionCreate, denyfs.RuleNotGranted)
 		}
 	default:
-		v.notGranted(e, verdict, info != nil && info.IsDir())
+		v.notGranted(e, verdict, host == denyfs.HostDir)
 	}
 	if !e.Write.Allowed && e.Write.Event == "" {
 		e.Write.Event = event(denyfs.ActionCreate, denyfs.RuleNotGranted)
@@ -280,21 +275,19 @@ func (v *viewer) rooted(e *Explanation) {
 	}
 }
 
-// missing is the directory of the home at which a walk to a path ends: the host has it, and the run has none, but can make one. "" if there is
-// no such. Without FUSE it is the path that is looked for.
+// missing is the directory of the home at which a walk to a path ends: the host has it, and the run has none, but can make one. It is "" where
+// there is none, and without FUSE, where the path itself is looked for.
 func (v *viewer) missing(path string) string {
-	home := v.plan.Identity.Home
 	if !v.inHome(path) || v.plan.plain() {
 		return ""
 	}
-	dir := home
-	for name := range strings.SplitSeq(strings.TrimPrefix(strings.TrimPrefix(filepath.Dir(path), home), "/"), "/") {
+	dir := v.plan.Identity.Home
+	for _, name := range components(strings.TrimPrefix(filepath.Dir(path), dir)) {
 		dir = filepath.Join(dir, name)
 		if v.tree.Has(dir) || v.isPrivate(dir) {
 			continue
 		}
-		info, err := v.files.Lstat(dir)
-		if v.tree.Lookup(denyfs.Query{Path: dir, Host: denyfs.HostKindOf(info, err)}).Denial.Walk {
+		if v.tree.Lookup(denyfs.Query{Path: dir, Host: v.onHost(dir)}).Denial.Walk {
 			return dir
 		}
 	}
@@ -312,15 +305,13 @@ func (v *viewer) isPrivate(path string) bool {
 
 // makes tells whether the run can make a name of its home, and if need be the directories that lead to it. In a directory that the host's
 // home has and the run has not, there is nothing to make.
-func (v *viewer) makes(path string, host denyfs.HostKind) (denyfs.Denial, bool) {
-	n := denyfs.Naming{Path: path, Action: denyfs.ActionCreate, Private: v.isPrivate(path), Host: host}
+func (v *viewer) makes(path string) (denyfs.Denial, bool) {
+	n := denyfs.Naming{Path: path, Action: denyfs.ActionCreate, Private: v.isPrivate(path), Host: v.onHost(path)}
 	dir := filepath.Dir(path)
 	n.Union = dir == v.plan.Identity.Home || v.inHome(dir) && v.tree.Has(dir) || v.isPrivate(dir)
 	if !n.Union && v.inHome(dir) {
-		info, err := v.files.Lstat(dir)
-		above := denyfs.HostKindOf(info, err)
-		d, ok := v.makes(dir, above)
-		if !ok && above == denyfs.HostAbsent {
+		d, ok := v.makes(dir)
+		if !ok && v.onHost(dir) == denyfs.HostAbsent {
 			return d, false
 		}
 		n.Union = ok
