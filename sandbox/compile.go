@@ -94,7 +94,6 @@ type compiler struct {
 	protected Protected
 	elsewhere string    // the repository of a worktree or submodule
 	global    []setting // see globalSettings
-	included  []string  // the files that those include
 	mounts    []Mount
 	symlinks  map[string]string
 	places    []string // see findPlaces

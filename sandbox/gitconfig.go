@@ -94,19 +94,24 @@ func gitValue(text string) string {
 	return value.String()[:kept]
 }
 
-// runsOf are the settings whose values are commands, or files that name commands, by section (git-config(1)): git runs those of the
-// repository that it is in. Aliases are, if they begin with an exclamation mark.
-var runsOf = map[string][]string{
+// commandKeys are the settings whose values are commands, or files that name commands, by section (git-config(1)).
+var commandKeys = map[string][]string{
 	"core":       {"alternaterefscommand", "askpass", "attributesfile", "editor", "fsmonitor", "gitproxy", "pager", "sshcommand"},
 	"credential": {"helper"}, "diff": {"command", "external", "textconv"}, "difftool": {"cmd"}, "filter": {"clean", "process", "smudge"},
 	"gpg": {"defaultkeycommand", "program"}, "hook": {"command"}, "interactive": {"difffilter"}, "merge": {"driver"}, "mergetool": {"cmd"},
 	"remote": {"receivepack", "uploadpack"}, "sequence": {"editor"}, "trailer": {"cmd", "command"}, "uploadpack": {"packobjectshook"},
 }
 
-// runs tells whether git runs what a setting names.
+// runs tells whether git runs what a setting of the repository that it is in names. Of aliases that is what begins with an exclamation mark.
 func (s setting) runs() bool {
-	return slices.Contains(runsOf[s.section], s.key) || s.section == "pager" || s.section == "alias" && strings.HasPrefix(s.value, "!")
+	return slices.Contains(commandKeys[s.section], s.key) || s.section == "pager" || s.section == "alias" && strings.HasPrefix(s.value, "!")
 }
+
+// names tells whether a setting is the one with a key of a section, both in lower case.
+func (s setting) names(section, key string) bool { return s.section == section && s.key == key }
+
+// includes tells whether a setting names a file whose settings count as well, always or on a condition.
+func (s setting) includes() bool { return s.names("include", "path") || s.names("includeif", "path") }
 
 // filesOf are the files that a command of git's names, by paths from where git runs it: the top of the working tree. What else the shell
 // would make of it, nobody knows.
@@ -122,39 +127,23 @@ func (c *compiler) filesOf(worktree, command string) (files []string) {
 
 // repositoryPaths are where a repository's settings send git for what it runs: its hooks, and further settings, which are protected
 // whether they are there or not, and files of commands. Of the caller's own settings only hooks count here, which lie in every repository.
-func (c *compiler) repositoryPaths(worktree, gitDir string) []string {
-	var paths []string
+func (c *compiler) repositoryPaths(worktree, gitDir string) (paths []string) {
 	read := map[string]bool{}
 	for _, file := range []string{filepath.Join(gitDir, "config"), filepath.Join(gitDir, "config.worktree")} {
-		paths = append(paths, c.settingsPaths(worktree, file, read)...)
-	}
-	for _, s := range c.global {
-		if s.section == "core" && s.key == "hookspath" {
-			paths = append(paths, c.ofGit(worktree, s.value))
+		for _, s := range c.withIncluded(file, read) {
+			switch {
+			case s.names("core", "hookspath"):
+				paths = append(paths, c.ofGit(worktree, s.value))
+			case s.includes():
+				paths = append(paths, s.value)
+			case s.runs():
+				paths = append(paths, c.filesOf(worktree, s.value)...)
+			}
 		}
 	}
-	return paths
-}
-
-// maxIncluded is how many files of settings are read of one repository, which an earlier run may have made.
-const maxIncluded = 100
-
-// settingsPaths are those of one file and of the files that it includes, each of which is read once.
-func (c *compiler) settingsPaths(worktree, file string, read map[string]bool) (paths []string) {
-	if read[file] || len(read) >= maxIncluded {
-		return nil
-	}
-	read[file] = true
-	for s := range c.settings(file) {
-		switch {
-		case s.section == "core" && s.key == "hookspath":
+	for _, s := range c.global {
+		if s.names("core", "hookspath") {
 			paths = append(paths, c.ofGit(worktree, s.value))
-		case s.runs():
-			paths = append(paths, c.filesOf(worktree, s.value)...)
-		case (s.section == "include" || s.section == "includeif") && s.key == "path":
-			included := c.ofGit(filepath.Dir(file), s.value)
-			paths = append(paths, included)
-			paths = append(paths, c.settingsPaths(worktree, included, read)...)
 		}
 	}
 	return paths
@@ -175,21 +164,24 @@ func (c *compiler) globalSettings() (all []setting) {
 	return all
 }
 
-// withIncluded are the settings of a file and of the files that it includes, each of which is read once. Of what is included on a condition,
-// which can be met in one repository and not in another, the user's name and address are left out.
+// maxIncluded is how many files of settings are read of one repository, which an earlier run may have made.
+const maxIncluded = 100
+
+// withIncluded are the settings of a file and of the files that it includes, by their whole paths, each of which is read once. Of what is
+// included on a condition, which can be met in one repository and not in another, the user's name and address are left out.
 func (c *compiler) withIncluded(file string, read map[string]bool) (all []setting) {
 	if read[file] || len(read) >= maxIncluded {
 		return nil
 	}
 	read[file] = true
 	for s := range c.settings(file) {
-		all = append(all, s)
-		if s.key != "path" || s.section != "include" && s.section != "includeif" {
+		if !s.includes() {
+			all = append(all, s)
 			continue
 		}
-		path := c.ofGit(filepath.Dir(file), s.value)
-		c.included = append(c.included, path)
-		for _, in := range c.withIncluded(path, read) {
+		s.value = c.ofGit(filepath.Dir(file), s.value)
+		all = append(all, s)
+		for _, in := range c.withIncluded(s.value, read) {
 			if s.section == "include" || in.section != "user" {
 				all = append(all, in)
 			}
@@ -203,10 +195,9 @@ func (c *compiler) gitIdentity() string {
 	var name, email string
 	for _, s := range c.global {
 		switch {
-		case s.section != "user":
-		case s.key == "name":
+		case s.names("user", "name"):
 			name = s.value
-		case s.key == "email":
+		case s.names("user", "email"):
 			email = s.value
 		}
 	}
@@ -239,7 +230,12 @@ func (c *compiler) settings(file string) iter.Seq[setting] {
 // protectedPaths are those of the repositories that a run works in: around the working directory, in the other places, and the one
 // that a worktree or submodule has elsewhere; and what the caller's own settings include.
 func (c *compiler) protectedPaths() []string {
-	paths := slices.Clone(c.included)
+	var paths []string
+	for _, s := range c.global {
+		if s.includes() {
+			paths = append(paths, s.value)
+		}
+	}
 	seen := map[string]bool{}
 	look := func(worktree, gitDir string) { paths = append(paths, c.pathsOf(worktree, gitDir, seen)...) }
 	for _, around := range c.repositoriesAround(c.dir) {
@@ -271,7 +267,7 @@ func (c *compiler) pathsOf(worktree, gitDir string, seen map[string]bool) []stri
 	seen[worktree] = true
 	paths := c.repositoryPaths(worktree, gitDir)
 	for s := range c.settings(filepath.Join(worktree, ".gitmodules")) {
-		if s.section != "submodule" || s.key != "path" {
+		if !s.names("submodule", "path") {
 			continue
 		}
 		module := join(worktree, s.value)
