@@ -81,9 +81,9 @@ func (s *supervisor) refused(r netns.Refusal) {
 	}
 }
 
-// refusalEvent is the event of a refusal, where around tells whether somebody listens at a port of this machine's loopback. There is none
-// for packets that are neither TCP nor UDP: the syscall filter refuses the sockets for them, and has recorded that.
-func refusalEvent(r netns.Refusal, around func(netip.AddrPort) bool) (e audit.Event, ok bool) {
+// refusalEvent is the event of a refusal; listens tells whether somebody does at a port of this machine's loopback. There is no event for
+// packets that are neither TCP nor UDP: the syscall filter refuses the sockets for them, and has recorded that.
+func refusalEvent(r netns.Refusal, listens func(netip.AddrPort) bool) (e audit.Event, ok bool) {
 	e = audit.Event{
 		Class: audit.ClassNet, Action: "tcp.connect", Decision: audit.Deny, Target: r.Remote.String(), Process: r.Process,
 		Provenance: audit.FromKernel,
@@ -93,7 +93,7 @@ func refusalEvent(r netns.Refusal, around func(netip.AddrPort) bool) (e audit.Ev
 		e.Action, e.Reason = "udp.send", "multicast has no listeners outside of the run"
 	case r.Network != "tcp":
 		return e, false
-	case r.Remote.Addr().IsLoopback() && !around(r.Remote):
+	case r.Remote.Addr().IsLoopback() && !listens(r.Remote):
 		// The same answer as without a run: a program that waits for a server of its own asks very often.
 		e.Severity, e.Reason = audit.SeverityNoise, "nobody listens there, neither inside nor on this machine"
 	case r.Remote.Addr().IsLoopback():

@@ -11,8 +11,9 @@ import (
 	"github.com/agentjail/agentjail/sandbox/internal/wire"
 )
 
-// TestReceive: all events that came before a message are in the log when it is there, however many came at one time.
-func TestReceive(t *testing.T) {
+// receiving is a run that receives what its supervisor, the other end, tells.
+func receiving(t *testing.T) (*Run, *wire.Conn) {
+	t.Helper()
 	launcher, supervisor := connected(t)
 	_, log := liveRunDir(t, t.TempDir())
 	if err := log.Start(nil); err != nil {
@@ -20,6 +21,12 @@ func TestReceive(t *testing.T) {
 	}
 	r := &Run{conn: launcher, log: log, messages: make(chan wire.Message)}
 	go r.receive()
+	return r, supervisor
+}
+
+// TestReceive: all events that came before a message are in the log when it is there, however many came at one time.
+func TestReceive(t *testing.T) {
+	r, supervisor := receiving(t)
 	const events = 1000
 	for i := range events {
 		if err := supervisor.Send(msgEvent, audit.Event{Class: audit.ClassNet, Action: "udp.send", Decision: audit.Deny, Target: strconv.Itoa(i)}); err != nil {
@@ -32,7 +39,7 @@ func TestReceive(t *testing.T) {
 	if m := <-r.messages; m.Kind != msgEnded {
 		t.Errorf("got %q", m.Kind)
 	}
-	s, err := log.Close(audit.End{})
+	s, err := r.log.Close(audit.End{})
 	if err != nil || s.Denied != events {
 		t.Errorf("%d events, %v; want %d", s.Denied, err, events)
 	}
@@ -55,13 +62,7 @@ func TestUnfinished(t *testing.T) {
 		"done":       {[]string{msgOver, msgEnded}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			launcher, supervisor := connected(t)
-			_, log := liveRunDir(t, t.TempDir())
-			if err := log.Start(nil); err != nil {
-				t.Fatal(err)
-			}
-			r := &Run{conn: launcher, log: log, messages: make(chan wire.Message)}
-			go r.receive()
+			r, supervisor := receiving(t)
 			for _, kind := range tt.said {
 				if err := supervisor.Send(kind, endReport{Code: 3}); err != nil {
 					t.Fatal(err)
@@ -74,7 +75,7 @@ func TestUnfinished(t *testing.T) {
 			if text := (Result{Reason: tt.want}).String(); !strings.Contains(text, tt.want) {
 				t.Errorf("the summary says %q", text)
 			}
-			if _, err := log.Close(audit.End{}); err != nil {
+			if _, err := r.log.Close(audit.End{}); err != nil {
 				t.Error(err)
 			}
 		})

@@ -38,7 +38,7 @@ type supervisor struct {
 	fuse    *os.File // see invoker; nil: the host's device
 	root    string   // of the run's tree, in this mount namespace
 	network *netns.Namespace
-	around  *netns.Listening // the host's loopback; nil where it cannot be asked
+	around  *netns.Listening // of this machine's own network; nil where it cannot be asked
 	gateway Gateway
 	jail    *libcontainer.Container
 	process *libcontainer.Process // pid 1 of the run: libcontainer's init, then the stage
