@@ -23,19 +23,15 @@ func TestBodyThatTheServerLeaves(t *testing.T) {
 		hidden      = "GET /inside HTTP/1.1\r\nHost: other.test\r\n\r\n"
 		answerAfter = 50 * time.Millisecond
 	)
-	for _, relayed := range []bool{false, true} {
+	for _, requests := range []profiles.Requests{{}, {Paths: []string{"/a"}}} {
 		for _, tt := range []struct{ method, more, body string }{
 			{"GET", fmt.Sprintf("Content-Length: %d\r\n", len(hidden)), hidden},
 			{"DELETE", fmt.Sprintf("Connection: keep-alive, x\r\nX: 1\r\nContent-Length: %d\r\n", len(hidden)), hidden},
 			{"OPTIONS", "Transfer-Encoding: chunked\r\n", fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(hidden), hidden)},
 		} {
-			n := newNetwork(t, nil, "site.test:80")
-			if relayed {
-				n.g.cfg.Rules = grants(profiles.Requests{Paths: []string{"/a"}})
-			}
-			n.host("site.test", "93.184.216.34")
+			n := newRelayed(t, requests)
 			heads := make(chan string, 1)
-			n.server("93.184.216.34:80", func(c net.Conn) {
+			n.site(func(c net.Conn) {
 				var got []byte
 				for b := make([]byte, 1); !bytes.HasSuffix(got, []byte("\r\n\r\n")); got = append(got, b[0]) {
 					if _, err := c.Read(b); err != nil {

@@ -57,8 +57,7 @@ func TestWhatWasSentArrives(t *testing.T) {
 func TestRequestThatWasSentArrives(t *testing.T) {
 	arrived := make(chan string, 1)
 	n := newNetwork(t, nil, "site.test:80")
-	n.host("site.test", "93.184.216.34")
-	n.server("93.184.216.34:80", func(c net.Conn) {
+	n.site(func(c net.Conn) {
 		got, _ := io.ReadAll(c)
 		arrived <- string(got)
 	})

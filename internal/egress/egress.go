@@ -265,11 +265,12 @@ func (g *Gateway) hangUp() {
 	listeners := g.listeners
 	g.listeners, g.closed = nil, true
 	g.mu.Unlock()
-	for late := time.Now().Add(g.wait.settle); len(listeners) > 0; listeners = listeners[1:] {
-		for queued(listeners[0]) && time.Now().Before(late) {
+	deadline := time.Now().Add(g.wait.settle)
+	for _, l := range listeners {
+		for queued(l) && time.Now().Before(deadline) {
 			time.Sleep(time.Millisecond)
 		}
-		listeners[0].Close()
+		l.Close()
 	}
 	g.accepting.Wait()
 }

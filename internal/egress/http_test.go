@@ -17,6 +17,13 @@ import (
 	"github.com/agentjail/agentjail/internal/audit"
 )
 
+// site has handle serve each connection to site.test:80.
+func (n *network) site(handle func(net.Conn)) {
+	n.t.Helper()
+	n.host("site.test", "93.184.216.34")
+	n.server("93.184.216.34:80", handle)
+}
+
 // web is a plain HTTP server at 93.184.216.34:80, which site.test resolves to. It answers with what it was asked.
 func (n *network) web(handler http.HandlerFunc) *http.Server {
 	n.t.Helper()
@@ -231,8 +238,7 @@ const upgrade = "GET /ws HTTP/1.1\r\nHost: site.test\r\nConnection: Upgrade\r\nU
 // Containment checks: I17.
 func TestWebsocket(t *testing.T) {
 	n := newNetwork(t, nil, "site.test:80")
-	n.host("site.test", "93.184.216.34")
-	n.server("93.184.216.34:80", func(c net.Conn) {
+	n.site(func(c net.Conn) {
 		req, err := http.ReadRequest(bufio.NewReader(io.LimitReader(c, int64(len(upgrade)))))
 		if err != nil || req.Header.Get("Upgrade") != "WebSocket" {
 			return

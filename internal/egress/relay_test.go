@@ -18,7 +18,7 @@ import (
 	"github.com/agentjail/agentjail/profiles"
 )
 
-// newRelayed is a network where site.test:80 grants some requests.
+// newRelayed is a network where site.test:80 grants some requests; the zero one stands for all, which are not relayed one by one.
 func newRelayed(t *testing.T, requests ...profiles.Requests) *network {
 	n := newNetwork(t, nil)
 	n.g.cfg.Rules = grants(requests...)

@@ -43,8 +43,7 @@ func TestEndOfAWebsocket(t *testing.T) {
 			t.Run(tt.what, func(t *testing.T) {
 				n := newRelayed(t, profiles.Requests{Methods: []string{"GET"}})
 				n.g.uploads.quota.Upload = quota
-				n.host("site.test", "93.184.216.34")
-				n.server("93.184.216.34:80", func(c net.Conn) {
+				n.site(func(c net.Conn) {
 					if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
 						t.Error(err)
 					}
@@ -164,9 +163,8 @@ func (c counting) Read(b []byte) (int, error) {
 // TestEndOfAnAbortedAnswer: nothing that the server sends is counted after the end, and the end waits for no server.
 func TestEndOfAnAbortedAnswer(t *testing.T) {
 	n := newRelayed(t, profiles.Requests{Methods: []string{"GET"}})
-	n.host("site.test", "93.184.216.34")
 	done := make(chan struct{})
-	n.server("93.184.216.34:80", func(c net.Conn) {
+	n.site(func(c net.Conn) {
 		defer close(done)
 		if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil { // an answer to no request yet ends a connection
 			t.Error(err)

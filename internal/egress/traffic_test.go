@@ -229,9 +229,8 @@ func TestEndOfARelay(t *testing.T) {
 	for _, quota := range []int64{0, 1 << 20} {
 		n := newRelayed(t, reading)
 		n.g.uploads.quota.Upload = quota
-		n.host("site.test", "93.184.216.34")
 		totals := make(chan [2]int, 1)
-		n.server("93.184.216.34:80", func(c net.Conn) {
+		n.site(func(c net.Conn) {
 			heard, said := 0, 0
 			defer func() { totals <- [2]int{heard, said} }()
 			br := bufio.NewReader(io.TeeReader(c, counter{&heard}))

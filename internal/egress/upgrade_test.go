@@ -50,14 +50,10 @@ func TestUpgradeThatIsNone(t *testing.T) {
 		{"", "Connection: Upgrade\r\nUpgrade: websocket\r\n" + websocketAccept},
 		{websocketKey + websocketKey, "Connection: Upgrade\r\nUpgrade: websocket\r\n" + websocketAccept},
 	} {
-		for _, relayed := range []bool{false, true} {
-			n := newNetwork(t, nil, "site.test:80")
-			if relayed {
-				n.g.cfg.Rules = grants(profiles.Requests{Methods: []string{"GET"}})
-			}
-			n.host("site.test", "93.184.216.34")
+		for _, requests := range []profiles.Requests{{}, {Methods: []string{"GET"}}} {
+			n := newRelayed(t, requests)
 			after := make(chan string, 1)
-			n.server("93.184.216.34:80", func(c net.Conn) {
+			n.site(func(c net.Conn) {
 				br := bufio.NewReader(c)
 				http.ReadRequest(br)
 				io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\n"+tt.answer+"\r\n")
