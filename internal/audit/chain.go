@@ -33,9 +33,10 @@ type chain struct {
 	seq    uint64
 	prev   string
 	counts Counts
-	told   uint64                         // events that lines say are not in the log
-	policy string                         // digest that run.start tells
-	key    *Key                           // nil: nothing is signed
+	told   uint64 // events that lines say are not in the log
+	policy string // digest that run.start tells
+	key    *Key   // nil: nothing is signed
+
 	redact func([]string) ([]string, int) // of Options
 }
 

@@ -38,6 +38,6 @@
 // backslash is itself. [Event]'s JSON methods do this in both directions, so that an event keeps its bytes on any path.
 // [Printable] is the form for people: it escapes what could move the cursor, hide or reorder text.
 //
-// Fields have a length at most ([MaxTarget] and so on); a field that was cut is named in truncated. Secrets are taken out of command
-// lines by what [Options].Redact is, before a line is hashed; who emits an event leaves them out of its other fields.
+// Fields have a length at most ([MaxTarget] and so on); a field that was cut is named in truncated. [Options].Redact takes secrets
+// out of command lines before a line is hashed; who emits an event leaves them out of its other fields.
 package audit
