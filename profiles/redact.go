@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// Redacted stands in the place of what RedactArgs has taken out.
-const Redacted = "***"
+// redacted stands in the place of what RedactArgs has taken out.
+const redacted = "***"
 
 // RedactArgs takes out of a command line what looks like a credential: tokens
 // of well-known services (their beginning, which says whose they are, stays),
@@ -35,7 +35,7 @@ func RedactArgs(args []string) (clean []string, n int) {
 // span is a part of a text.
 type span struct{ from, to int }
 
-// cutOut puts Redacted in the place of each span. Those that overlap are one.
+// cutOut puts redacted in the place of each span. Those that overlap are one.
 func cutOut(s string, spans []span) (clean string, n int) {
 	if len(spans) == 0 {
 		return s, 0
@@ -46,7 +46,7 @@ func cutOut(s string, spans []span) (clean string, n int) {
 	for _, at := range spans {
 		if at.from >= end {
 			b.WriteString(s[end:at.from])
-			b.WriteString(Redacted)
+			b.WriteString(redacted)
 			n++
 		}
 		end = max(end, at.to)

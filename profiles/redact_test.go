@@ -60,7 +60,7 @@ func TestRedactArgs(t *testing.T) {
 				got.WriteString(before + secret)
 				clean.WriteString(before)
 				if found {
-					clean.WriteString(Redacted)
+					clean.WriteString(redacted)
 					secrets++
 				}
 				rest = behind
@@ -92,7 +92,7 @@ func TestRedactArgsOfServices(t *testing.T) {
 		}
 		for _, at := range []string{"%", "--x=%", "https://h/?y=%&z", `{"x":"%"}`, "X-Y: %", "echo % | cat", "'%'", "a.%"} {
 			arg := strings.ReplaceAll(at, "%", token)
-			want := strings.ReplaceAll(at, "%", p.prefix+Redacted)
+			want := strings.ReplaceAll(at, "%", p.prefix+redacted)
 			if clean, n := RedactArgs([]string{"tool", arg}); n != 1 || clean[1] != want {
 				t.Errorf("%q became %q, %d", arg, clean[1], n)
 			}
@@ -119,7 +119,7 @@ func FuzzRedactArgs(f *testing.F) {
 	f.Add("x", `{"a_token":"b c`+"\xff")
 	f.Fuzz(func(t *testing.T, flag, arg string) {
 		clean, n := RedactArgs([]string{flag, arg})
-		if len(clean) != 2 || n == 0 && (clean[0] != flag || clean[1] != arg) || n > 0 && !strings.Contains(clean[0]+clean[1], Redacted) {
+		if len(clean) != 2 || n == 0 && (clean[0] != flag || clean[1] != arg) || n > 0 && !strings.Contains(clean[0]+clean[1], redacted) {
 			t.Errorf("%q %q became %q, %d", flag, arg, clean, n)
 		}
 	})

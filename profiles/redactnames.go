@@ -122,7 +122,7 @@ func lastWord(name string) string {
 // isSecretName judges a name by its last word: PASSWORD_FILE is none.
 func isSecretName(name string) bool {
 	last := lastWord(name)
-	return slices.Contains(signWords, last) || secretWordOfName(last, "")
+	return slices.Contains(signWords, last) || isSecretWord(last, "")
 }
 
 // isSecretValue judges the value of such a name. What is a variable of a shell

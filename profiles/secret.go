@@ -48,16 +48,12 @@ func secretName(name, value string) bool {
 	case upper == "GPG_AGENT_INFO" || strings.HasPrefix(upper, "OP_SESSION"):
 		return true
 	}
-	return slices.ContainsFunc(nameWords(name), func(word string) bool { return secretWordOfName(word, value) })
+	words := strings.FieldsFunc(upper, func(r rune) bool { return r == '_' || r == '-' || r == '.' })
+	return slices.ContainsFunc(words, func(word string) bool { return isSecretWord(word, value) })
 }
 
-// nameWords are the words of a name, in capitals.
-func nameWords(name string) []string {
-	return strings.FieldsFunc(strings.ToUpper(name), func(r rune) bool { return r == '_' || r == '-' || r == '.' })
-}
-
-// secretWordOfName judges one word of a name.
-func secretWordOfName(word, value string) bool {
+// isSecretWord judges one word of a name, in capitals.
+func isSecretWord(word, value string) bool {
 	if word == "TOKENS" && value != "" && strings.Trim(value, "0123456789") == "" {
 		return false
 	}
