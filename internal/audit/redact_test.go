@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -15,26 +16,31 @@ import (
 // What an event says of that itself is not believed. Without it, the twin, a command line is as it was.
 // Containment check: Q13.
 func TestRedacted(t *testing.T) {
-	redact := func(args []string) ([]string, int) {
-		n := 0
-		clean := slices.Clone(args)
-		for i, arg := range args {
+	redact := func(args []string) (clean []string, n int) {
+		for _, arg := range args {
 			n += strings.Count(arg, "!")
-			clean[i] = strings.ReplaceAll(arg, "!", "???")
+			clean = append(clean, strings.ReplaceAll(arg, "!", "???"))
 		}
 		return clean, n
 	}
-	long := strings.Repeat("!", MaxArgv-1) // of which each becomes longer
-	for name, f := range map[string]func([]string) ([]string, int){"redacted": redact, "as it is": nil} {
+	given := [][]string{{"a", "!b!"}, {"c"}, {"d", strings.Repeat("!", MaxArgv-1)}, nil}
+	for name, tt := range map[string]struct {
+		redact func([]string) ([]string, int)
+		want   [][]string
+		counts []int
+	}{
+		"redacted": {redact, [][]string{{"a", "???b???"}, {"c"}, {"d", strings.Repeat("?", MaxArgv-1)}, nil}, []int{2, 0, MaxArgv - 1, 0}},
+		"as it is": {nil, given, make([]int, len(given))},
+	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			path, copied := filepath.Join(dir, "log"), filepath.Join(dir, "copy")
-			r, err := Open(Options{Path: path, Copies: []Copy{{File: copied}}, Run: testRun, Redact: f})
+			r, err := Open(Options{Path: path, Copies: []Copy{{File: copied}}, Run: testRun, Redact: tt.redact})
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, argv := range [][]string{{"a", "!b!"}, {"c"}, {"d", long}, nil} {
-				e := denied(ClassFile, "/x!"+strings.Join(argv, "")[:min(1, len(argv))])
+			for i, argv := range given {
+				e := denied(ClassFile, "/x!"+strconv.Itoa(i))
 				e.Argv, e.Redacted = argv, 77
 				r.Emit(e)
 			}
@@ -42,36 +48,17 @@ func TestRedacted(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, events := closed(t, r, path)
+			events = slices.DeleteFunc(events, func(e Event) bool { return e.Class != ClassFile })
+			for i, e := range events {
+				cut := tt.redact != nil && i == 2 // what stands in the place of secrets is longer
+				if !slices.Equal(e.Argv, tt.want[i]) || e.Redacted != tt.counts[i] || slices.Contains(e.Truncated, "argv") != cut || e.Target != "/x!"+strconv.Itoa(i) {
+					t.Errorf("%s: argv %.40q, redacted %d, truncated %v", e.Target, e.Argv, e.Redacted, e.Truncated)
+				}
+			}
 			text, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if v, err := Verify(bytes.NewReader(text), ""); err != nil || !v.Complete || v.FirstBad != nil {
-				t.Errorf("%+v, %v", v, err)
-			}
-			if other, err := os.ReadFile(copied); err != nil || !bytes.Equal(other, text) {
-				t.Errorf("the copy differs (%v)", err)
-			}
-			if !strings.Contains(string(text), `"target":"/x!`) {
-				t.Error("a target was changed")
-			}
-			var numbers []int
-			for _, e := range events {
-				if e.Class != ClassFile {
-					continue
-				}
-				numbers = append(numbers, e.Redacted)
-				size := len(strings.Join(e.Argv, ""))
-				if f != nil && strings.Contains(strings.Join(e.Argv, ""), "!") || size > MaxArgv || f != nil && size == MaxArgv != slices.Contains(e.Truncated, "argv") {
-					t.Errorf("argv of %d bytes, %.40q, truncated %v", size, e.Argv, e.Truncated)
-				}
-			}
-			want := []int{2, 0, MaxArgv - 1, 0}
-			if f == nil {
-				want = make([]int, 4)
-			}
-			if !slices.Equal(numbers, want) {
-				t.Errorf("redacted: %v, want %v", numbers, want)
+			other, err2 := os.ReadFile(copied)
+			if len(events) != len(given) || err != nil || err2 != nil || !bytes.Equal(text, other) {
+				t.Errorf("%d events; the copy differs: %t (%v, %v)", len(events), !bytes.Equal(text, other), err, err2)
 			}
 		})
 	}
