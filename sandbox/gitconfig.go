@@ -44,15 +44,15 @@ func gitSettings(data string) iter.Seq[setting] {
 	}
 }
 
-// cutLine cuts the first line off, with those in which it goes on: behind a backslash at its end that is neither escaped nor in a remark.
+// cutLine cuts the first line off, with those in which it goes on: behind a backslash at its end that is neither escaped nor in a comment.
 func cutLine(data string) (line, rest string) {
 	var b strings.Builder
-	quoted, remark := false, false
+	quoted, comment := false, false
 	for i := 0; i < len(data); i++ {
 		switch c := data[i]; {
 		case c == '\n':
 			return b.String(), data[i+1:]
-		case c == '\\' && !remark && i+1 < len(data):
+		case c == '\\' && !comment && i+1 < len(data):
 			if i++; data[i] != '\n' {
 				b.WriteString(data[i-1 : i+1])
 			}
@@ -60,14 +60,14 @@ func cutLine(data string) (line, rest string) {
 		case c == '"':
 			quoted = !quoted
 		case (c == '#' || c == ';') && !quoted:
-			remark = true
+			comment = true
 		}
 		b.WriteByte(data[i])
 	}
 	return b.String(), ""
 }
 
-// gitValue is a value without its quotes, its escapes, and the remark that follows it.
+// gitValue is a value without its quotes, its escapes, and the comment that follows it.
 func gitValue(text string) string {
 	var value strings.Builder
 	quoted, kept := false, 0 // kept counts what is more than blanks at the end

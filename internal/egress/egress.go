@@ -241,7 +241,7 @@ func (g *Gateway) Serve(n Net) error {
 // Close judges what has connected, and takes no more; it gives what the run has sent a moment to be with the servers, ends every
 // connection and listener, and waits until nothing of the Gateway runs. It may be called again.
 func (g *Gateway) Close() error {
-	g.hangUp()
+	g.closeListeners()
 	g.settle()
 	g.mu.Lock()
 	open := g.open
@@ -258,9 +258,9 @@ func (g *Gateway) Close() error {
 	return errors.Join(errs...)
 }
 
-// hangUp closes the listeners, when nobody waits in their queues any more: the kernel has told who is there that it is connected, and a
+// closeListeners does so when nobody waits in their queues any more: the kernel has told who is there that it is connected, and a
 // program may end on that. It waits as long as settle does, at most.
-func (g *Gateway) hangUp() {
+func (g *Gateway) closeListeners() {
 	g.mu.Lock()
 	listeners := g.listeners
 	g.listeners, g.closed = nil, true

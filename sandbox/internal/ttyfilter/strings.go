@@ -33,7 +33,7 @@ func harmful(sequence []byte) string {
 	final := sequence[len(sequence)-1]
 	first, _, _ := strings.Cut(string(sequence[:len(sequence)-1]), ";")
 	switch {
-	case final == 't' && reports(first): // sends the title back, as if it was typed
+	case final == 't' && titleReport(first): // sends the title back, as if it was typed
 		if n := number(first); n >= 0 {
 			return "CSI " + strconv.Itoa(n) + " t"
 		}
@@ -52,9 +52,9 @@ func harmful(sequence []byte) string {
 	return ""
 }
 
-// reports tells the parameters by which a terminal sends its titles back. One with parts of its own, or that is too large, may be read as
+// titleReport tells the parameters by which a terminal sends its titles back. One with parts of its own, or that is too large, may be read as
 // one of them: terminals differ.
-func reports(parameter string) bool {
+func titleReport(parameter string) bool {
 	n := number(parameter)
 	return n == 20 || n == 21 || n < 0 && strings.Trim(parameter, "0123456789:") == "" && parameter != ""
 }

@@ -128,14 +128,14 @@ type patterns struct {
 }
 
 type pattern struct {
-	verdict      verdict
-	above        []string // names that come before
-	last         string
-	first, final string // what last begins and ends with, before and after its signs
+	verdict        verdict
+	above          []string // names that come before
+	last           string
+	prefix, suffix string // of last, before and after its wildcards
 }
 
-// signs are what makes a pattern of a name (path.Match).
-const signs = `*?[\`
+// wildcards are what makes a pattern of a name (path.Match).
+const wildcards = `*?[\`
 
 // newPatterns are the rules, with the names of settings that a policy protects.
 func newPatterns(protected []string) patterns {
@@ -154,8 +154,8 @@ func newPatterns(protected []string) patterns {
 			for _, dir := range p.above {
 				ps.leading[dir] = p.verdict
 			}
-			if i := strings.IndexAny(last, signs); i >= 0 {
-				p.first, p.final = last[:i], last[strings.LastIndexAny(last, signs+"]")+1:]
+			if i := strings.IndexAny(last, wildcards); i >= 0 {
+				p.prefix, p.suffix = last[:i], last[strings.LastIndexAny(last, wildcards+"]")+1:]
 				ps.globs = append(ps.globs, p)
 			} else {
 				ps.exact[last] = append(ps.exact[last], p)
@@ -182,7 +182,7 @@ func (ps patterns) judge(dir, name string) verdict {
 
 // matches is path.Match, which is slow to find out that a name neither begins nor ends as the pattern does.
 func (p pattern) matches(name string) bool {
-	if !strings.HasPrefix(name, p.first) || !strings.HasSuffix(name, p.final) {
+	if !strings.HasPrefix(name, p.prefix) || !strings.HasSuffix(name, p.suffix) {
 		return false
 	}
 	ok, err := path.Match(p.last, name)
