@@ -122,8 +122,8 @@ func TestO07Untaken(t *testing.T) {
 	}
 }
 
-// sameUserNamespace tells a child that looks at the kernel for Go's runtime, in whose fork its parent cannot end (CLONE_VFORK), from a
-// supervisor.
+// sameUserNamespace tells whether two processes share one. A supervisor has its own; a child that Go's runtime forks to look at the kernel
+// has its parent's, which could not end while that child is stopped (CLONE_VFORK).
 func sameUserNamespace(a, b int) bool {
 	first, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", a))
 	second, err2 := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", b))

@@ -36,7 +36,7 @@ type attempt struct {
 	timer *time.Timer
 }
 
-// call is what a call that comes again has in common with the one before, and what it aims at need not have: that may lie in memory.
+// call is how a call that comes again is known. What it aims at is no part of that: the memory that holds a path may have changed.
 type call struct {
 	arch uint32
 	nr   int32
@@ -55,8 +55,8 @@ func newAttempts(emit func(audit.Event), killable bool) *attempts {
 	return &attempts{emit: emit, killable: killable, of: make(map[uint32]*attempt)}
 }
 
-// record puts an event on record, unless that was done when the same call came before. That of a caller which does not wait any more says
-// little of it: it is held until the call comes again, or will not.
+// record puts an event on record, unless that was done when the same call came before. An event whose caller waits no more says little of
+// the process: it is held until the call comes again, or will not.
 func (a *attempts) record(n *notification, e audit.Event, waits bool) {
 	if a.killable {
 		a.emit(e)

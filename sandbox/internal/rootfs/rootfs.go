@@ -130,8 +130,8 @@ func (b *Builder) prefetch(entries []Entry) {
 	both.Wait()
 }
 
-// lookups are by what the kernel gets to know the mount points that are there in the root itself: a listing of each directory with many
-// (FUSE_READDIRPLUS), and the others one by one. What lies in another mount is not asked about: it will be elsewhere.
+// lookups tells how the kernel gets to know the mount points in the root itself: by a listing of each directory with many
+// (FUSE_READDIRPLUS), and the others one by one. Those in another mount are left out: they will be elsewhere.
 func lookups(entries []Entry) (lists, points []string) {
 	mounted, targets := map[string]bool{}, map[string][]string{}
 	var dirs []string
