@@ -22,6 +22,24 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
+// wantGolden compares a text with a golden file.
+func wantGolden(t *testing.T, name, got string) {
+	t.Helper()
+	golden := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s, which -update writes anew (-want +got):\n%s", golden, diff)
+	}
+}
+
 // fakeFiles is a host's file system: a path ending in / is a directory, "-> x" a link, "data" a file that is no
 // program, anything else the content of a file.
 type fakeFiles map[string]string
@@ -162,19 +180,7 @@ func TestPlanGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const golden = "testdata/plan.golden"
-	if *update {
-		if err := os.WriteFile(golden, []byte(plan.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), plan.String()); diff != "" {
-		t.Errorf("plan (-want +got):\n%s", diff)
-	}
+	wantGolden(t, "plan", plan.String())
 }
 
 func TestWorkdirs(t *testing.T) {

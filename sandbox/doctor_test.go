@@ -137,19 +137,7 @@ func TestDoctorOnHosts(t *testing.T) {
 			if err := report.Write(&got); err != nil {
 				t.Fatal(err)
 			}
-			file := filepath.Join("testdata", "doctor-"+name+".golden")
-			if *update {
-				if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got.String() != string(want) {
-				t.Errorf("differs from %s (-update writes it anew):\n%s", file, got.String())
-			}
+			wantGolden(t, "doctor-"+name, got.String())
 			for _, c := range report.Checks {
 				if (c.Status == DoctorMissing) != (c.Status != DoctorWeaker && (c.Fix != "" || c.Detail == notTried)) {
 					t.Errorf("%s is %s with fix %q", c.Layer, c.Status, c.Fix)

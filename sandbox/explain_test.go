@@ -3,11 +3,8 @@
 package sandbox
 
 import (
-	"os"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/agentjail/agentjail/profiles"
 )
@@ -63,19 +60,7 @@ func TestExplainGolden(t *testing.T) {
 		}
 		b.WriteString(e.String())
 	}
-	const golden = "testdata/explain.golden"
-	if *update {
-		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), b.String()); diff != "" {
-		t.Errorf("explanations (-want +got):\n%s", diff)
-	}
+	wantGolden(t, "explain", b.String())
 }
 
 // TestPrecedence: of what the policy says about a path and the directories above it, the most specific counts, in whatever order it is

@@ -4,7 +4,6 @@ package sandbox
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -73,19 +72,7 @@ func TestToolsGolden(t *testing.T) {
 		slices.Sort(links)
 		b.WriteString(strings.Join(links, ""))
 	}
-	const golden = "testdata/tools.golden"
-	if *update {
-		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), b.String()); diff != "" {
-		t.Errorf("sets of tools (-want +got):\n%s", diff)
-	}
+	wantGolden(t, "tools", b.String())
 }
 
 // TestToolVariables: where the caller's variables say that the tools are elsewhere, that is where they are.
