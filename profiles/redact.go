@@ -100,6 +100,9 @@ func userinfoSpans(s string, spans []span) []span {
 
 // tokenSpans finds tokens of well-known services.
 func tokenSpans(s string, spans []span) []span {
+	if !mixed(s) { // as most arguments are not: each command line is looked through
+		return spans
+	}
 	for _, p := range secretPrefixes {
 		for at := 0; len(s)-at >= len(p.prefix)+p.least; {
 			i := strings.Index(s[at:], p.prefix)
