@@ -38,6 +38,12 @@ type chain struct {
 	key    *Key   // nil: nothing is signed
 
 	redact func([]string) ([]string, int) // of Options
+	last   commandLine                    // that redact was asked about: a program has many events, as a rule
+}
+
+type commandLine struct {
+	argv, clean []string
+	secrets     int
 }
 
 func newChain(run string) *chain { return &chain{run: run, prev: firstPrev, counts: make(Counts)} }
@@ -46,7 +52,7 @@ func newChain(run string) *chain { return &chain{run: run, prev: firstPrev, coun
 func (c *chain) append(buf []byte, e Event) []byte {
 	e.Seq, e.Run, e.Prev, e.Sig = c.seq+1, c.run, c.prev, ""
 	if c.redact != nil && len(e.Argv) > 0 {
-		e = redacted(e, c.redact)
+		e = c.redacted(e)
 	}
 	line := mustLine(e)
 	if c.key != nil && signable(e) {
@@ -61,11 +67,15 @@ func (c *chain) append(buf []byte, e Event) []byte {
 }
 
 // redacted takes secrets out of an event's command line. What stands in their place can be longer, where there are very many.
-func redacted(e Event, redact func([]string) ([]string, int)) Event {
-	if e.Argv, e.Redacted = redact(e.Argv); e.Redacted == 0 {
+func (c *chain) redacted(e Event) Event {
+	if !slices.Equal(e.Argv, c.last.argv) {
+		clean, secrets := c.redact(e.Argv)
+		c.last = commandLine{e.Argv, clean, secrets}
+	}
+	if e.Redacted = c.last.secrets; e.Redacted == 0 {
 		return e
 	}
-	argv, whole := capList(e.Argv, MaxArgs, MaxArgv)
+	argv, whole := capList(c.last.clean, MaxArgs, MaxArgv)
 	if !whole && !slices.Contains(e.Truncated, "argv") {
 		e.Truncated = append(slices.Clip(e.Truncated), "argv")
 	}

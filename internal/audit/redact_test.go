@@ -23,13 +23,13 @@ func TestRedacted(t *testing.T) {
 		}
 		return clean, n
 	}
-	given := [][]string{{"a", "!b!"}, {"c"}, {"d", strings.Repeat("!", MaxArgv-1)}, nil}
+	given := [][]string{{"a", "!b!"}, {"a", "!b!"}, {"c"}, {"d", strings.Repeat("!", MaxArgv-1)}, nil}
 	for name, tt := range map[string]struct {
 		redact func([]string) ([]string, int)
 		want   [][]string
 		counts []int
 	}{
-		"redacted": {redact, [][]string{{"a", "???b???"}, {"c"}, {"d", strings.Repeat("?", MaxArgv-1)}, nil}, []int{2, 0, MaxArgv - 1, 0}},
+		"redacted": {redact, [][]string{{"a", "???b???"}, {"a", "???b???"}, {"c"}, {"d", strings.Repeat("?", MaxArgv-1)}, nil}, []int{2, 2, 0, MaxArgv - 1, 0}},
 		"as it is": {nil, given, make([]int, len(given))},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -50,7 +50,7 @@ func TestRedacted(t *testing.T) {
 			_, events := closed(t, r, path)
 			events = slices.DeleteFunc(events, func(e Event) bool { return e.Class != ClassFile })
 			for i, e := range events {
-				cut := tt.redact != nil && i == 2 // what stands in the place of secrets is longer
+				cut := tt.redact != nil && i == 3 // what stands in the place of secrets is longer
 				if !slices.Equal(e.Argv, tt.want[i]) || e.Redacted != tt.counts[i] || slices.Contains(e.Truncated, "argv") != cut || e.Target != "/x!"+strconv.Itoa(i) {
 					t.Errorf("%s: argv %.40q, redacted %d, truncated %v", e.Target, e.Argv, e.Redacted, e.Truncated)
 				}
