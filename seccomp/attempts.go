@@ -20,6 +20,9 @@ const againTime = 2 * time.Second
 // maxAttempts bounds those that are remembered: one for each thread that waits, or was interrupted in the last againTime.
 const maxAttempts = 1 << 13
 
+// maxTold bounds what is remembered of one: with other memory each time, a call that is interrupted for ever has an event each time.
+const maxTold = 16
+
 // attempts are the calls on record that have not been answered.
 type attempts struct {
 	emit     func(audit.Event)
@@ -78,6 +81,10 @@ func (a *attempts) record(n *notification, e audit.Event, waits bool) {
 			}
 			return
 		}
+	}
+	if len(try.told) >= maxTold {
+		a.emit(e)
+		return
 	}
 	if !waits && e.Time.IsZero() {
 		e.Time = time.Now()

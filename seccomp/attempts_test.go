@@ -76,7 +76,8 @@ func TestAttempts(t *testing.T) {
 	}
 }
 
-// TestAttemptsBounded: more threads than are remembered have their events all the same, and what is held is on record at the end.
+// TestAttemptsBounded: more threads than are remembered have their events all the same, and so have more events of one call that is never
+// answered; what is held is on record at the end.
 func TestAttemptsBounded(t *testing.T) {
 	events := 0
 	a := newAttempts(func(audit.Event) { events++ }, false)
@@ -88,5 +89,12 @@ func TestAttemptsBounded(t *testing.T) {
 	}
 	if a.close(); events != maxAttempts+10 {
 		t.Errorf("%d events in the end", events)
+	}
+	events = 0
+	for i := range uint64(maxTold + 10) {
+		a.record(&notification{ID: i, PID: 1}, audit.Event{Target: fmt.Sprint(i)}, true)
+	}
+	if told := len(a.of[1].told); events != maxTold+10 || told != maxTold {
+		t.Errorf("%d events of one call, %d of them are remembered", events, told)
 	}
 }
