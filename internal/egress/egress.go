@@ -226,7 +226,7 @@ func (g *Gateway) Serve(n Net) error {
 	}
 	g.tellAuthority()
 	for _, l := range n.TCP {
-		if !g.accept(l, func(c net.Conn) { g.serveConn(n, c) }, g.overload) {
+		if !g.accept(l, func(c net.Conn, d *delivery) { g.serveConn(n, c, d) }, g.overload) {
 			return ErrClosed
 		}
 	}
@@ -327,7 +327,7 @@ func (g *Gateway) forget(c io.Closer) {
 }
 
 // accept has connections taken until Close has closed the listener. If Close was called already, accept closes it and returns false.
-func (g *Gateway) accept(l net.Listener, serve, overload func(net.Conn)) bool {
+func (g *Gateway) accept(l net.Listener, serve func(net.Conn, *delivery), overload func(net.Conn)) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
@@ -339,8 +339,8 @@ func (g *Gateway) accept(l net.Listener, serve, overload func(net.Conn)) bool {
 	return true
 }
 
-// take serves as many connections of a listener at once as there are slots for.
-func (g *Gateway) take(l net.Listener, serve, overload func(net.Conn)) {
+// take serves as many connections of a listener at once as there are slots for. The end of the run waits for what each says from here on.
+func (g *Gateway) take(l net.Listener, serve func(net.Conn, *delivery), overload func(net.Conn)) {
 	for {
 		conn, err := l.Accept()
 		if err != nil {
@@ -356,10 +356,14 @@ func (g *Gateway) take(l net.Listener, serve, overload func(net.Conn)) {
 			reset(conn)
 			continue
 		}
-		g.spawn(conn, func() {
+		sending := g.deliver()
+		if !g.spawn(conn, func() {
 			defer func() { <-g.slots }()
-			serve(conn)
-		})
+			defer sending.over()
+			serve(conn, sending)
+		}) {
+			sending.over()
+		}
 	}
 }
 

@@ -49,7 +49,7 @@ func (g *Gateway) publish(n Net) error {
 			if err != nil {
 				return &PublishError{port, err}
 			}
-			lead := func(c net.Conn) { g.lead(n, c, port) }
+			lead := func(c net.Conn, d *delivery) { g.lead(n, c, port, d) }
 			overload := func(net.Conn) {
 				g.published(actionPublish, port, audit.Report, "too many connections are open", "")
 			}
@@ -67,7 +67,7 @@ func (g *Gateway) listen(addr netip.AddrPort) (net.Listener, error) {
 }
 
 // lead carries a connection of the host to a port of the run's own loopback, and to its end.
-func (g *Gateway) lead(n Net, conn net.Conn, port uint16) {
+func (g *Gateway) lead(n Net, conn net.Conn, port uint16, sending *delivery) {
 	g.published(actionPublish, port, audit.Allow, "the port is published", "")
 	ctx, cancel := context.WithTimeout(g.ctx, g.wait.dial)
 	defer cancel()
@@ -85,7 +85,7 @@ func (g *Gateway) lead(n Net, conn net.Conn, port uint16) {
 	defer context.AfterFunc(g.ctx, func() { inside.Close() })()
 	var t traffic
 	outside := spliced{t.meter(conn)}
-	answered, sending := make(chan struct{}), g.deliver()
+	answered := make(chan struct{})
 	sending.toward(conn)
 	g.work.Go(func() {
 		defer close(answered)

@@ -47,14 +47,12 @@ type link struct {
 }
 
 // serveConn judges one connection and carries it to its end.
-func (g *Gateway) serveConn(n Net, conn net.Conn) {
-	l := &link{g: g, conn: conn, in: peeker{conn: conn}, src: addrPort(conn.RemoteAddr()), dst: addrPort(conn.LocalAddr())}
+func (g *Gateway) serveConn(n Net, conn net.Conn, sending *delivery) {
+	l := &link{g: g, conn: conn, sending: sending, in: peeker{conn: conn}, src: addrPort(conn.RemoteAddr()), dst: addrPort(conn.LocalAddr())}
 	if !l.dst.IsValid() {
 		reset(conn)
 		return
 	}
-	l.sending = g.deliver()
-	defer l.sending.over()
 	dialed := l.dst
 	l.held = func() bool { return n.Owner("tcp", l.src, dialed).PID != 0 }
 	l.proc = n.Owner("tcp", l.src, dialed)

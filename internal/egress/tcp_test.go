@@ -330,7 +330,7 @@ func TestNewRefuses(t *testing.T) {
 func TestUnknownAddressIsReset(t *testing.T) {
 	n := newNetwork(t, nil)
 	a, b := net.Pipe()
-	go n.g.serveConn(Net{}, b) // a pipe has no address
+	go n.g.serveConn(Net{}, b, n.g.deliver()) // a pipe has no address
 	if got, err := io.ReadAll(a); len(got) > 0 || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
