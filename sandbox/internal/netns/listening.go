@@ -17,20 +17,19 @@ func NewListening() (*Listening, error) {
 }
 
 // At tells whether a connection to an address of loopback would find somebody there, or at one of the two that localhost has. What cannot
-// be told is taken for somebody.
+// be told is taken for somebody. All are asked about in any case: a command that is refused there is not to tell by the time which it was.
 func (l *Listening) At(to netip.AddrPort) bool {
 	if l == nil {
 		return true
 	}
+	somebody := false
 	for _, addr := range []netip.Addr{to.Addr().Unmap(), netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()} {
 		anybody := netip.IPv6Unspecified()
 		if addr.Is4() {
 			anybody = netip.IPv4Unspecified()
 		}
 		s, err := l.diag.socket("tcp", netip.AddrPortFrom(addr, to.Port()), netip.AddrPortFrom(anybody, 0))
-		if err != nil || s.state != 0 {
-			return true
-		}
+		somebody = somebody || err != nil || s.state != 0
 	}
-	return false
+	return somebody
 }
