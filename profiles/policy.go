@@ -252,6 +252,9 @@ func (f Files) with(over Files) Files {
 			}
 		}
 	}
+	insists := setOf(f.required(f.provided()), over.required(over.provided()))
+	gives := func(path string) bool { return insists[path] && !required[path] }
+	out.Read, out.Write = without(out.Read, gives), without(out.Write, gives)
 	required = setOf(f.required(f.named()), over.required(over.named()))
 	granted := setOf(out.named())
 	out.Optional = without(unite(f.Optional, over.Optional), func(path string) bool {

@@ -55,4 +55,17 @@ func TestProvided(t *testing.T) {
 	if _, err := Compile(taken, fakeHost(), []string{"true"}); err == nil || !strings.Contains(err.Error(), "leave out one") {
 		t.Errorf("another /etc/passwd: %v", err)
 	}
+	// What the profile base alone shows of the machine's gives way to the caller's own.
+	both, err := profiles.Parse("own.yaml", []byte("version: 1\nextends: [base]\nfilesystem: {provide: {/etc/gitconfig: mine}}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for policy, want := range map[*profiles.Policy]Kind{&own: Bind, &both: File} {
+		host := fakeHost()
+		host.Files.(fakeFiles)["/etc/gitconfig"] = "the machine's"
+		plan, err := Compile(*policy, host, []string{"true"})
+		if m := plan.innermost("/etc/gitconfig"); err != nil || m == nil || m.Kind != want {
+			t.Errorf("/etc/gitconfig: %+v, %v", m, err)
+		}
+	}
 }
