@@ -49,7 +49,7 @@ var rules = []rule{
 		"opencode.json", "opencode.jsonc", ".opencode", ".agentjail.yaml", ".github/hooks", ".exrc", ".nvim.lua", ".dir-locals.el", ".gdbinit",
 		".lldbinit", ".irbrc", ".pylintrc", ".gitmodules", ".gitattributes",
 		".lfsconfig", ".env", ".env.local", "mise.*.toml", ".mise.*.toml", ".project", ".classpath", ".settings", ".neoconf.json", ".luarc.json*",
-		"rust-analyzer.toml", "mcp.json", ".roomodes", ".tmux.conf", ".screenrc", ".emacs", ".config/nvim", ".config/helix",
+		".bsp", "rust-analyzer.toml", "mcp.json", ".roomodes", ".tmux.conf", ".screenrc", ".emacs", ".config/nvim", ".config/helix",
 	}},
 	{Settings, "an interpreter runs it at its start, or what it names", []string{
 		".rprofile", ".renviron", ".pryrc", ".ghci", ".octaverc", ".iex.exs", ".erlang", ".perldb", ".ocamlinit", ".user.ini",
