@@ -87,17 +87,18 @@ func (c *compiler) upstream(env []string) (string, error) {
 
 // compiler collects the mounts and links of a plan.
 type compiler struct {
-	policy    profiles.Policy
-	host      Host
-	dir       string // the canonical working directory
-	home      Home
-	protected Protected
-	elsewhere string    // the repository of a worktree or submodule
-	global    []setting // see globalSettings
-	mounts    []Mount
-	symlinks  map[string]string
-	places    []string // see findPlaces
-	entries   []entry
+	policy       profiles.Policy
+	host         Host
+	dir          string // the canonical working directory
+	home         Home
+	protected    Protected
+	elsewhere    string    // the repository of a worktree or submodule
+	global       []setting // see globalSettings
+	settingsCost int       // see maxSettingsCost
+	mounts       []Mount
+	symlinks     map[string]string
+	places       []string // see findPlaces
+	entries      []entry
 	// toolsFound is what of the policy's sets of tools is installed.
 	toolsFound []Tools
 	own        []string // files that the next run trusts: see ownFiles

@@ -31,6 +31,7 @@ func gitSettings(data string) iter.Seq[setting] {
 			if rest, ok := strings.CutPrefix(line, "["); ok {
 				header, after, _ := strings.Cut(rest, "]")
 				name, _, _ := strings.Cut(strings.ReplaceAll(header, "\t", " "), " ")
+				name, _, _ = strings.Cut(name, ".") // what follows is a part of it, as older settings have it: [filter.x]
 				section, line = strings.ToLower(name), strings.TrimSpace(after)
 			}
 			key, value, ok := strings.Cut(line, "=")
@@ -96,15 +97,20 @@ func gitValue(text string) string {
 
 // commandKeys are the settings whose values are commands, or files that name commands, by section (git-config(1)).
 var commandKeys = map[string][]string{
+	"browser":    {"cmd", "path"},
 	"core":       {"alternaterefscommand", "askpass", "attributesfile", "editor", "fsmonitor", "gitproxy", "pager", "sshcommand"},
-	"credential": {"helper"}, "diff": {"command", "external", "textconv"}, "difftool": {"cmd"}, "filter": {"clean", "process", "smudge"},
-	"gpg": {"defaultkeycommand", "program"}, "hook": {"command"}, "interactive": {"difffilter"}, "merge": {"driver"}, "mergetool": {"cmd"},
-	"remote": {"receivepack", "uploadpack"}, "sequence": {"editor"}, "trailer": {"cmd", "command"}, "uploadpack": {"packobjectshook"},
+	"credential": {"helper"}, "diff": {"command", "external", "textconv"}, "difftool": {"cmd", "path"}, "filter": {"clean", "process", "smudge"},
+	"gc": {"recentobjectshook"}, "gpg": {"defaultkeycommand", "program"}, "guitool": {"cmd"}, "hook": {"command"}, "interactive": {"difffilter"},
+	"man": {"cmd", "path"}, "merge": {"driver"}, "mergetool": {"cmd", "path"}, "remote": {"receivepack", "uploadpack"},
+	"sendemail": {"cccmd", "headercmd", "sendmailcmd", "tocmd"}, "sequence": {"editor"}, "tar": {"command"}, "trailer": {"cmd", "command"},
+	"uploadpack": {"packobjectshook"},
 }
 
-// runs tells whether git runs what a setting of the repository that it is in names. Of aliases that is what begins with an exclamation mark.
+// runs tells whether git runs what a setting of the repository that it is in names. Of aliases,
+// and of how a submodule is updated, that is what begins with an exclamation mark.
 func (s setting) runs() bool {
-	return slices.Contains(commandKeys[s.section], s.key) || s.section == "pager" || s.section == "alias" && strings.HasPrefix(s.value, "!")
+	said := s.section == "alias" || s.names("submodule", "update")
+	return slices.Contains(commandKeys[s.section], s.key) || s.section == "pager" || said && strings.HasPrefix(s.value, "!")
 }
 
 // names tells whether a setting is the one with a key of a section, both in lower case.
@@ -113,14 +119,20 @@ func (s setting) names(section, key string) bool { return s.section == section &
 // includes tells whether a setting names a file whose settings count as well, always or on a condition.
 func (s setting) includes() bool { return s.names("include", "path") || s.names("includeif", "path") }
 
-// filesOf are the files that a command of git's names, by paths from where git runs it: the top of the working tree. What else the shell
-// would make of it, nobody knows.
+// filesOf are the files that a command of git's names, by paths from where git runs it: the top of the working tree. The program that it
+// begins with is one, whether it is there or not. What else the shell would make of it, nobody knows.
 func (c *compiler) filesOf(worktree, command string) (files []string) {
+	program := true
 	for word := range strings.FieldsFuncSeq(command, func(r rune) bool { return strings.ContainsRune(" \t\n!\"';&|<>(){}`=", r) }) {
+		if c.settingsCost += lookCost; c.settingsCost > maxSettingsCost {
+			return nil
+		}
 		path := c.ofGit(worktree, word)
-		if info, err := c.host.Files.Lstat(path); err == nil && !info.IsDir() {
+		info, err := c.host.Files.Lstat(path)
+		if err == nil && !info.IsDir() || isAbsent(err) && program && strings.Contains(word, "/") {
 			files = append(files, path)
 		}
+		program = false
 	}
 	return files
 }
@@ -219,9 +231,16 @@ func (c *compiler) ofGit(dir, path string) string {
 // maxSettings bounds a configuration of git's. What is longer is looked at no further.
 const maxSettings = 1 << 20
 
+// maxSettingsCost bounds all that is read of such, in bytes, and the files that are looked for by it, each of which counts as lookCost: an
+// earlier run may have made what would take hours.
+const (
+	maxSettingsCost = 32 << 20
+	lookCost        = 1 << 10
+)
+
 func (c *compiler) settings(file string) iter.Seq[setting] {
 	data, err := c.host.Files.ReadFile(file, maxSettings)
-	if err != nil {
+	if c.settingsCost += lookCost + len(data); err != nil || c.settingsCost > maxSettingsCost {
 		return gitSettings("")
 	}
 	return gitSettings(string(data))

@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ func TestGitSettings(t *testing.T) {
 	}{
 		{"", nil},
 		{"[core]\n\thooksPath = .husky\n", []setting{{"core", "hookspath", ".husky"}}},
+		{"[Filter.x]\nclean = a\n[filter \"x.y\"]\nclean = b\n", []setting{{"filter", "clean", "a"}, {"filter", "clean", "b"}}},
 		{"[CORE]\r\n\tHooksPath=a b  \r\n", []setting{{"core", "hookspath", "a b"}}},
 		{"[core] hooksPath = x # why\n[include]\npath = \"a # b\" ; c\n", []setting{{"core", "hookspath", "x"}, {"include", "path", "a # b"}}},
 		{"[includeIf\t\"gitdir:~/w/\"]\n path = x\n", []setting{{"includeif", "path", "x"}}},
@@ -105,9 +107,10 @@ func TestProtectedPaths(t *testing.T) {
 		{"the caller's own, by another file", fakeFiles{app + "/.git/config": "", "/home/ann/.config/git/config": "[core]\n\thooksPath = .hooks\n"}, []string{app + "/.hooks"}},
 		{"files of commands", fakeFiles{
 			app + "/.git/config": "[core]\n\tfsmonitor = ./tools/mon\n\tattributesFile = attrs\n[filter \"x\"]\n\tclean = python3 \\\"clean.py\\\" %f\n" +
-				"\tsmudge = none.py\n[alias]\n\tst = !sh -c 'tools/st'\n\tdoc = doc\n[blame]\n\tignoreRevsFile = revs\n",
+				"\tsmudge = none.py\n[alias]\n\tst = !sh -c 'tools/st'\n\tdoc = doc\n[blame]\n\tignoreRevsFile = revs\n" +
+				"[diff.y]\n\ttextconv = ./none/conv none/arg\n[submodule \"z\"]\n\tupdate = !tools/up\n",
 			app + "/tools/mon": "", app + "/attrs": "", app + "/clean.py": "", app + "/tools/st": "", app + "/doc": "", app + "/revs": "",
-		}, []string{app + "/tools/mon", app + "/attrs", app + "/clean.py", app + "/tools/st"}},
+		}, []string{app + "/tools/mon", app + "/attrs", app + "/clean.py", app + "/tools/st", app + "/none/conv", app + "/tools/up"}},
 		{"of submodules, and of theirs", fakeFiles{
 			app + "/.git/config": "", app + "/.gitmodules": "[submodule \"a\"]\n\tpath = lib/a\n[submodule \"up\"]\n\tpath = .\n",
 			app + "/lib/a/.git": "gitdir: ../../.git/modules/a\n", app + "/.git/modules/a/config": "[core]\n\thooksPath = .husky\n",
@@ -122,6 +125,19 @@ func TestProtectedPaths(t *testing.T) {
 		if err != nil || !slices.Equal(plan.Protected.Paths, c.want) {
 			t.Errorf("%s: %q %v, want %q", c.name, plan.Protected.Paths, err, c.want)
 		}
+	}
+	// More than is looked at starts nothing, unless it is not protected.
+	host := fakeHost()
+	for i := range maxIncluded {
+		host.Files.(fakeFiles)[fmt.Sprintf("%s/.git/c%d", app, i)] = fmt.Sprintf("[include]\npath = c%d\n[alias]\nx = !%s\n", i+1, strings.Repeat("a ", 1000))
+	}
+	host.Files.(fakeFiles)[app+"/.git/config"] = "[include]\npath = c0\n"
+	if _, err := Compile(base(t), host, []string{"true"}); err == nil || !strings.Contains(err.Error(), "--unprotect .git") {
+		t.Errorf("too many settings: %v", err)
+	}
+	open := with(t, base(t), func(p profiles.Policy) (profiles.Policy, error) { return p.WithUnprotect(profiles.RepositoryName) })
+	if _, err := Compile(open, host, []string{"true"}); err != nil {
+		t.Errorf("not protected: %v", err)
 	}
 	p := Protected{Names: []string{profiles.RepositoryName}, Places: []string{app}, Paths: []string{app + "/conf/hooks"}}
 	refuses := p.refuses()

@@ -51,6 +51,10 @@ func (c *compiler) protects() error {
 				c.protected.Paths = append(c.protected.Paths, path)
 			}
 		}
+		if c.settingsCost > maxSettingsCost {
+			return requestErrorf("the settings of git that hold in %q are longer, or name more files, than are looked at, so that what git runs cannot be "+
+				"protected; see what its config and .gitmodules include, or --unprotect .git", c.dir)
+		}
 	}
 	for _, path := range c.protected.Paths {
 		if err := c.protect(path); err != nil {
