@@ -28,8 +28,8 @@ func gitSettings(data string) iter.Seq[setting] {
 			var line string
 			line, data = cutLine(data)
 			line = strings.TrimSpace(line)
-			if rest, ok := strings.CutPrefix(line, "["); ok {
-				header, after, _ := strings.Cut(rest, "]")
+			for strings.HasPrefix(line, "[") {
+				header, after := cutHeader(line[1:])
 				name, _, _ := strings.Cut(strings.ReplaceAll(header, "\t", " "), " ")
 				name, _, _ = strings.Cut(name, ".") // what follows is a part of it, as older settings have it: [filter.x]
 				section, line = strings.ToLower(name), strings.TrimSpace(after)
@@ -43,6 +43,22 @@ func gitSettings(data string) iter.Seq[setting] {
 			}
 		}
 	}
+}
+
+// cutHeader cuts the name of a section off, whose second part can have a bracket in its quotes.
+func cutHeader(line string) (header, rest string) {
+	quoted := false
+	for i := 0; i < len(line); i++ {
+		switch c := line[i]; {
+		case c == '\\' && quoted:
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c == ']' && !quoted:
+			return line[:i], line[i+1:]
+		}
+	}
+	return line, ""
 }
 
 // cutLine cuts the first line off, with those in which it goes on: behind a backslash at its end that is neither escaped nor in a comment.

@@ -19,6 +19,7 @@ func TestGitSettings(t *testing.T) {
 	}{
 		{"", nil},
 		{"[core]\n\thooksPath = .husky\n", []setting{{"core", "hookspath", ".husky"}}},
+		{"[core][filter \"a]\\\"]b\"] clean = a\n[core]\n", []setting{{"filter", "clean", "a"}}},
 		{"[Filter.x]\nclean = a\n[filter \"x.y\"]\nclean = b\n", []setting{{"filter", "clean", "a"}, {"filter", "clean", "b"}}},
 		{"[CORE]\r\n\tHooksPath=a b  \r\n", []setting{{"core", "hookspath", "a b"}}},
 		{"[core] hooksPath = x # why\n[include]\npath = \"a # b\" ; c\n", []setting{{"core", "hookspath", "x"}, {"include", "path", "a # b"}}},
