@@ -134,8 +134,11 @@ func schemeSpans(s string, spans []span) []span {
 				break
 			}
 			at += i + len(scheme)
-			if n := tokenLen(s[at:], inBase64); n >= leastOfScheme && mixed(s[at:at+n]) {
+			head := s[at:min(len(s), at+maxJudged)]
+			if n := tokenLen(head, inBase64); n >= leastOfScheme && mixed(head[:n]) {
+				n = tokenLen(s[at:], inBase64)
 				spans = append(spans, span{at, at + n})
+				at += n
 			}
 		}
 	}

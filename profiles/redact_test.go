@@ -40,6 +40,7 @@ func TestRedactArgs(t *testing.T) {
 		{"tool", "--password=«abcd»"}, {"tool", "--password", "«abcd»", "x"}, {"tool", "-password", "«abcd»"}, {"tool", "--api-key", "«abcdefgh»"},
 		{"npm", "config", "set", "//registry.npmjs.org/:_authToken=«abcd-ef»"}, {"kubectl", "--from-literal=password=«abcd»"}, {"-Dapi.token=«abcd»"},
 		{"curl", "-u", "user:«hunter2»", "h"}, {"curl", "--user", "u:«p:w d»"}, {"AWS_SECRET_ACCESS_KEY=«wJalr/XUtnFEMI+K7MDENG=»"},
+		{"curl", "-H", "X-Api-Key: «" + strings.Repeat(x, 9) + "»"}, {"sh", "-c", "TOKEN=«/abc» x /a/b; API_KEY=«" + strings.Repeat(x, 9) + "» y"},
 		{"sh", "-c", "export NPM_TOKEN=«abcd»; tool --password «hunter2» --token='«a b c»' x"}, {"bash", "-c", `PASSWORD="«a bc»" ./run --secret "«c de»"`},
 		// What is none.
 		{"cat", "/etc/passwd"}, {"python3", "-m", "http.server"}, {"pip", "install", "sk-learn-contributors-package"}, {"sort", "--key=2,2", "--key", "1"},
@@ -107,8 +108,10 @@ func TestRedactArgsOfServices(t *testing.T) {
 
 // TestRedactArgsIsQuick: no command line of the size of an event's takes long, whatever it holds.
 func TestRedactArgsIsQuick(t *testing.T) {
-	for _, part := range []string{"sk-", "-", "a=", "token=", "?token=a&", "token: ", `"token":`, "://", "://a@", "-----BEGIN ", "-----BEGIN PRIVATE KEY", "Bearer ", " --token ", "eyJ.", `\"`} {
-		RedactArgs([]string{"--token", strings.Repeat(part, 1<<18/len(part)), part}) // if it were quadratic, this test would not end in time
+	for _, part := range []string{"sk-", "-", "a=", "token=", "?token=a&", "token: ", `"token":`, "://", "://a@", "-----BEGIN ", "-----BEGIN PRIVATE KEY", "Bearer ", " --token ", "eyJ.", `\"`,
+		"x-key: ", "x-sig: ", "/api/webhooks/", "token=/a/", "tokens=1", "s-", " -key "} {
+		long := strings.Repeat(part, 1<<18/len(part))
+		RedactArgs([]string{"--token", long, part, " " + long}) // if it were quadratic, this test would not end in time
 	}
 }
 

@@ -57,16 +57,28 @@ func namedSpans(s string, spans []span) []span {
 		case c == ' ' || words:
 			ends = bare
 		}
-		to := len(s)
-		if n := strings.IndexAny(s[from:], ends); n >= 0 {
-			to = from + n
+		value := upTo(s[from:min(len(s), from+maxJudged)], ends)
+		if !isSecretValue(name, value) || c != ':' && isPath(value) {
+			continue
 		}
-		if value := s[from:to]; isSecretValue(name, value) && (c == ':' || !isPath(value)) {
-			spans = append(spans, span{from, to})
-			i = to - 1
+		if len(value) == maxJudged {
+			value = upTo(s[from:], ends)
 		}
+		spans = append(spans, span{from, from + len(value)})
+		i = from + len(value) - 1
 	}
 	return spans
+}
+
+// maxJudged is how much of a value says whether it is a secret: an end that is far would be looked for again and again.
+const maxJudged = 64
+
+// upTo is a text up to the first of some characters.
+func upTo(s, ends string) string {
+	if n := strings.IndexAny(s, ends); n >= 0 {
+		return s[:n]
+	}
+	return s
 }
 
 const (
