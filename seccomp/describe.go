@@ -36,8 +36,8 @@ func describe(name string, args [6]uint64) string {
 	return name
 }
 
-// whyRefused says why a call is refused that no group would allow, where people meet it in everyday work; "" for all others.
-func whyRefused(name string, args [6]uint64) string {
+// whyNoGroup says why a call is refused that no group would allow, where people meet it in everyday work; "" for all others.
+func whyNoGroup(name string, args [6]uint64) string {
 	switch family := uint32(args[0]); {
 	case (name == "socket" || name == "socketpair") && family == unix.AF_UNIX:
 		return "a Unix datagram socket could send to a socket of the host that nobody was asked about: stream sockets are there, and syslog(3) does without"

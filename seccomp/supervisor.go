@@ -270,21 +270,27 @@ func (w *worker) deny(n *notification, errno unix.Errno) {
 		Class: audit.ClassSyscall, Action: name, Decision: audit.Deny, Target: target, Errno: unix.ErrnoName(errno),
 		Provenance: from, Process: w.describeCaller(n.PID),
 	}
-	switch group := groupFor(n.Arch, uint32(n.NR), n.Args); {
-	case errno == unix.ENOSYS || errno == unix.EPROTONOSUPPORT:
+	if errno == unix.ENOSYS || errno == unix.EPROTONOSUPPORT {
 		e.Reason = "answered as an older kernel would: callers fall back"
 		if name != "clone3" { // of which only those that ask for a namespace or a cgroup come here
 			e.Severity = audit.SeverityNoise
 		}
-	case group != "":
-		e.Reason = fmt.Sprintf("the group %[1]s of system calls would allow it: --allow-syscalls %[1]s, or a policy that lists it under syscalls", group)
-	case name == "clone" || name == "unshare" || name == "setns":
-		e.Reason = w.noNamespace()
-	default:
-		e.Reason = whyRefused(name, n.Args)
+	} else {
+		e.Reason = w.whyRefused(n, name)
 	}
 	w.emit(n, e)
 	w.answer(n, errno)
+}
+
+// whyRefused says why a call is refused and what would allow it, "" where there is nothing to say.
+func (w *worker) whyRefused(n *notification, name string) string {
+	if group := groupFor(n.Arch, uint32(n.NR), n.Args); group != "" {
+		return fmt.Sprintf("the group %[1]s of system calls would allow it: --allow-syscalls %[1]s, or a policy that lists it under syscalls", group)
+	}
+	if name == "clone" || name == "unshare" || name == "setns" {
+		return w.noNamespace()
+	}
+	return whyNoGroup(name, n.Args)
 }
 
 // emit records an event of a caller that still waits. One that was killed meanwhile may be another process by now: what
