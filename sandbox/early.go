@@ -94,7 +94,7 @@ func startSupervisor(id Identity, stdio [3]*os.File, proxied, inspects bool) (*E
 		// The death signal comes when the thread that forked ends (prctl(2), PR_SET_PDEATHSIG): this one stays.
 		runtime.LockOSThread()
 		forkUnstopped()
-		err := withSlack(cmd.Start)
+		err := cmd.Start()
 		theirs.Close()
 		e.started <- err
 		if err == nil {

@@ -109,7 +109,7 @@ func (s *supervisor) startJail(jail *libcontainer.Container) error {
 		Stdin: s.stdio[0], Stdout: s.stdio[1], Stderr: s.stdio[2], ExtraFiles: []*os.File{theirs, program}, LogLevel: "4",
 	}
 	os.Setenv("GOMAXPROCS", "1") // libcontainer hands it down to its init, which has as little to do as the stage
-	if err := jail.Start(s.process); err != nil {
+	if err := withSlack(func() error { return jail.Start(s.process) }); err != nil {
 		// It has ended what it started, and panics when asked to signal a process that it could not start.
 		s.jail = nil
 		return setupError("namespaces", err)

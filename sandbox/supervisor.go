@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -55,6 +56,7 @@ type supervisor struct {
 
 // supervise is the main function of process B. It returns the exit code.
 func supervise(newGateway NewGateway) int {
+	_ = letWatcherBeLate()
 	WithoutCore()
 	closeInherited()
 	// The signals of the terminal are the launcher's to handle; it tells this process what to pass on.
@@ -317,6 +319,7 @@ func (s *supervisor) startCommand() error {
 	if err != nil {
 		return setupError("filters", err)
 	}
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + sparePlaces)
 	go s.serveFilter()
 	if err := s.conn.Send(msgReady, report); err != nil {
 		return err

@@ -79,5 +79,8 @@ func TestDutyTimer(t *testing.T) {
 		if got := d.takesLong(); got != c.expires || d.armed != c.sets {
 			t.Errorf("%s: takes long %v and timer set %v, want %v and %v", c.what, got, d.armed, c.expires, c.sets)
 		}
+		if long := d.wait > patience; long == c.expires || d.wait > maxPatience {
+			t.Errorf("%s: the timer is set for %v the next time", c.what, d.wait)
+		}
 	}
 }
