@@ -41,12 +41,15 @@ func (e *noRunError) Error() string {
 // ambiguousRunError says that a shortened run id means several runs.
 type ambiguousRunError struct {
 	name string
-	ids  []string
+	runs []loggedRun
 }
 
 func (e *ambiguousRunError) Error() string {
-	shown := e.ids[:min(len(e.ids), 5)]
-	return fmt.Sprintf("%q is the start of %d run ids: %s", e.name, len(e.ids), strings.Join(shown, ", "))
+	var shown []string
+	for _, r := range e.runs[:min(len(e.runs), 5)] {
+		shown = append(shown, r.ID)
+	}
+	return fmt.Sprintf("%q is the start of %d run ids: %s", e.name, len(e.runs), strings.Join(shown, ", "))
 }
 
 // stateDir is where the caller's runs keep their logs: of the user who called sudo, where one did.
@@ -101,11 +104,7 @@ func findRun(name string) (loggedRun, error) {
 	case 1:
 		return found[0], nil
 	}
-	ambiguous := &ambiguousRunError{name: name}
-	for _, r := range found {
-		ambiguous.ids = append(ambiguous.ids, r.ID)
-	}
-	return loggedRun{}, ambiguous
+	return loggedRun{}, &ambiguousRunError{name, found}
 }
 
 // namesFile tells the name of a file from that of a run, which has neither a slash nor a dot.

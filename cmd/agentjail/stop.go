@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -31,7 +32,7 @@ func stopCommand() *cli.Command {
 		Usage:     "end a run",
 		ArgsUsage: "RUN",
 		Description: "Ends a run as SIGTERM to its launcher does: the command gets the signal. What has not ended after the timeout is\n" +
-			"killed. Waits for the end and says what it was. RUN may be shortened as long as it is unique.\n" +
+			"killed. Waits for the end and says what it was. RUN may be shortened as long as no other that goes on starts so.\n" +
 			"Exit codes: 0 the run has ended; 1 it has not; 2 there is no such run that goes on, or it is not yours to end.",
 		Flags: []cli.Flag{
 			&cli.DurationFlag{Name: "timeout", Value: 10 * time.Second, Usage: "kill the command after `DURATION`; 0 for at once"},
@@ -69,7 +70,30 @@ func runToStop(c *cli.Context) (loggedRun, error) {
 	case c.Duration("timeout") < 0:
 		return loggedRun{}, errors.New("--timeout is less than nothing")
 	}
-	return findRun(name)
+	run, err := findRun(name)
+	var several *ambiguousRunError
+	if errors.As(err, &several) {
+		return onlyLive(several)
+	}
+	return run, err
+}
+
+// onlyLive is the one of several runs that goes on.
+func onlyLive(several *ambiguousRunError) (loggedRun, error) {
+	live := slices.DeleteFunc(slices.Clone(several.runs), func(r loggedRun) bool {
+		launcher, err := sandbox.FindLauncher(stateDir(), r.ID)
+		if err == nil {
+			launcher.Close()
+		}
+		return errors.Is(err, sandbox.ErrNotLive)
+	})
+	switch len(live) {
+	case 0:
+		return loggedRun{}, several
+	case 1:
+		return live[0], nil
+	}
+	return loggedRun{}, &ambiguousRunError{several.name, live}
 }
 
 // notStopped says why a run that has a log cannot be told to end.
