@@ -285,11 +285,12 @@ func (s *supervisor) wanted() (posture.Want, error) {
 	if err != nil {
 		return posture.Want{}, err
 	}
-	state, err := s.jail.State()
+	// libcontainer's State has the number, too, and clones the mount of procfs twice to read what else it tells.
+	first, err := s.process.Pid()
 	if err != nil {
 		return posture.Want{}, err
 	}
-	run, err := posture.Namespaces(state.InitProcessPid)
+	run, err := posture.Namespaces(first)
 	if err != nil {
 		return posture.Want{}, err
 	}
