@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -118,9 +119,10 @@ func forkUnstopped() {
 }
 
 // supervisorEnv is what of the caller's environment the supervisor needs: to resolve names as the host does, to trace, and where
-// the gateway uses proxies, to find them: their passwords are in no plan; and the caller's authorities, where it speaks TLS.
+// the gateway uses proxies, to find them: their passwords are in no plan; and the caller's authorities, where it speaks TLS. For the Go
+// runtime it has more places than this process: see startPlaces.
 func supervisorEnv(proxied, inspects bool) []string {
-	env := []string{} // a nil one would be the caller's whole environment (os/exec)
+	env := []string{"GOMAXPROCS=" + strconv.Itoa(runtime.GOMAXPROCS(0)+startPlaces)}
 	names := []string{"AGENTJAIL_TRACE", "LOCALDOMAIN", "RES_OPTIONS"}
 	if proxied {
 		env = append(env, profiles.ProxyVariables(os.Environ())...)

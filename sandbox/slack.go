@@ -19,9 +19,12 @@ import (
 // runtime sleeps for 3 microseconds where it hands work from one to another.
 const lateness = 10 * time.Millisecond
 
-// sparePlaces are how many threads of the supervisor can wait in the kernel and leave the others a place to run at (GOMAXPROCS). It is
-// the watcher that takes the place of one that waits, and lateness later.
-const sparePlaces = 4
+// sparePlaces are how many threads of the supervisor can wait in the kernel and leave the others a place to run at (GOMAXPROCS), and
+// startPlaces how many until the command runs. It is the watcher that takes the place of one that waits, and lateness later.
+const (
+	sparePlaces = 4
+	startPlaces = 1
+)
 
 // timerSlack is that of the calling thread, and at the beginning what this process was started with, in nanoseconds; 0 for one with a
 // real-time priority, which has none.

@@ -319,7 +319,7 @@ func (s *supervisor) startCommand() error {
 	if err != nil {
 		return setupError("filters", err)
 	}
-	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + sparePlaces)
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + sparePlaces - startPlaces)
 	go s.serveFilter()
 	if err := s.conn.Send(msgReady, report); err != nil {
 		return err
