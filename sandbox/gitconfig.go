@@ -192,13 +192,10 @@ func (c *compiler) globalSettings() (all []setting) {
 	return all
 }
 
-// maxIncluded is how many files of settings are read of one repository, which an earlier run may have made.
-const maxIncluded = 100
-
 // withIncluded are the settings of a file and of the files that it includes, by their whole paths, each of which is read once. Of what is
 // included on a condition, which can be met in one repository and not in another, the user's name and address are left out.
 func (c *compiler) withIncluded(file string, read map[string]bool) (all []setting) {
-	if read[file] || len(read) >= maxIncluded {
+	if read[file] {
 		return nil
 	}
 	read[file] = true
@@ -244,19 +241,20 @@ func (c *compiler) ofGit(dir, path string) string {
 	return join(dir, path)
 }
 
-// maxSettings bounds a configuration of git's. What is longer is looked at no further.
-const maxSettings = 1 << 20
-
-// maxSettingsCost bounds all that is read of such, in bytes, and the files that are looked for by it, each of which counts as lookCost: an
-// earlier run may have made what would take hours.
+// maxSettings bounds a configuration of git's, and maxSettingsCost all that is read of such, in bytes, with the files that are looked for by
+// it, each of which counts as lookCost: an earlier run may have made what would take hours. What exceeds either is no run's: see protects.
 const (
+	maxSettings     = 1 << 20
 	maxSettingsCost = 32 << 20
 	lookCost        = 1 << 10
 )
 
 func (c *compiler) settings(file string) iter.Seq[setting] {
-	data, err := c.host.Files.ReadFile(file, maxSettings)
-	if c.settingsCost += lookCost + len(data); err != nil || c.settingsCost > maxSettingsCost {
+	data, err := c.host.Files.ReadFile(file, maxSettings+1)
+	if c.settingsCost += lookCost + len(data); len(data) > maxSettings {
+		c.settingsCost += maxSettingsCost
+	}
+	if err != nil || c.settingsCost > maxSettingsCost {
 		return gitSettings("")
 	}
 	return gitSettings(string(data))
@@ -290,13 +288,10 @@ func (c *compiler) protectedPaths() []string {
 	return paths
 }
 
-// maxRepositories is how many are looked at for where their settings send git.
-const maxRepositories = 200
-
 // pathsOf are those of one repository and of its submodules.
 func (c *compiler) pathsOf(worktree, gitDir string, seen map[string]bool) []string {
 	info, err := c.host.Files.Lstat(gitDir)
-	if err != nil || !info.IsDir() || seen[worktree] || len(seen) >= maxRepositories {
+	if c.settingsCost += lookCost; err != nil || !info.IsDir() || seen[worktree] || c.settingsCost > maxSettingsCost {
 		return nil
 	}
 	seen[worktree] = true

@@ -129,7 +129,7 @@ func TestProtectedPaths(t *testing.T) {
 	}
 	// More than is looked at starts nothing, unless it is not protected.
 	host := fakeHost()
-	for i := range maxIncluded {
+	for i := range 100 {
 		host.Files.(fakeFiles)[fmt.Sprintf("%s/.git/c%d", app, i)] = fmt.Sprintf("[include]\npath = c%d\n[alias]\nx = !%s\n", i+1, strings.Repeat("a ", 1000))
 	}
 	host.Files.(fakeFiles)[app+"/.git/config"] = "[include]\npath = c0\n"
@@ -137,6 +137,21 @@ func TestProtectedPaths(t *testing.T) {
 		t.Errorf("too many settings: %v", err)
 	}
 	open := with(t, base(t), func(p profiles.Policy) (profiles.Policy, error) { return p.WithUnprotect(profiles.RepositoryName) })
+	long := fakeHost()
+	long.Files.(fakeFiles)[app+"/.git/config"] = strings.Repeat("#", maxSettings) + "\n[core]\nhooksPath = h\n"
+	if _, err := Compile(base(t), long, []string{"true"}); err == nil || !strings.Contains(err.Error(), "--unprotect .git") {
+		t.Errorf("settings that are too long: %v", err)
+	}
+	// Of many submodules the last is one as the first.
+	many := fakeHost()
+	many.Files.(fakeFiles)[app+"/.git/config"] = ""
+	for i := range 1000 {
+		many.Files.(fakeFiles)[app+"/.gitmodules"] += fmt.Sprintf("[submodule \"m%d\"]\npath = m%d\n", i, i)
+		many.Files.(fakeFiles)[fmt.Sprintf("%s/m%d/.git/config", app, i)] = "[core]\nhooksPath = h\n"
+	}
+	if plan, err := Compile(base(t), many, []string{"true"}); err != nil || !slices.Contains(plan.Protected.Paths, app+"/m999/h") {
+		t.Errorf("a thousand submodules: %d paths, %v", len(plan.Protected.Paths), err)
+	}
 	if _, err := Compile(open, host, []string{"true"}); err != nil {
 		t.Errorf("not protected: %v", err)
 	}
