@@ -12,5 +12,6 @@
 // names are the command's: who prints them escapes them. All is bounded; what was left out is a finding too.
 //
 // Limits: what the host changed meanwhile is reported as well. Not all file systems keep the promise about change times, see Doubts.
-// A directory that was moved with all in it, unchanged, is known as moved only where the walk beside the command had seen it.
+// A directory that was moved with all in it, unchanged, is known as moved only where the walk beside the command had seen it. Otherwise what
+// is in it is reported where it means something by the directory's name, and also where only a name in that was made or removed.
 package workspace

@@ -57,6 +57,8 @@ func (k *walker) judge(f file) {
 			k.oldSymlink(f)
 		}
 		k.behind(f)
+	case !f.made && kind == unix.S_IFREG && f.in.renamed != "":
+		k.renamed(f)
 	case !f.made:
 	case kind == unix.S_IFDIR:
 		if strings.EqualFold(f.name, ".git") && (f.in.fresh || k.isNew(f) || k.isMoved(f)) {
@@ -205,22 +207,35 @@ func (k *walker) verdict(f file) verdict {
 	return k.patterns.judge(f.in.lower, lower)
 }
 
-// isBare tells whether a directory is a repository by what it has (gitrepository-layout(5)), without being called .git: git takes it
-// for one (safe.bareRepository in git-config(1)).
-func isBare(names []string) bool {
-	return slices.Contains(names, "HEAD") && slices.Contains(names, "objects") && slices.Contains(names, "refs")
+// renamed reports a file that is as it was before, by the directory in which it lies: one finding for all in that.
+func (k *walker) renamed(f file) {
+	v := k.verdict(f)
+	if v.kind == "" || v.kind == Dependencies || k.meansTheSame(f) {
+		return
+	}
+	k.found.add(Finding{
+		Kind: v.kind, Path: f.in.renamed, key: "renamed " + f.in.renamed,
+		Reason: "it was renamed, or names in it were made or removed; what was in it before counts where it is: " + v.reason,
+	})
 }
 
-// bare reports such a repository where one of the names by which it is one, its settings or its hooks changed.
+// isBare tells whether a directory is a repository by what it has (gitrepository-layout(5)), without being called .git: git takes it
+// for one (safe.bareRepository in git-config(1)). Where it has a commondir, objects and refs are there (is_git_directory in git's setup.c).
+func isBare(names []string) bool {
+	has := func(name string) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
+	}
+	return has("HEAD") && (has("commondir") || has("objects") && has("refs"))
+}
+
+// bare reports such a repository where its settings or its hooks changed, or any name in it was made, moved or removed, by which it can have
+// become one. What is written for a commit lies deeper.
 func (k *walker) bare(d dir, fd int) {
-	for _, name := range []string{"config", "commondir", "hooks", "objects", "refs"} {
-		st, err := stat(fd, name)
-		f := file{in: d, fd: fd, name: name, st: st}
+	for _, name := range []string{"", "config", "commondir", "hooks"} {
+		var st unix.Statx_t
+		err := unix.Statx(fd, name, unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, statMask, &st)
 		if err != nil || !d.fresh && !changed(st.Ctime, k.since) {
 			continue
-		}
-		if kindOf(st) == unix.S_IFDIR && name != "hooks" && !d.fresh && !k.isNew(f) {
-			continue // refs and objects change with every commit
 		}
 		k.report(Repository, d.full(), "git takes the directory for a repository, and runs what its settings and hooks say")
 		return

@@ -48,67 +48,117 @@ var rules = []rule{
 		".tool-versions", ".autoenv", ".claude", ".codex", ".cursor", ".gemini", ".agents", ".kiro", ".continue", ".windsurf", ".mcp.json",
 		"opencode.json", "opencode.jsonc", ".opencode", ".agentjail.yaml", ".github/hooks", ".exrc", ".nvim.lua", ".dir-locals.el", ".gdbinit",
 		".lldbinit", ".irbrc", ".pylintrc", ".gitmodules", ".gitattributes",
-		".lfsconfig", ".env", ".env.local", "mise.*.toml", ".mise.*.toml", ".project", ".classpath", ".settings", ".neoconf.json", ".luarc.json*",
-		".bsp", "rust-analyzer.toml", "mcp.json", ".roomodes", ".tmux.conf", ".screenrc", ".emacs", ".config/nvim", ".config/helix",
+		".lfsconfig", ".env", ".env.*", "mise.*.toml", ".mise.*.toml", ".rtx.toml", ".project", ".classpath", ".settings", ".neoconf.json", ".luarc.json*",
+		".bsp", "rust-analyzer.toml", "mcp.json", ".roomodes", ".kilocodemodes", ".claude-plugin", ".codex-plugin", ".cursor-plugin",
+		"gemini-extension.json", "hooks/hooks.json", ".lsp.json", ".aider.model.*", ".forge", "forge.yaml", ".serena", ".vimspector.json", ".projections.json",
+		".nova", "*.iml", "*.launch", "*.user", "*-gdb.gdb", "*-gdb.py", "nbproject", "omnisharp.json", ".bloop", "hie.yaml", "rust-project.json",
+		".rust-project.json", ".solargraph.yml", ".luacheckrc", "latexmkrc", ".latexmkrc", ".formatter.exs", ".jj/repo", ".jj/repo/store/git_target", ".hgsub",
+		".hgsubstate", "_darcs/prefs", ".p4config*", "p4config*", ".p4enviro", ".arcconfig", ".arclint", ".fossil-settings",
+	}},
+	{Settings, "by it a version manager, or a shell that does what one says, chooses which program runs", []string{
+		".nvmrc", ".node-version", ".python-version", ".ruby-version", ".ruby-gemset", ".java-version", ".sdkmanrc", ".go-version", ".php-version",
+		".perl-version", ".terraform-version", ".opentofu-version", ".terragrunt-version", ".swift-version", ".prototools", ".proto", ".fvmrc", ".fvm",
+		".vfox.toml", "vfox.toml", ".pkgx.y*ml", "pkgx.y*ml", ".flox/env", ".direnv/*.rc", "global.json",
+	}},
+	{Settings, "programs take it for the caller's settings where this is a home", []string{
+		".config", ".emacs", ".emacs.d", ".doom.d", ".spacemacs", ".tmux.conf", ".screenrc", ".wezterm.lua", ".gnupg", ".docker/config.json", ".kube", ".aws",
+		".terraformrc", "terraform.rc", ".curlrc", ".wgetrc", ".netrc", ".psqlrc", ".sqliterc", ".my.cnf", ".muttrc*", ".mailcap", ".procmailrc", ".zsh_aliases",
+		".aliases", "*.desktop", ".gemrc", ".condarc", ".mambarc",
 	}},
 	{Settings, "an interpreter runs it at its start, or what it names", []string{
-		".rprofile", ".renviron", ".pryrc", ".ghci", ".octaverc", ".iex.exs", ".erlang", ".perldb", ".ocamlinit", ".user.ini",
+		".rprofile", ".renviron", ".pryrc", ".ghci", ".ghcid", ".octaverc", ".iex.exs", ".erlang", ".perldb", ".ocamlinit", ".user.ini", ".pdbrc", ".byebugrc",
+		".rdbgrc", ".gdbearlyinit", ".lldbinit-*", "startup.m", "user.clj", "data_readers.clj*", "renv/activate.r", "matplotlibrc", "ipython_config.*",
+		"jupyter_*config.*", ".php.ini",
 	}},
 	{Build, "a package manager runs what it names", []string{
 		"package.json", ".npmrc", ".yarnrc", ".yarnrc.yml", ".yarn", ".pnpmfile.*js", ".pnp.*js", "pnpm-workspace.yaml", "lerna.json", "bunfig.toml",
-		"gemfile", "*.gemspec", ".bundle/config", "composer.json", ".gclient", "conanfile.*", "vcpkg.json",
+		"gemfile", "gems.rb", "*.gemspec", ".bundle/config", "composer.json", ".gclient", "deps", "conanfile.*", "vcpkg.json", "vcpkg-configuration.json",
+		"package.json5", "package.yaml", "pnpmfile.*js", "rush.json", "binding.gyp", "bower.json", ".bowerrc", "import_map.json", "cpanfile", "*.rockspec",
+		"shard.yml", "*.nimble", "dub.json", "dub.sdl", "deps.edn", "*.opam", "project.toml", "paket.dependencies", "packages.config",
+		"dotnet-tools.json", "puppetfile", "berksfile", "brewfile", "mintfile", "cartfile", "*.podspec", "pip.ini",
 	}},
 	{Build, "a package manager installs what it names, which can run code", []string{
 		"package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml", "bun.lock", "bun.lockb", "deno.lock", "requirements*.txt",
 		"constraints*.txt", "pipfile", "pipfile.lock", "poetry.lock", "poetry.toml", "pdm.lock", "pdm.toml", "uv.lock", "uv.toml", "pixi.toml",
 		"pixi.lock", "environment.y*ml", "gemfile.lock", "composer.lock", "flake.lock", "mix.lock", "podfile.lock",
+		"cargo.lock", "gems.locked", "rebar.lock", "shard.lock", "pubspec.lock", "package.resolved", "manifest.toml", "renv.lock", "devbox.lock", "conda.y*ml",
 	}},
 	{Build, "make and its like run what it says", []string{
-		"makefile", "gnumakefile", "*.mk", "justfile", ".justfile", "taskfile.yml", "taskfile.yaml", "taskfile.dist.y*ml", "rakefile",
-		"cmakelists.txt", "cmakepresets.json", "cmakeuserpresets.json", "configure", "meson.build", "build.xml", "build.gradle*", "settings.gradle*",
-		"gradle.properties", "gradle/wrapper", "gradlew", "mvnw", "pom.xml", ".mvn", "workspace.bazel", "module.bazel", "build.bazel", ".bazelrc",
-		".bazelversion", ".bazeliskrc", "*.bzl", "tools/bazel", ".buckconfig", "pants.toml", "dockerfile", "dockerfile.*", "containerfile", "compose.y*ml",
-		"docker-compose*.y*ml", "vagrantfile", "flake.nix", "shell.nix", "default.nix", "devenv.nix", "devbox.json", "makefile.toml", "tiltfile", "earthfile",
-		"procfile", "skaffold.yaml", "magefile.go", ".air.toml", "dodo.py", "fabfile.py",
+		"makefile", "gnumakefile", "*.mk", "makefile.am", "makefile.in", "configure.ac", "configure.in", "*.m4", "kbuild", "kconfig", "justfile", ".justfile",
+		"taskfile.yml", "taskfile.yaml", "taskfile.dist.y*ml", ".taskrc.y*ml", "rakefile", "rakefile.rb", "*.rake",
+		"cmakelists.txt", "cmakepresets.json", "cmakeuserpresets.json", "configure", "meson.build", "meson.options", "*.ninja", "jamroot", "jamfile", "xmake.lua",
+		"premake5.lua", ".gn", "build.gn", "*.gni", "*.gyp", "*.gypi", "tupfile", "*.do", "build.xml", "ivy.xml", "ivysettings.xml", "*.gradle", "*.gradle.kts",
+		".gradle/init.gradle", "gradle.properties", "gradle/wrapper", "gradle/libs.versions.toml", "gradle/gradle-daemon-jvm.properties", "buildsrc",
+		"local.properties", "gradlew", "gradlew.bat", "mvnw", "mvnw.cmd", "pom.xml", ".mvn", ".m2/settings.xml", "workspace", "workspace.bazel",
+		"workspace.bzlmod", "module.bazel", "build", "build.bazel", "*.bazelrc", ".bazelversion", ".bazeliskrc", "*.bzl", "tools/bazel", "buck", "targets",
+		".buckconfig*", ".plzconfig*", "pants.toml", "pants.ini", ".pants.rc", ".pants.bootstrap", "dockerfile", "dockerfile.*", "*.dockerfile", "containerfile",
+		"compose*.y*ml", "docker-compose*.y*ml", "docker-bake*.hcl", "docker-bake*.json", "*.tf", "*.tf.json", "*.hcl", "helmfile*.y*ml", "devspace.yaml",
+		"okteto.yml", "garden.yml", "*.garden.yml", "werf.yaml", "dagger.json", ".ddev", ".lando*.yml", ".docksal", "vagrantfile", "flake.nix", "shell.nix", "default.nix", "devenv.nix", "devbox.json", "makefile.toml", "tiltfile", "earthfile",
+		"procfile", "procfile.*", ".foreman", ".overmind.env", "mprocs.yaml", "process-compose.y*ml", ".tmuxinator.y*ml", ".tmuxp.*", ".smug.yml", ".teamocil.yml",
+		"skaffold.yaml", "magefile.go", "magefiles", ".air.toml", "air.toml", "modd.conf", ".reflex.conf", "buf.gen.yaml", "sqlc.y*ml", "dodo.py",
+		"fabfile.py", "tasks.py", "invoke.y*ml", "jakefile*", "cakefile", "snakefile", "nextflow.config", "dvc.yaml", ".dvc/config*",
 	}},
 	{Build, "a hook manager runs it with git", []string{
 		".husky", ".huskyrc*", ".pre-commit-config.yaml", "lefthook*.y*ml", "lefthook*.toml", "lefthook*.json", ".lefthook*", ".githooks",
 		".lintstagedrc*", ".overcommit.yml", ".simple-git-hooks*", "simple-git-hooks*", "captainhook.json", "grumphp.yml",
+		".git-hooks", "git-hooks", ".hooks", ".cargo-husky", "prek.toml", "hk*.pkl", ".trunk", ".mega-linter.yml", "dangerfile*",
 	}},
 	{Build, "cargo or go runs it, or what it names", []string{
 		"build.rs", ".cargo/config", ".cargo/config.toml", "cargo.toml", "rust-toolchain", "rust-toolchain.toml", "go.work", "go.mod",
-		".golangci.*",
+		".golangci.*", "nextest.toml", "cross.toml", "trunk.toml", "bacon.toml", ".bacon.toml", "cargo-generate.toml",
 	}},
 	{Build, "Python runs it, or what it names", []string{
 		"setup.py", "setup.cfg", "pyproject.toml", "conftest.py", "tox.ini", "noxfile.py", "pytest.ini", "pyvenv.cfg", "pip.conf", ".flake8",
 		"pylintrc", "mypy.ini", ".mypy.ini", ".coveragerc", "hatch.toml", "pdm_build.py",
+		".pytest.ini", "pytest.toml", ".pytest.toml", ".pylintrc.toml", "pylintrc.toml", "bin/activate*", "scripts/activate*", "sconscript", "buildout.cfg",
+		"conf.py", "mkdocs.y*ml", "gunicorn.conf.py", "uwsgi.ini", "celeryconfig.py", "alembic.ini", "locustfile.py",
 	}},
 	{Build, "the build of its language runs it, or what it names", []string{
 		"*.sbt", ".sbtopts", ".jvmopts", "build.sc", "build.mill", "build.zig", "*.cabal", "*.cmake", "*.csproj", "deno.json", "deno.jsonc",
 		"directory.build.props", "directory.build.targets", "dune", "*.fsproj", "mix.exs", "nuget.config", "package.swift", "podfile", "project.clj",
-		"pubspec.yaml", "rebar.config", "sconstruct", "setup.hs", "stack.yaml", "*.vbproj", "wscript",
+		"pubspec.yaml", "rebar.config", "rebar.config.script", "sconstruct", "setup.hs", "setup.lhs", "stack.yaml", "cabal.project*", "*.vbproj", "wscript",
+		"*.vcxproj", "*.props", "*.targets", "*.rsp", "launchsettings.json", "*.pro", "*.qbs", "project.pbxproj", "*.xcscheme", "*.xcconfig", ".xcode.env*",
+		"project.swift", "workspace.swift", "tuist", "project.yml", "dune-workspace", "config.nims", "*.nims", "nim.cfg", "makefile.pl", "build.pl", "dist.ini",
+		"build.boot", "profiles.clj", "bb.edn", "shadow-cljs.edn", ".sbtrc", ".mill-*", "build.yaml", "melos.yaml",
 	}},
 	{Build, "a tool of the project runs it as its settings, or loads what it names", []string{
 		"*.config.js", "*.config.cjs", "*.config.mjs", "*.config.ts", "*.config.cts", "*.config.mts", "*.conf.js", ".eslintrc*", ".babelrc*",
 		"babel.config.json", "jest.config.json", ".prettierrc*", ".stylelintrc*", ".mocharc.*", ".postcssrc*", ".swcrc", ".releaserc*", ".commitlintrc*", "gulpfile*",
 		"gruntfile*", "angular.json", "nx.json", ".ripgreprc", ".rubocop.yml", "guardfile", "capfile", "phpunit.xml*", "phpstan.neon*",
-		".php-cs-fixer*.php", "cdk.json", "wrangler.toml", "ansible.cfg", ".rspec",
+		".php-cs-fixer*.php", "cdk.json", "cdktf.json", "wrangler.toml", "wrangler.json*", "ansible.cfg", ".rspec", ".rspec-local", ".simplecov", ".erb-lint.yml",
+		".spring.rb", "config.ru", "thorfile", "fastfile", ".proverc", ".perlcriticrc", ".credo.exs", ".scalafix.conf", ".busted", ".ackrc", ".nycrc*", ".c8rc*",
+		".taprc", ".ncurc*", ".versionrc*", ".release-it*", ".size-limit*", ".puppeteerrc*", ".graphqlrc*", "codegen.y*ml", "codegen.ts", ".storybook", ".umirc*",
+		".fatherrc*", ".dumirc*", ".parcelrc", ".czrc", ".oxlintrc.json", ".changeset/config.json", "nodemon.json", "turbo.json", "project.json",
+		"workspace.json", "moon.yml", ".moon", "tsconfig*.json", "jsconfig*.json", ".ember-cli*", "ember-cli-build.js", "gatsby-*.js", "testem.*", "brunch-config.*",
+		"vitest.workspace.*", "serverless.*", "pulumi.y*ml", "firebase.json", "samconfig.toml", "electron-builder.*", ".electron-builder.*", ".eleventy.js",
+		"_config.yml", "_quarto.yml", "book.toml", "doxyfile", "arara.yaml",
 	}},
+	{Executable, "Windows runs it, whatever its mode says", []string{"*.bat", "*.cmd", "*.ps1"}},
 	{CI, "a CI service runs what it says", []string{
 		".github/workflows", ".github/actions", ".gitlab-ci.yml", ".gitlab/ci", "jenkinsfile", ".circleci", ".travis.yml", "azure-pipelines*.yml",
 		".buildkite", ".drone.yml", ".woodpecker*", "bitbucket-pipelines.yml", ".forgejo/workflows", ".gitea/workflows", "appveyor.yml", ".cirrus.yml",
-		"renovate.json", "codeowners", "action.yml", "action.yaml", "dependabot.yml", ".gitpod.yml", ".readthedocs.y*ml", "netlify.toml", "vercel.json",
-		".goreleaser.y*ml", "cloudbuild.y*ml", "buildspec.yml",
+		"renovate.json", "codeowners", "action.yml", "action.yaml", "dependabot.yml", ".readthedocs.y*ml", "netlify.toml", "vercel.json",
+		".goreleaser.y*ml", "cloudbuild.y*ml", "buildspec.yml", ".azure-pipelines*", ".azuredevops", ".drone.*", ".appveyor.yml", ".cirrus.*", ".semaphore",
+		"codefresh.yml", ".codefresh", "wercker.yml", ".tekton", ".teamcity", "bamboo-specs", "screwdriver.yaml", ".harness", "codemagic.yaml", "bitrise.yml",
+		".bitrise.yml", ".builds", ".build.yml", ".zuul.*", "zuul.d", "renovate.json5", ".renovaterc*", ".mergify*", "amplify.yml", "appspec.yml", ".ebextensions",
+		".platform", "heroku.yml", ".actrc", "ci_scripts",
+	}},
+	{CI, "a service that makes development environments runs what it says", []string{
+		".gitpod*", ".ona", ".codesandbox", ".replit", "replit.nix", ".idx", ".stackblitzrc", "devfile.y*ml", ".devfile.y*ml", "copilot-setup-steps.y*ml",
 	}},
 	{Instructions, "agents follow what it says", []string{
 		"agents.md", "claude.md", "claude.local.md", "gemini.md", ".cursorrules", ".windsurfrules", ".clinerules", "copilot-instructions.md", "skill.md",
 		"agents.override.md", "qwen.md", "crush.md", "warp.md", ".roorules*", ".goosehints", ".github/instructions", ".github/prompts", ".github/agents",
-		".github/chatmodes",
+		".github/chatmodes", ".github/skills", "agent.md", ".rules", ".augment-guidelines", ".aiassistant", "replit.md", "airules.md", "memory-bank", ".goose",
+		".specify", ".bmad-core", ".taskmaster", ".openhands_instructions",
 	}},
 }
 
 // unpacked are directories that package managers fill as a whole, with whatever the packages brought along.
 var unpacked = []string{"node_modules", "site-packages", "vendor"}
+
+// plain are names that mean something of a file, and nothing of a directory.
+var plain = []string{"buck", "build", "deps", "repo", "targets", "workspace"}
 
 // reasonDependencies is of all that lies in one of those.
 const reasonDependencies = "packages were added or changed in it; what uses them runs their code"
@@ -163,6 +213,12 @@ func newPatterns(protected []string) patterns {
 		}
 	}
 	return ps
+}
+
+// leads tells whether what lies in a directory can mean something by the name of that, in lower case, of which the verdict is given.
+func (ps patterns) leads(v verdict, name string) bool {
+	_, above := ps.leading[name]
+	return v.kind != "" && v.kind != Dependencies || above
 }
 
 // judge says what a name of a directory is. Both are in lower case; the directory begins with the name of its place.
@@ -236,6 +292,8 @@ func judgeGit(names []string) verdict {
 		return verdict{kind: Git, reason: "git follows it to another directory"}
 	case "attributes":
 		return verdict{kind: Git, reason: "git takes from it which filters it runs"}
+	case "lazygit.yml":
+		return verdict{kind: Git, reason: "lazygit takes from it which programs it runs"}
 	case "git-rebase-todo":
 		return verdict{kind: Git, reason: "git runs its exec lines when the rebase goes on"}
 	case "exclude":

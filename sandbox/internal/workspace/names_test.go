@@ -17,7 +17,8 @@ func TestNames(t *testing.T) {
 		"mise.dev.toml": Settings, "misc.toml": "", "tools/bazel": Build, "bazel": "", ".luarc.json": Settings, ".luarc": "", "readme.md": "", "makefile.txt": "",
 		".github/workflows": CI, "workflows": "", "x.github/workflows": "", ".gitlab-ci.yml": CI, "agents.md": Instructions,
 		".vscode": Settings, "a/.envrc": Settings, "x.code-workspace": Settings, "mine.toml": Settings, "conf/autostart": Settings,
-		"autostart": "", ".git": "",
+		"autostart": "", ".git": "", "build.yaml": Build, "build": Build, "bin/activate.fish": Build, "activate": "", "x.tf": Build, ".env.local": Settings,
+		".config/x/y": "", ".config": Settings, "x.cmd": Executable, ".jj/repo": Settings, "repo": "", ".github/skills": Instructions, ".zuul.yaml": CI,
 	} {
 		dir, last := path.Split("place/" + name)
 		if got := ps.judge(strings.TrimSuffix(dir, "/"), last); got.kind != want {
@@ -32,7 +33,7 @@ func TestNamesOfGit(t *testing.T) {
 		"rebase-merge/git-rebase-todo": Git, "rebase-merge/done": "", "remotes/origin": Git, "branches/origin": Git, "refs/remotes/origin/main": "",
 		"objects/info/alternates": Git, "modules/sub/hooks/x": Git, "modules/a/config": Git, "worktrees/w/gitdir": Git, "commondir": Git,
 		"index": "", "head": "", "refs/heads/hooks/x": "", "refs/heads/config": "", "logs/refs/heads/config": "", "objects/ab/cdef": "",
-		"modules/a/refs/heads/config": "", "hooks": "",
+		"modules/a/refs/heads/config": "", "hooks": "", "lazygit.yml": Git,
 	} {
 		if got := judgeGit(strings.Split(name, "/")); got.kind != want {
 			t.Errorf("%s is %q, want %q", name, got.kind, want)

@@ -29,6 +29,8 @@ type dir struct {
 	path    string // below the place; "" for itself
 	depth   int
 	fresh   bool    // the run made it, or moved it here: all in it is new here
+	renamed string  // it, or what is above it, may have got its name in this run, by which what is in it can mean something; "" if not
+	after   int     // where lower goes on after that name
 	lower   string  // the path in lower case, after the name of the place
 	verdict verdict // of all in it
 	git     int     // where lower goes on after a git directory, or has ended; 0 outside of one
@@ -132,7 +134,7 @@ func (k *walker) list(d dir) {
 		k.unread(d.full(), err)
 	}
 	if d.git == 0 && isBare(names) {
-		d.git, d.whole = len(d.lower)+1, d.fresh
+		d.git, d.whole, d.renamed = len(d.lower)+1, d.fresh, ""
 		k.bare(d, fd)
 	}
 	for _, name := range names {
@@ -203,13 +205,30 @@ func (k *walker) enter(f file) {
 	d := dir{place: f.in.place, path: path, depth: f.in.depth + 1, git: f.in.git, whole: f.in.whole, verdict: f.in.verdict}
 	d.fresh = f.in.fresh || k.isNew(f) || k.isMoved(f)
 	switch {
-	case d.git > 0 || d.verdict.kind != "":
+	case d.git > 0 || d.verdict.kind != "" || slices.Contains(plain, lower):
 	case slices.Contains(unpacked, lower):
 		d.verdict = verdict{Dependencies, reasonDependencies, f.full()}
 	default:
 		d.verdict = k.patterns.judge(f.in.lower, lower)
 	}
+	if f.in.renamed != "" && (f.in.verdict.kind != "" || !k.meansTheSame(f)) {
+		d.renamed, d.after = f.in.renamed, f.in.after
+	} else if !d.fresh && d.git == 0 && k.isRenamed(f) && k.patterns.leads(d.verdict, lower) {
+		d.renamed, d.after = f.full(), len(f.in.lower)+len("/")+len(lower)
+	}
 	k.queue = append(k.queue, d.named(f.in.lower+"/"+lower))
+}
+
+// isRenamed tells whether a directory can have got its name in this run: its time of change is that of a rename too, and the walk beside
+// the command did not see it there unchanged.
+func (k *walker) isRenamed(f file) bool {
+	return changed(f.st.Ctime, k.since) && k.base.dirs[inodeOf(f.st)] != f.full()
+}
+
+// meansTheSame tells whether a name means something whatever the directory above it, that may have got its name in this run, is called.
+func (k *walker) meansTheSame(f file) bool {
+	below := strings.TrimPrefix(f.in.lower[f.in.after:], "/")
+	return k.patterns.judge(below, strings.ToLower(f.name)).kind != ""
 }
 
 // isNew tells whether the run made a file. No system call sets the time.

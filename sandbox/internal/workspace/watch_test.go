@@ -3,6 +3,7 @@
 package workspace
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -140,6 +141,22 @@ func TestReport(t *testing.T) {
 			tr.write("b/hooks/update.sample", "")
 			return nil
 		}, []string{"repository b"}},
+		{"bare by a commondir", []string{"y/objects/", "y/refs/"}, func(tr tree) error { tr.write("b/HEAD", ""); tr.write("b/commondir", "../y"); return nil },
+			[]string{"repository b"}},
+		{"bare by what was made", []string{"b/objects/", "b/refs/", "b/config"}, func(tr tree) error { tr.write("b/HEAD", ""); return nil },
+			[]string{"repository b"}},
+		{"bare by what was renamed", []string{"b/objs/", "b/refs/", "b/config", "b/HEAD"}, func(tr tree) error { return os.Rename(tr.at("b/objs"), tr.at("b/objects")) },
+			[]string{"repository b"}},
+		{"bare, written to", []string{"b/objects/", "b/refs/heads/", "b/config", "b/HEAD"}, func(tr tree) error {
+			tr.write("b/objects/ab/cd", "")
+			tr.write("b/refs/heads/x", "")
+			return nil
+		}, nil},
+		{"a directory's new name", []string{"x/pre-commit", "z/workflows/a.yml", "w/Makefile"}, func(tr tree) error {
+			return errors.Join(os.Rename(tr.at("x"), tr.at(".husky")), os.Rename(tr.at("z"), tr.at(".github")), os.Rename(tr.at("w"), tr.at("tools")))
+		}, []string{"build .husky", "ci .github"}},
+		{"a directory's old name", []string{"bin/.husky/x", "bin/.cargo/config.toml", "bin/y/activate"}, func(tr tree) error { tr.write("bin/new", ""); return nil }, nil},
+		{"names that mean nothing of a directory", nil, func(tr tree) error { tr.write("build/x.o", ""); tr.write("src/BUILD", ""); return nil }, []string{"build src/BUILD"}},
 		{"settings", nil, func(tr tree) error { tr.write("a/.vscode/x/y", ""); tr.write("a/.protected", ""); return nil },
 			[]string{"settings a/.protected", "settings a/.vscode/x/y"}},
 		{"packages", nil, func(tr tree) error {
