@@ -12,11 +12,11 @@ import (
 
 // RepositoryName is the entry of Files.Protect that stands for what git runs or trusts in a repository
 // (gitrepository-layout(5), githooks(5), git-config(1), gitattributes(5), gitsubmodules(7)): its hooks and settings, and where it
-// looks for those. What git itself writes for a commit, a branch or a fetch is not among it.
+// looks for those; and those of lazygit, which has them there. What git itself writes for a commit, a branch or a fetch is not among it.
 const RepositoryName = ".git"
 
 // RepositoryFiles are those of them that a repository has itself, below its git directory.
-var RepositoryFiles = []string{"hooks", "config", "config.worktree", "commondir", "gitdir", "info/attributes", "objects/info/alternates"}
+var RepositoryFiles = []string{"hooks", "config", "config.worktree", "commondir", "gitdir", "info/attributes", "objects/info/alternates", "lazygit.yml"}
 
 // unpacked are directories that package managers fill and empty as a whole, with whatever the packages brought along.
 var unpacked = []string{"node_modules", "site-packages", "vendor"}
@@ -81,12 +81,12 @@ func (p Protection) Find(place, at string) []Guard {
 		if i >= f.granted && (name == RepositoryName || slices.Contains(unpacked, name)) {
 			break
 		}
-		for _, pattern := range slices.Concat(p.named[name], p.matched) {
+		for _, pattern := range slices.Concat(p.begun(name), p.matched) {
 			f.match(pattern, i)
 		}
 	}
 	for i, name := range f.folded {
-		if p.git && name == RepositoryName {
+		if p.git && isName(RepositoryName, name) {
 			f.repository(i + 1)
 		}
 	}
@@ -110,7 +110,7 @@ func (p Protection) Find(place, at string) []Guard {
 func (p Protection) concerns(at string) bool {
 	for name := range strings.SplitSeq(at[1:], "/") {
 		name = fold(name)
-		if p.git && name == RepositoryName || p.named[name] != nil ||
+		if p.git && isName(RepositoryName, name) || len(p.begun(name)) > 0 ||
 			slices.ContainsFunc(p.matched, func(pattern []string) bool { return matches(pattern[0], name) }) {
 			return true
 		}
@@ -120,9 +120,53 @@ func (p Protection) concerns(at string) bool {
 		slices.ContainsFunc(p.paths, func(kept string) bool { return within(kept, folded) || within(folded, kept) })
 }
 
-// matches is path.Match of a pattern that is one, which is slow to find out that a name does not end as the pattern does.
+// begun are the entries whose first name is this one, or has it for a short name.
+func (p Protection) begun(name string) [][]string {
+	if !strings.Contains(name, "~") {
+		return p.named[name]
+	}
+	var all [][]string
+	for first, entries := range p.named {
+		if isName(first, name) {
+			all = append(all, entries...)
+		}
+	}
+	return all
+}
+
+// isName tells whether a name is one that is protected, by itself or for a short name of it.
+func isName(protected, name string) bool { return name == protected || isShort(protected, name) }
+
+// isShort tells whether FAT or NTFS can have a name for the short one (8.3) of another, by which the same file is found: .git has GIT~1,
+// config.worktree CONFIG~1.WOR, and the fifth of a kind two letters and four hexadecimal digits before the ~ (vfat_create_shortname in
+// fs/fat/namei_vfat.c). No other file system has any, and nobody gives such names.
+func isShort(long, name string) bool {
+	base, ext, _ := strings.Cut(name, ".")
+	stem, number, ok := strings.Cut(base, "~")
+	if !ok || number == "" || strings.Trim(number, "0123456789") != "" {
+		return false
+	}
+	long = strings.TrimLeft(long, ".")
+	end := ""
+	if i := strings.LastIndexByte(long, '.'); i >= 0 {
+		long, end = long[:i], long[i+1:]
+	}
+	long = strings.NewReplacer(".", "", " ", "").Replace(long)
+	if ext != end[:min(len(end), 3)] {
+		return false
+	}
+	return strings.HasPrefix(long, stem) && len(stem) == min(len(long), 7-len(number)) ||
+		len(stem) == 6 && strings.HasPrefix(long, stem[:2]) && strings.Trim(stem[2:], "0123456789abcdef") == ""
+}
+
+// matches is path.Match of a pattern that is one, which is slow to find out that a name does not end as the pattern does, and isName of one
+// without wildcards.
 func matches(pattern, name string) bool {
-	if !strings.HasSuffix(name, pattern[strings.LastIndexAny(pattern, `*?[]\`)+1:]) {
+	i := strings.LastIndexAny(pattern, `*?[]\`)
+	if i < 0 {
+		return isName(pattern, name)
+	}
+	if !strings.HasSuffix(name, pattern[i+1:]) {
 		return false
 	}
 	ok, _ := path.Match(pattern, name)
@@ -219,11 +263,11 @@ func (f *finder) repository(n int, below ...string) {
 		f.hold(HoldWhole, n, n)
 		return
 	}
-	switch rest[0] {
-	case "modules":
+	switch {
+	case rest[0] == "modules":
 		f.submodule(n, below...)
 		return
-	case "worktrees":
+	case isName("worktrees", rest[0]):
 		switch {
 		case len(rest) == 1:
 			f.hold(HoldName, n+1, n)
@@ -238,7 +282,7 @@ func (f *finder) repository(n int, below ...string) {
 		want := strings.Split(file, "/")
 		k := min(len(want), len(rest))
 		switch {
-		case !slices.Equal(want[:k], rest[:k]):
+		case !slices.EqualFunc(want[:k], rest[:k], isName):
 		case k < len(want):
 			f.hold(HoldName, n+k, n, below...)
 		default:
@@ -274,9 +318,9 @@ func (f *finder) submodule(n int, below ...string) {
 const objects = "objects"
 
 func isRepositoryName(name string) bool {
-	return name == "modules" || name == "worktrees" || slices.ContainsFunc(RepositoryFiles, func(file string) bool {
+	return name == "modules" || isName("worktrees", name) || slices.ContainsFunc(RepositoryFiles, func(file string) bool {
 		first, _, _ := strings.Cut(file, "/")
-		return first == name
+		return isName(first, name)
 	})
 }
 
