@@ -30,9 +30,14 @@ func (w *worker) isOlder(file string) bool {
 	return w.isOlderFile(fd)
 }
 
-func (w *worker) isOlderFile(fd int) bool {
+// isDated tells whether a file lies on a file system of keepsBirth.
+func isDated(fd int) bool {
 	var system unix.Statfs_t
-	if unix.Fstatfs(fd, &system) != nil || !slices.Contains(keepsBirth, system.Type) {
+	return unix.Fstatfs(fd, &system) == nil && slices.Contains(keepsBirth, system.Type)
+}
+
+func (w *worker) isOlderFile(fd int) bool {
+	if !isDated(fd) {
 		return true
 	}
 	var st unix.Statx_t

@@ -113,6 +113,11 @@ func TestProtected(t *testing.T) {
 			}
 			j.expect(c.s, c.errno, events...)
 		}
+		for _, e := range j.events.events {
+			if hint := strings.Contains(e.Reason, "--unprotect .git"); hint != strings.Contains(e.Target, "/merged/") {
+				t.Errorf("%s: %s", e.Target, e.Reason)
+			}
+		}
 	})
 }
 

@@ -174,8 +174,13 @@ func (w *worker) readOnly(file int, target string) refusal {
 	return refusal{target: target, errno: unix.EROFS, reason: "read-only for this run: --rw lets it be written"}
 }
 
-func protected(target string) refusal {
-	const reason = "protected, since programs outside trust what is called so: --rw PATH or --unprotect NAME lets it be written"
+// protected is the refusal of a change to a file, or in a directory, by its name. Where nothing tells what the run has made itself, that is
+// refused too.
+func protected(file int, target string) refusal {
+	reason := "protected, since programs outside trust what is called so: --rw PATH or --unprotect NAME lets it be written"
+	if !isDated(file) {
+		reason += "; on this file system nothing tells what the run has made itself: to clone or to make a repository there, --unprotect .git"
+	}
 	return refusal{target: target, errno: unix.EROFS, reason: reason, late: true}
 }
 
@@ -222,7 +227,7 @@ func (w *worker) refusesObject(in *intent, object int) (none refusal) {
 	case in.content && w.given(object):
 		return refusal{target: target(), errno: unix.EACCES, reason: "the command has this file as its input, to read"}
 	case !in.served && w.protects(in.action, target, object):
-		return protected(target())
+		return protected(object, target())
 	}
 	return w.keeps(in, object, target, true)
 }
@@ -272,7 +277,7 @@ func (w *worker) refusesEntry(in *intent, at int, rest string) (none refusal) {
 	case guarded && !exists && !in.makes():
 		return none
 	case guarded:
-		return protected(target())
+		return protected(parent, target())
 	}
 	no := w.readOnly(parent, target())
 	if no.rule != "" && !exists && !in.makes() {
