@@ -173,7 +173,9 @@ type verdict struct {
 // patterns are rules, by the last name of each.
 type patterns struct {
 	exact   map[string][]pattern
-	globs   []pattern
+	first   map[byte][]pattern // those with wildcards, by the byte that they begin with
+	last    map[byte][]pattern // or else end with
+	neither []pattern
 	leading map[string]verdict // by the names of directories in which one has a name that means something
 }
 
@@ -195,7 +197,9 @@ func newPatterns(protected []string) patterns {
 			own.names = append(own.names, strings.ToLower(name))
 		}
 	}
-	ps := patterns{exact: map[string][]pattern{}, leading: map[string]verdict{}}
+	ps := patterns{
+		exact: map[string][]pattern{}, first: map[byte][]pattern{}, last: map[byte][]pattern{}, leading: map[string]verdict{},
+	}
 	for _, r := range append(slices.Clone(rules), own) {
 		for _, name := range r.names {
 			names := strings.Split(name, "/")
@@ -204,15 +208,29 @@ func newPatterns(protected []string) patterns {
 			for _, dir := range p.above {
 				ps.leading[dir] = p.verdict
 			}
-			if i := strings.IndexAny(last, wildcards); i >= 0 {
-				p.prefix, p.suffix = last[:i], last[strings.LastIndexAny(last, wildcards+"]")+1:]
-				ps.globs = append(ps.globs, p)
-			} else {
-				ps.exact[last] = append(ps.exact[last], p)
-			}
+			ps.add(p)
 		}
 	}
 	return ps
+}
+
+// add puts a pattern where judge looks for it.
+func (ps *patterns) add(p pattern) {
+	i := strings.IndexAny(p.last, wildcards)
+	if i < 0 {
+		ps.exact[p.last] = append(ps.exact[p.last], p)
+		return
+	}
+	p.prefix, p.suffix = p.last[:i], p.last[strings.LastIndexAny(p.last, wildcards+"]")+1:]
+	switch {
+	case p.prefix != "":
+		ps.first[p.prefix[0]] = append(ps.first[p.prefix[0]], p)
+	case p.suffix != "":
+		end := p.suffix[len(p.suffix)-1]
+		ps.last[end] = append(ps.last[end], p)
+	default:
+		ps.neither = append(ps.neither, p)
+	}
 }
 
 // leads tells whether what lies in a directory can mean something by the name of that, in lower case, of which the verdict is given.
@@ -228,9 +246,11 @@ func (ps patterns) judge(dir, name string) verdict {
 			return p.verdict
 		}
 	}
-	for _, p := range ps.globs {
-		if p.matches(name) && p.follows(dir) {
-			return p.verdict
+	for _, globs := range [][]pattern{ps.first[name[0]], ps.last[name[len(name)-1]], ps.neither} {
+		for _, p := range globs {
+			if p.matches(name) && p.follows(dir) {
+				return p.verdict
+			}
 		}
 	}
 	return verdict{}

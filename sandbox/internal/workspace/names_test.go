@@ -9,7 +9,7 @@ import (
 )
 
 func TestNames(t *testing.T) {
-	ps := newPatterns([]string{".git", ".zed", "Mine.*", "conf/autostart"})
+	ps := newPatterns([]string{".git", ".zed", "Mine.*", "conf/autostart", "?und?"})
 	for name, want := range map[string]Kind{
 		"package.json": Build, "a/b/makefile": Build, "x.mk": Build, "build.rs": Build, ".cargo/config.toml": Build,
 		"cargo/config.toml": "", "config.toml": "", "setup.py": Build, ".pip/pip.conf": Build, "a/b.csproj": Build, "package.swift": Build, "deno.json": Build, "src/main.rs": "", "main.go": "",
@@ -17,7 +17,7 @@ func TestNames(t *testing.T) {
 		"mise.dev.toml": Settings, "misc.toml": "", "tools/bazel": Build, "bazel": "", ".luarc.json": Settings, ".luarc": "", "readme.md": "", "makefile.txt": "",
 		".github/workflows": CI, "workflows": "", "x.github/workflows": "", ".gitlab-ci.yml": CI, "agents.md": Instructions,
 		".vscode": Settings, "a/.envrc": Settings, "x.code-workspace": Settings, "mine.toml": Settings, "conf/autostart": Settings,
-		"autostart": "", ".git": "", "build.yaml": Build, "build": Build, "bin/activate.fish": Build, "activate": "", "x.tf": Build, ".env.local": Settings,
+		"autostart": "", ".git": "", "bundy": Settings, "und": "", "build.yaml": Build, "build": Build, "bin/activate.fish": Build, "activate": "", "x.tf": Build, ".env.local": Settings,
 		".config/x/y": "", ".config": Settings, "x.cmd": Executable, ".jj/repo": Settings, "repo": "", ".github/skills": Instructions, ".zuul.yaml": CI,
 	} {
 		dir, last := path.Split("place/" + name)
