@@ -40,10 +40,20 @@ type Guard struct {
 // Protection finds what is protected in a place that may be written. Names are compared as fold has them.
 type Protection struct {
 	named        map[string][][]string // names as fold has them, by the first of each
-	matched      [][]string            // those whose first has a * or ?
+	matched      []matched             // those whose first has a * or ?
 	git          bool
 	repositories []string
 	paths        []string // as fold has them
+}
+
+// matched is an entry whose first name has a * or ?, with what comes behind that: most names end otherwise.
+type matched struct {
+	names []string
+	end   string
+}
+
+func (m matched) begins(name string) bool {
+	return strings.HasSuffix(name, m.end) && matches(m.names[0], name)
 }
 
 // Protection is that of the list of protected names. A git directory with another name than .git has to be said, and so have paths
@@ -58,8 +68,8 @@ func (f Files) Protection(repositories, paths []string) Protection {
 		switch {
 		case name == RepositoryName:
 			p.git, p.repositories = true, repositories
-		case strings.ContainsAny(names[0], `*?[\`):
-			p.matched = append(p.matched, names)
+		case strings.ContainsAny(names[0], wildcards):
+			p.matched = append(p.matched, matched{names, names[0][strings.LastIndexAny(names[0], wildcards)+1:]})
 		default:
 			p.named[names[0]] = append(p.named[names[0]], names)
 		}
@@ -81,8 +91,13 @@ func (p Protection) Find(place, at string) []Guard {
 		if i >= f.granted && (name == RepositoryName || slices.Contains(unpacked, name)) {
 			break
 		}
-		for _, pattern := range slices.Concat(p.begun(name), p.matched) {
+		for _, pattern := range p.begun(name) {
 			f.match(pattern, i)
+		}
+		for _, m := range p.matched {
+			if m.begins(name) {
+				f.match(m.names, i)
+			}
 		}
 	}
 	for i, name := range f.folded {
@@ -111,7 +126,7 @@ func (p Protection) concerns(at string) bool {
 	for name := range strings.SplitSeq(at[1:], "/") {
 		name = fold(name)
 		if p.git && isName(RepositoryName, name) || len(p.begun(name)) > 0 ||
-			slices.ContainsFunc(p.matched, func(pattern []string) bool { return matches(pattern[0], name) }) {
+			slices.ContainsFunc(p.matched, func(m matched) bool { return m.begins(name) }) {
 			return true
 		}
 	}
@@ -159,15 +174,13 @@ func isShort(long, name string) bool {
 		len(stem) == 6 && strings.HasPrefix(long, stem[:2]) && strings.Trim(stem[2:], "0123456789abcdef") == ""
 }
 
-// matches is path.Match of a pattern that is one, which is slow to find out that a name does not end as the pattern does, and isName of one
-// without wildcards.
+// wildcards are what makes a pattern of a name (path.Match).
+const wildcards = `*?[]\`
+
+// matches is path.Match of a pattern that is one, and isName of one without wildcards.
 func matches(pattern, name string) bool {
-	i := strings.LastIndexAny(pattern, `*?[]\`)
-	if i < 0 {
+	if !strings.ContainsAny(pattern, wildcards) {
 		return isName(pattern, name)
-	}
-	if !strings.HasSuffix(name, pattern[i+1:]) {
-		return false
 	}
 	ok, _ := path.Match(pattern, name)
 	return ok
