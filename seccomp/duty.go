@@ -14,10 +14,12 @@ import (
 const (
 	// maxWorkers decide notifications at the same time. There are as many only where a file system answers slowly.
 	maxWorkers = 16
-	// patience is how long a worker may take for one, and twice that at most, before another is there for the next. Each time that none has
-	// taken so long it is twice as long the next time, up to maxPatience: the thread that looks takes a tenth of what the answers do.
-	patience    = 5 * time.Millisecond
-	maxPatience = 40 * time.Millisecond
+	// patience is how long a worker may take for one before another is there for the next; a look that finds none which has taken so long is
+	// followed by another then, for what was begun shortly before. With each looksToDouble that find nothing the timer is set for twice as
+	// long between the two, maxDoublings times: the thread that looks takes a tenth of what the answers do.
+	patience      = 5 * time.Millisecond
+	looksToDouble = 16
+	maxDoublings  = 3
 )
 
 // duty says which worker receives notifications. One thread receives and decides them all as long as each takes a moment: to
@@ -31,10 +33,10 @@ type duty struct {
 	busy    bool // the holder decides
 	late    bool // the holder was to be relieved when all workers were busy
 	workers int
-	turns   uint64        // how often a holder has begun
-	armed   bool          // the timer will expire
-	wait    time.Duration // for which it is set
-	since   uint64        // which turn it was when the timer was set
+	turns   uint64 // how often a holder has begun
+	armed   bool   // the timer will expire
+	since   uint64 // which turn it was when the timer was set
+	looks   int    // how often it has expired since it found one that took long
 }
 
 func newDuty() (*duty, error) {
@@ -42,7 +44,7 @@ func newDuty() (*duty, error) {
 	if err != nil {
 		return nil, fmt.Errorf("seccomp: timerfd_create: %w", err)
 	}
-	return &duty{timer: fd, wait: patience}, nil
+	return &duty{timer: fd}, nil
 }
 
 // begin says that the holder decides from now on. The timer is not set for each notification, of which there may be ten thousand in a
@@ -61,7 +63,15 @@ func (d *duty) arm() {
 		return
 	}
 	d.armed, d.since = true, d.turns
-	unix.TimerfdSettime(d.timer, 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(d.wait.Nanoseconds())}, nil)
+	unix.TimerfdSettime(d.timer, 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(d.wait().Nanoseconds())}, nil)
+}
+
+// wait is for how long the timer is set.
+func (d *duty) wait() time.Duration {
+	if d.looks%2 == 1 {
+		return patience
+	}
+	return patience << min(d.looks/looksToDouble, maxDoublings)
 }
 
 // end says that a worker has decided, and tells whether it is to receive the next notification. One that is not is done.
@@ -103,10 +113,10 @@ func (d *duty) takesLong() bool {
 	defer d.mu.Unlock()
 	d.armed = false
 	if d.busy && d.turns == d.since {
-		d.wait = patience
+		d.looks = 0
 		return true
 	}
-	d.wait = min(2*d.wait, maxPatience)
+	d.looks++
 	if d.busy {
 		d.arm()
 	}

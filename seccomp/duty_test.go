@@ -79,8 +79,34 @@ func TestDutyTimer(t *testing.T) {
 		if got := d.takesLong(); got != c.expires || d.armed != c.sets {
 			t.Errorf("%s: takes long %v and timer set %v, want %v and %v", c.what, got, d.armed, c.expires, c.sets)
 		}
-		if long := d.wait > patience; long == c.expires || d.wait > maxPatience {
-			t.Errorf("%s: the timer is set for %v the next time", c.what, d.wait)
+	}
+}
+
+// TestDutyWait: the timer is set for longer where nothing takes long, but a second look comes soon after each; and after one that took
+// long it is as at the beginning.
+func TestDutyWait(t *testing.T) {
+	d, err := newDuty()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	w := &worker{}
+	d.relieve(w)
+	longest := patience
+	for look := range 1000 {
+		if got := d.wait(); look%2 == 1 && got != patience || got < longest && look%2 == 0 {
+			t.Fatalf("look %d: after %v, and one before after %v", look, got, longest)
 		}
+		longest = max(longest, d.wait())
+		d.begin()
+		d.end(w)
+		d.takesLong()
+	}
+	if longest != patience<<maxDoublings {
+		t.Errorf("the longest is %v", longest)
+	}
+	d.begin()
+	if !d.takesLong() || d.wait() != patience {
+		t.Errorf("after one that took long: %v", d.wait())
 	}
 }
