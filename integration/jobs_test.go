@@ -201,7 +201,7 @@ while True: # without a path: with the launcher stopped nobody answers for those
     os.pwrite(beat, str(time.time_ns()).encode(), 0)
     time.sleep(0.1)
 `)
-	term.send("agentjail run --quiet --ttl 1s -- python3 beat.py\r")
+	term.send("agentjail run --quiet --ttl 5s -- python3 beat.py\r")
 	term.expect("Stopped")
 	term.expect("ready> ")
 	eventually(t, "the background runs", func() bool { return exists(p.project + "/beat") })
@@ -219,7 +219,7 @@ while True: # without a path: with the launcher stopped nobody answers for those
 	term.expect("ready> ")
 	term.send("echo code=$?\r")
 	term.expect("code=124")
-	wantEvent(t, p.ended(t), "deny", "limit", "limit.ttl", "1s")
+	wantEvent(t, p.ended(t), "deny", "limit", "limit.ttl", "5s")
 	term.send("exit\r")
 	term.wait()
 }

@@ -19,7 +19,7 @@ import (
 func TestDeaf(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
-	c, _ := start(t, p, "agentjail", "run", "--quiet", "--ttl", "1s", "--", "sh", "-c", "touch ready; sleep 300")
+	c, _ := start(t, p, "agentjail", "run", "--quiet", "--ttl", "5s", "--", "sh", "-c", "touch ready; sleep 300")
 	eventually(t, "the command runs", func() bool { return exists(p.project + "/ready") })
 	supervisor := children(c.Process.Pid)[0]
 	halt(t, supervisor)

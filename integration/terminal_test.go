@@ -327,7 +327,7 @@ func unread(t *testing.T, c *exec.Cmd) (master *os.File) {
 // waited for, and nothing is lost.
 func TestTerminalStuck(t *testing.T) {
 	t.Parallel()
-	for name, ttl := range map[string]string{"deadline": "1s", "signal": "1h"} {
+	for name, ttl := range map[string]string{"deadline": "5s", "signal": "1h"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t)
