@@ -77,14 +77,7 @@ func TestG07Killed(t *testing.T) {
 		c, out := start(t, p, "agentjail", args...)
 		eventually(t, "the command asks", func() bool { return exists(p.project + "/ready") })
 		time.Sleep(time.Duration(i) * 3 * time.Millisecond)
-		var pid int
-		eventually(t, "the log names the command", func() bool {
-			events, err := newestEvents(p.state) // of which the last line may be half written
-			if err == nil && len(events) > 1 {
-				pid = events[1].PID
-			}
-			return pid != 0
-		})
+		pid := p.commandPID(t)
 		if err := syscall.Kill(children(c.Process.Pid)[0], syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}

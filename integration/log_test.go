@@ -123,6 +123,21 @@ func newestEvents(state string) ([]event, error) {
 	return readLog(path)
 }
 
+// commandPID is the number that the newest log gives for the command of a run that goes on.
+func (p place) commandPID(t *testing.T) (pid int) {
+	t.Helper()
+	eventually(t, "the log names the command", func() bool {
+		events, _ := newestEvents(p.state) // none where the last line is half written
+		for _, e := range events {
+			if e.Action == "run.posture" { // a log.head can come before it
+				pid = e.PID
+			}
+		}
+		return pid != 0
+	})
+	return pid
+}
+
 // linked checks what every log must be, ended or not: numbered without a gap, of one run, chained, with a first event, and
 // with a process for every denial that one process made.
 func linked(events []event) error {

@@ -129,11 +129,7 @@ while True:
 `)
 	c, out := start(t, p, "agentjail", "run", "--quiet", "--allow-net", "allowed.test:7", "--", "python3", "talk.py", mark)
 	eventually(t, "the command talks", func() bool { return exists(p.project+"/ready") && s.heard(mark+"-3") })
-	events, err := newestEvents(p.state)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid := events[1].PID
+	pid := p.commandPID(t)
 	for _, child := range children(c.Process.Pid) {
 		syscall.Kill(child, syscall.SIGKILL)
 	}
@@ -142,8 +138,8 @@ while True:
 		t.Errorf("exit %d, output %q", code, out.String())
 	}
 	// The kernel may not have come to the end of it, but it has no memory any more.
-	if events[1].Action != "run.posture" || procText(fmt.Sprintf("/proc/%d/cmdline", pid)) != "" {
-		t.Errorf("the command is still there, or never was: %v", events[1])
+	if procText(fmt.Sprintf("/proc/%d/cmdline", pid)) != "" {
+		t.Errorf("the command is still there: %d", pid)
 	}
 	arrived := s.count(mark)
 	time.Sleep(200 * time.Millisecond)
