@@ -30,6 +30,7 @@ type event struct {
 	Target   string          `json:"target"`
 	Rule     string          `json:"rule"`
 	Reason   string          `json:"reason"`
+	Fix      string          `json:"fix"`
 	Severity string          `json:"severity"`
 	Errno    string          `json:"errno"`
 	PID      int             `json:"pid"`
@@ -225,9 +226,9 @@ func wantEvent(t *testing.T, events []event, decision string, words ...string) {
 
 // query is a pattern of events, made of the words of a script line.
 type query struct {
-	attempts                                                    int // -1: any number but none
-	decision                                                    string
-	class, action, target, errno, severity, exe, reason, detail *regexp.Regexp
+	attempts                                                         int // -1: any number but none
+	decision                                                         string
+	class, action, target, errno, severity, exe, reason, fix, detail *regexp.Regexp
 }
 
 func parseQuery(decision string, args []string) (query, error) {
@@ -235,7 +236,7 @@ func parseQuery(decision string, args []string) (query, error) {
 	flags := flag.NewFlagSet("query", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.IntVar(&q.attempts, "n", -1, "")
-	patterns := map[string]**regexp.Regexp{"errno": &q.errno, "severity": &q.severity, "exe": &q.exe, "reason": &q.reason, "detail": &q.detail}
+	patterns := map[string]**regexp.Regexp{"errno": &q.errno, "severity": &q.severity, "exe": &q.exe, "reason": &q.reason, "fix": &q.fix, "detail": &q.detail}
 	words := map[string]*string{}
 	for name := range patterns {
 		words[name] = flags.String(name, "", "")
@@ -244,7 +245,7 @@ func parseQuery(decision string, args []string) (query, error) {
 		return q, err
 	}
 	if flags.NArg() < 1 || flags.NArg() > 3 {
-		return q, errors.New("usage: [-n N] [-errno E] [-severity S] [-exe PATTERN] [-reason PATTERN] [-detail PATTERN] CLASS [ACTION [TARGET]]")
+		return q, errors.New("usage: [-n N] [-errno E] [-severity S] [-exe PATTERN] [-reason PATTERN] [-fix PATTERN] [-detail PATTERN] CLASS [ACTION [TARGET]]")
 	}
 	for i, to := range []**regexp.Regexp{&q.class, &q.action, &q.target} {
 		patterns[[]string{"class", "action", "target"}[i]] = to
@@ -273,7 +274,7 @@ func (q query) matches(e event) bool {
 		text string
 	}{
 		{q.class, e.Class}, {q.action, e.Action}, {q.target, e.Target}, {q.errno, e.Errno},
-		{q.severity, e.Severity}, {q.exe, e.Exe}, {q.reason, e.Reason}, {q.detail, string(e.Detail)},
+		{q.severity, e.Severity}, {q.exe, e.Exe}, {q.reason, e.Reason}, {q.fix, e.Fix}, {q.detail, string(e.Detail)},
 	} {
 		if p.re != nil && !p.re.MatchString(p.text) {
 			return false

@@ -101,7 +101,7 @@ func refusalEvent(r netns.Refusal, listens func(netip.AddrPort) bool) (e audit.E
 		if to.Addr() == netip.IPv6Loopback() { // either address is granted by a rule for one of them
 			to = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), to.Port())
 		}
-		e.Reason = "nobody inside listens there, and the host's loopback is not granted; to allow it: --allow-net " + to.String()
+		e.Reason, e.Fix = "nobody inside listens there, and the host's loopback is not granted", audit.Flag("--allow-net", to.String())
 	case r.Local == r.Remote:
 		e.Reason = "the socket connects to itself, at an address that is not of loopback"
 	default:

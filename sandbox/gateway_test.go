@@ -36,8 +36,8 @@ func TestRefusalEvents(t *testing.T) {
 		if (e.Severity == audit.SeverityNoise) != (tt.remote == "127.0.0.1:3001") {
 			t.Errorf("%s to %s: severity %q", tt.network, tt.remote, e.Severity)
 		}
-		if strings.HasSuffix(e.Reason, "to allow it: --allow-net 127.0.0.1:3000") != (tt.reason == "nobody inside listens there") {
-			t.Errorf("%s to %s: the advice of %q", tt.network, tt.remote, e.Reason)
+		if (e.Fix == "--allow-net 127.0.0.1:3000") != (tt.reason == "nobody inside listens there") {
+			t.Errorf("%s to %s: the flag %q", tt.network, tt.remote, e.Fix)
 		}
 	}
 }

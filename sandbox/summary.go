@@ -51,6 +51,9 @@ func (r Result) String() string {
 		if d.Count > 1 {
 			fmt.Fprintf(&b, " (%d times)", d.Count)
 		}
+		if d.Fix != "" {
+			b.WriteString("; to allow it: " + audit.Printable(d.Fix))
+		}
 		b.WriteString("\n")
 	}
 	switch {

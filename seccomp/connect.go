@@ -138,7 +138,7 @@ func (w *worker) judge(n *notification, path string) (int, error) {
 	if err == unix.ENOENT {
 		// By the name that it has from the root of the run, however the caller spelled it.
 		if named := strings.TrimRight(w.describeFile(at), "/") + "/" + rest; w.usher.onHost(named) {
-			w.refuse(n, named, "ENOENT", ofTheHost+toConnect)
+			w.refuse(n, named, "ENOENT", ofTheHost, audit.Flag("--socket", named))
 		}
 	}
 	if err != nil {
@@ -147,7 +147,7 @@ func (w *worker) judge(n *notification, path string) (int, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(file, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
 		if w.isStandIn(file) {
-			w.refuse(n, w.describeFile(file), "ECONNREFUSED", "hidden by the policy")
+			w.refuse(n, w.describeFile(file), "ECONNREFUSED", "hidden by the policy", "")
 		}
 		unix.Close(file)
 		return -1, unix.ECONNREFUSED // as the kernel says (connect(2))
@@ -167,7 +167,8 @@ func (w *worker) judge(n *notification, path string) (int, error) {
 		if w.spaces != nil {
 			reason += ", or of a network namespace that the run made"
 		}
-		w.refuse(n, w.describeFile(file), "ECONNREFUSED", reason+toConnect)
+		path := w.describeFile(file)
+		w.refuse(n, path, "ECONNREFUSED", reason, audit.Flag("--socket", path))
 	}
 	unix.Close(file)
 	return -1, unix.ECONNREFUSED
@@ -193,16 +194,13 @@ func (w *worker) listen(n *notification) {
 	w.carryOn(n)
 }
 
-// Why a socket is refused, and what to do about it.
-const (
-	ofTheHost = "a socket of the host"
-	toConnect = ": --socket lets it be connected to"
-)
+// ofTheHost is why a socket is refused that may be granted.
+const ofTheHost = "a socket of the host"
 
-func (w *worker) refuse(n *notification, path, errno, reason string) {
+func (w *worker) refuse(n *notification, path, errno, reason, fix string) {
 	w.emit(n, audit.Event{
 		Class: audit.ClassUnix, Action: "connect", Decision: audit.Deny, Target: path, Errno: errno,
-		Reason: reason, Provenance: audit.FromClaimed, Process: w.describeCaller(n.PID),
+		Reason: reason, Fix: fix, Provenance: audit.FromClaimed, Process: w.describeCaller(n.PID),
 	})
 }
 

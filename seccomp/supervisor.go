@@ -276,21 +276,21 @@ func (w *worker) deny(n *notification, errno unix.Errno) {
 			e.Severity = audit.SeverityNoise
 		}
 	} else {
-		e.Reason = w.whyRefused(n, name)
+		e.Reason, e.Fix = w.whyRefused(n, name)
 	}
 	w.emit(n, e)
 	w.answer(n, errno)
 }
 
-// whyRefused says why a call is refused and what would allow it, "" where there is nothing to say.
-func (w *worker) whyRefused(n *notification, name string) string {
+// whyRefused says why a call is refused and which flag would allow it, "" where there is nothing to say.
+func (w *worker) whyRefused(n *notification, name string) (reason, fix string) {
 	if group := groupFor(n.Arch, uint32(n.NR), n.Args); group != "" {
-		return fmt.Sprintf("the group %[1]s of system calls would allow it: --allow-syscalls %[1]s, or a policy that lists it under syscalls", group)
+		return fmt.Sprintf("of the group %s of system calls, which the policy does not list", group), audit.Flag("--allow-syscalls", group)
 	}
 	if name == "clone" || name == "unshare" || name == "setns" {
-		return w.noNamespace()
+		return w.noNamespace(), ""
 	}
-	return whyNoGroup(name, n.Args)
+	return whyNoGroup(name, n.Args), ""
 }
 
 // emit records an event of a caller that still waits. One that was killed meanwhile may be another process by now: what

@@ -171,7 +171,7 @@ func (w *worker) readOnly(file int, target string) refusal {
 	if no := w.notHere(file, target); no.errno != 0 {
 		return no
 	}
-	return refusal{target: target, errno: unix.EROFS, reason: "read-only for this run: --rw lets it be written"}
+	return refusal{target: target, errno: unix.EROFS, reason: "read-only for this run"}
 }
 
 // protected is the refusal of a change to a file, or in a directory, by its name. Where nothing tells what the run has made itself, that is

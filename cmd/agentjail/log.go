@@ -221,6 +221,9 @@ func logReason(e audit.Event) string {
 	if e.Via != "" && e.Decision == audit.Allow {
 		return e.Reason + " (by the proxy " + e.Via + ")"
 	}
+	if e.Fix != "" {
+		return e.Reason + "; to allow it: " + e.Fix
+	}
 	if e.Class != audit.ClassRun {
 		return e.Reason
 	}

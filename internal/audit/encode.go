@@ -16,7 +16,7 @@ import (
 const (
 	MaxTarget  = 4096 // as PATH_MAX
 	MaxExe     = 4096
-	MaxText    = 512  // rule and reason
+	MaxText    = 512  // rule, reason, fix and via
 	MaxArgs    = 64   // entries of argv
 	MaxArgv    = 4096 // all of them together
 	MaxDetail  = 128 << 10
@@ -76,11 +76,11 @@ type textField struct {
 	max  int
 }
 
-func (e *Event) texts() [11]textField {
+func (e *Event) texts() [12]textField {
 	return [...]textField{
 		{"class", (*string)(&e.Class), maxWord}, {"action", &e.Action, maxWord}, {"decision", (*string)(&e.Decision), maxWord},
 		{"target", &e.Target, MaxTarget}, {"rule", &e.Rule, MaxText}, {"reason", &e.Reason, MaxText},
-		{"via", &e.Via, MaxText},
+		{"fix", &e.Fix, MaxText}, {"via", &e.Via, MaxText},
 		{"severity", &e.Severity, maxWord}, {"errno", &e.Errno, maxWord}, {"exe", &e.Exe, MaxExe},
 		{"provenance", (*string)(&e.Provenance), maxWord},
 	}

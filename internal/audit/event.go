@@ -91,6 +91,7 @@ type Event struct {
 	Target   string        `json:"target,omitempty"`
 	Rule     string        `json:"rule,omitempty"`
 	Reason   string        `json:"reason,omitempty"`
+	Fix      string        `json:"fix,omitempty"` // the flag that would allow what was denied; see Flag
 	Via      string        `json:"via,omitempty"` // the upstream proxy that a connection goes by, HOST:PORT
 	Severity string        `json:"severity,omitempty"`
 	Errno    string        `json:"errno,omitempty"` // by name, such as ENOENT

@@ -239,7 +239,7 @@ func weight(e Event) uint64 { return max(e.Count, 1) }
 
 // entrySize is about what an entry costs in memory.
 func entrySize(e Event) int {
-	return 512 + len(e.Target) + len(e.Exe) + len(e.Rule) + len(e.Reason) + len(e.Via)
+	return 512 + len(e.Target) + len(e.Exe) + len(e.Rule) + len(e.Reason) + len(e.Fix) + len(e.Via)
 }
 
 // lineCost is about the length of an event's line.

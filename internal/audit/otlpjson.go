@@ -91,8 +91,8 @@ func otlpRecordOf(e Event, line string) otlpRecord {
 	}
 	for _, a := range []struct{ key, value string }{
 		{"agentjail.class", string(e.Class)}, {"agentjail.action", e.Action}, {"agentjail.decision", string(e.Decision)},
-		{"agentjail.target", e.Target}, {"agentjail.rule", e.Rule}, {"agentjail.reason", e.Reason}, {"agentjail.severity", e.Severity},
-		{"agentjail.errno", e.Errno}, {"process.executable.path", e.Exe},
+		{"agentjail.target", e.Target}, {"agentjail.rule", e.Rule}, {"agentjail.reason", e.Reason}, {"agentjail.fix", e.Fix},
+		{"agentjail.severity", e.Severity}, {"agentjail.errno", e.Errno}, {"process.executable.path", e.Exe},
 	} {
 		if a.value != "" {
 			r.Attributes = append(r.Attributes, otlpAttribute{a.key, otlpString(Printable(a.value))})

@@ -36,6 +36,8 @@ type Options struct {
 	// Redact takes secrets out of a command line before it is hashed and written, and tells how many there were. Where it is nil, command
 	// lines are written as they are.
 	Redact func(args []string) (clean []string, n int)
+	// Fix finds the flag that would allow what an event says was denied, where the event does not name one: "" for none. Nil finds none.
+	Fix func(Event) string
 	// Continue: an error of writing does not end the run; that of a copy never, and that of the log itself not after the first Flush.
 	// What is missing is on record as soon as there is room for it, and in the summary.
 	Continue bool
@@ -142,7 +144,7 @@ func (r *Recorder) begin(detail map[string]any) error {
 
 // Emit records an event. It never blocks: the event is queued, or counted, when it returns.
 func (r *Recorder) Emit(e Event) {
-	e = capped(e)
+	e = r.options.withFix(capped(e))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()

@@ -86,6 +86,7 @@ type Denial struct {
 	Target   string `json:"target,omitempty"`
 	Severity string `json:"severity,omitempty"`
 	Reason   string `json:"reason,omitempty"` // of the first
+	Fix      string `json:"fix,omitempty"`    // of the first: the flag that would allow it
 	Exe      string `json:"exe,omitempty"`    // of the first
 	Count    uint64 `json:"count"`
 
@@ -95,7 +96,7 @@ type Denial struct {
 // MarshalJSON writes any bytes as Event does.
 func (d Denial) MarshalJSON() ([]byte, error) {
 	type plain Denial
-	for _, text := range []*string{&d.Target, &d.Reason, &d.Exe} {
+	for _, text := range []*string{&d.Target, &d.Reason, &d.Fix, &d.Exe} {
 		*text = quote(*text)
 	}
 	data, err := json.Marshal(plain(d))
@@ -174,7 +175,7 @@ func (t *tally) add(e Event) {
 			t.denials = make(map[denialKey]*Denial)
 		}
 		d = &Denial{
-			Class: e.Class, Action: e.Action, Target: e.Target, Severity: e.Severity, Reason: e.Reason, Exe: e.Exe,
+			Class: e.Class, Action: e.Action, Target: e.Target, Severity: e.Severity, Reason: e.Reason, Fix: e.Fix, Exe: e.Exe,
 			order: len(t.denials),
 		}
 		t.denials[key] = d

@@ -129,7 +129,7 @@ func (l *link) addresses() ([]netip.Addr, error) {
 	}
 	pass, refused := screen(l.g.cfg.Access, answers, own, l.dst.Port(), l.name != "")
 	for _, r := range refused {
-		l.deny(actionSpecial, l.allow.Rule, withFix(leads+r.reason, r.fix))
+		l.denyUnless(actionSpecial, l.allow.Rule, leads+r.reason, r.fix)
 	}
 	if l.name != "" {
 		l.g.dialed.add(pass, l.name)

@@ -34,6 +34,7 @@ type dnsVerdict struct {
 	decision audit.Decision
 	rule     string
 	reason   string
+	fix      string
 	rcode    int
 	answer   []dns.RR
 }
@@ -54,7 +55,7 @@ func (g *Gateway) answerDNS(b []byte, who dnsAsker) []byte {
 	q := msg.Question[0]
 	v := g.judgeQuery(msg.Opcode, q)
 	event.Action, event.Decision, event.Target = v.action, v.decision, queryTarget(q)
-	event.Rule, event.Reason = v.rule, v.reason
+	event.Rule, event.Reason, event.Fix = v.rule, v.reason, v.fix
 	g.cfg.Sink.Emit(event)
 
 	reply := new(dns.Msg).SetRcode(msg, v.rcode)
@@ -140,7 +141,9 @@ func (g *Gateway) judgeQuery(opcode int, q dns.Question) dnsVerdict {
 	if denial, ok := g.cfg.deniedName(name, 0); ok {
 		return g.deniedAnswer(q, name, denial.String(), denialReason(name, denial))
 	}
-	return g.deniedAnswer(q, name, "", withFix(name+" is not on the allow-list of this run", "--allow-net "+name))
+	v := g.deniedAnswer(q, name, "", name+" is not on the allow-list of this run")
+	v.fix = audit.Flag("--allow-net", name)
+	return v
 }
 
 // beyondASCII gives the bytes of a name that are not ASCII, which the library writes as \DDD (RFC 1035 section 5.1), as themselves,

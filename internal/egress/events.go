@@ -64,7 +64,7 @@ func provenance(name string) audit.Provenance {
 	return audit.FromResolved
 }
 
-// withFix adds to a reason what to do about it.
+// withFix adds to a reason what to do about it, for an answer: events have it by itself.
 func withFix(reason, fix string) string {
 	if fix == "" {
 		return reason

@@ -327,7 +327,7 @@ func TestProxyOff(t *testing.T) {
 	n.g.cfg.Proxy = false // read once a connection has arrived
 	wantReset(t, n.explicit())
 	n.wantEvents("net tcp.connect deny " + profiles.ProxyAddress)
-	if e := n.log.last(t); !strings.Contains(e.Reason, "--proxy") {
+	if e := n.log.last(t); e.Fix != "--proxy" {
 		t.Errorf("%+v", e)
 	}
 	// With it, nothing else is at the address.

@@ -79,12 +79,12 @@ func (l *link) serve() {
 		l.name = name
 		l.serveName()
 	case pooled:
-		reason := "the address is of the gateway's own pool, and no name has it"
+		reason, fix := "the address is of the gateway's own pool, and no name has it", ""
 		if l.dst == proxyAddr && !l.g.cfg.Proxy {
-			reason = "the address is that of the explicit proxy, which the policy does not ask for; to have it: --proxy"
+			reason, fix = "the address is that of the explicit proxy, which the policy does not ask for", "--proxy"
 		}
-		l.deny(actionConnect, "", reason)
-		l.refuse(403, reason)
+		l.denyUnless(actionConnect, "", reason, fix)
+		l.refuse(403, withFix(reason, fix))
 	default:
 		l.serveAddr()
 	}
@@ -107,16 +107,23 @@ func (l *link) event(what, action string, decision audit.Decision, rule, reason,
 	}
 }
 
-func (l *link) deny(action, rule, reason string) { l.emit(action, audit.Deny, rule, reason, "") }
+func (l *link) deny(action, rule, reason string) { l.denyUnless(action, rule, reason, "") }
+
+// denyUnless is deny where a flag would have allowed it.
+func (l *link) denyUnless(action, rule, reason, fix string) {
+	e := l.event(target(l.name, l.dst), action, audit.Deny, rule, reason, "")
+	e.Fix = fix
+	l.g.cfg.Sink.Emit(e)
+}
 
 // serveAddr handles a connection to an address that stands for no name.
 func (l *link) serveAddr() {
 	port := l.dst.Port()
 	d := Decide(l.g.cfg.Access, "", l.dst.Addr(), port)
 	if !d.Allow {
-		reason := withFix(l.hint(d), d.Fix)
-		l.deny(actionConnect, d.Rule, reason)
-		l.refuse(403, reason)
+		reason := l.hint(d)
+		l.denyUnless(actionConnect, d.Rule, reason, d.Fix)
+		l.refuse(403, withFix(reason, d.Fix))
 		return
 	}
 	l.allow = d
@@ -148,7 +155,7 @@ func (l *link) serveName() {
 	strict := port == 80 || port == 443
 	d := Decide(l.g.cfg.Access, l.name, netip.Addr{}, port)
 	if !d.Allow {
-		l.deny(actionConnect, d.Rule, withFix(d.Reason, d.Fix))
+		l.denyUnless(actionConnect, d.Rule, d.Reason, d.Fix)
 		wait := l.g.wait.silence
 		if strict {
 			wait = l.g.wait.refuse

@@ -134,7 +134,7 @@ func TestDeniedName(t *testing.T) {
 		send(t, c, "SSH-2.0-client\r\n")
 		wantReset(t, c)
 		if e := n.log.last(t); e.Decision != audit.Deny || e.Target != name+":2222" ||
-			!strings.HasSuffix(e.Reason, "to allow it: --allow-net "+name+":2222") || e.PID != 42 {
+			e.Fix != "--allow-net "+name+":2222" || e.PID != 42 {
 			t.Errorf("event %+v", e)
 		}
 	}
