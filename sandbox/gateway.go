@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/agentjail/agentjail/internal/audit"
 	"github.com/agentjail/agentjail/profiles"
@@ -79,6 +80,24 @@ func (s *supervisor) refused(r netns.Refusal) {
 	if e, ok := refusalEvent(r, s.around.At); ok {
 		s.sink.Emit(e)
 	}
+}
+
+// maxUnpublished is how many ports of a run are told of as unpublished.
+const maxUnpublished = 8
+
+// unpublishedEvents tell of ports at which a run listened, and that nobody connected to: this machine can where they are published.
+func (p Plan) unpublishedEvents(ports []uint16) (events []audit.Event) {
+	for _, port := range ports {
+		if slices.Contains(p.Publish, port) || len(events) == maxUnpublished {
+			continue
+		}
+		number := strconv.Itoa(int(port))
+		events = append(events, audit.Event{
+			Class: audit.ClassNet, Action: audit.ActionListen, Decision: audit.Report, Target: "127.0.0.1:" + number, Provenance: audit.FromResolved,
+			Reason: "only the run itself can connect there; to reach it from this machine: --publish " + number,
+		})
+	}
+	return events
 }
 
 // refusalEvent is the event of a refusal; listens tells whether somebody does at a port of this machine's loopback. There is no event for

@@ -41,3 +41,17 @@ func TestRefusalEvents(t *testing.T) {
 		}
 	}
 }
+
+func TestUnpublishedEvents(t *testing.T) {
+	ports := []uint16{80, 3000, 4000}
+	for port := range uint16(20) {
+		ports = append(ports, 5000+port)
+	}
+	events := Plan{Publish: []uint16{3000}}.unpublishedEvents(ports)
+	if len(events) != maxUnpublished || events[1].Target != "127.0.0.1:4000" || !strings.HasSuffix(events[1].Reason, "--publish 4000") {
+		t.Errorf("%+v", events)
+	}
+	if events := (Plan{Publish: ports}).unpublishedEvents(ports); events != nil {
+		t.Errorf("all are published: %+v", events)
+	}
+}

@@ -34,6 +34,7 @@ func (r Result) String() string {
 	b.WriteString(r.workspace())
 	b.WriteString(r.failures(r.Summary.Unreached, "is allowed, and could not be reached"))
 	b.WriteString(r.failures(r.Summary.Unaccepted, "is inspected in TLS, and a program did not go on with that"))
+	b.WriteString(r.failures(r.Summary.Unpublished, "had a server that nothing connected to"))
 	if r.Summary.Denied == 0 {
 		return b.String()
 	}

@@ -145,6 +145,9 @@ func (s *supervisor) teardown() {
 	}
 	if s.guard != nil {
 		s.guard.Close()
+		for _, e := range s.order.Plan.unpublishedEvents(s.guard.Unvisited()) {
+			s.sink.Emit(e)
+		}
 	}
 	if s.gateway != nil {
 		s.gateway.Close()

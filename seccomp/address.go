@@ -38,6 +38,14 @@ func (a address) family() uint16 {
 	return binary.NativeEndian.Uint16(a)
 }
 
+// port is that of an address of the network; 0 for others. struct sockaddr_in and sockaddr_in6 have it at the same place (ip(7)).
+func (a address) port() uint16 {
+	if family := a.family(); len(a) < 4 || family != unix.AF_INET && family != unix.AF_INET6 {
+		return 0
+	}
+	return binary.BigEndian.Uint16(a[2:])
+}
+
 // path is the file that a unix address names; abstract and unnamed ones name none (unix(7)).
 func (a address) path() (string, bool) {
 	if a.family() != unix.AF_UNIX || len(a) <= 2 || a[2] == 0 {

@@ -55,6 +55,7 @@ func (w *worker) connect(n *notification) {
 		w.answer(n, unix.EAGAIN)
 		return
 	}
+	w.ports.connects(to)
 	w.tellOfConnect(n, socket, to)
 	if file < 0 && !mayWait(socket) {
 		w.carryOut(*n, socket, file, to)
@@ -184,11 +185,12 @@ func (w *worker) isStandIn(file int) bool {
 	return served && isMountPoint(file, "")
 }
 
-// listen learns which file a socket of the run is bound to, and lets the kernel go on. Whoever puts another socket behind the
+// listen learns which file, or port, a socket of the run is bound to, and lets the kernel go on. Whoever puts another socket behind the
 // number meanwhile has one that nobody connects to.
 func (w *worker) listen(n *notification) {
 	if socket, err := w.fetch(n); err == nil {
 		w.sockets.learn(socket)
+		w.ports.listens(socket)
 		unix.Close(socket)
 	}
 	w.carryOn(n)

@@ -52,6 +52,7 @@ type Supervisor struct {
 	fd       int
 	usher    *usher
 	sockets  *sockets
+	ports    ports
 	granted  []mountedFile // of Config.Sockets
 	tree     *tree         // nil without Config.Tree
 	places   []mountedFile // of Config.Places

@@ -360,6 +360,6 @@ func (r *Recorder) finish(end End) {
 	r.summary = Summary{
 		Run: r.options.Run, Status: end.Status, Reason: end.Reason, Lines: r.lines, Counts: r.chain.counts, Denied: r.tally.denied,
 		Noise: r.tally.noise, Dropped: r.allDropped, Top: r.tally.top(), More: r.tally.more,
-		Unreached: r.tally.failures, Unaccepted: r.tally.unaccepted, Head: r.head, Troubles: r.troubles,
+		Unreached: r.tally.failures, Unaccepted: r.tally.unaccepted, Unpublished: r.tally.unpublished, Head: r.head, Troubles: r.troubles,
 	}
 }

@@ -14,7 +14,7 @@ const (
 	maxCredentials = 64
 )
 
-// maxFailures is how many hosts a summary names that were not reached, and whose certificate was not accepted.
+// maxFailures is how many hosts a summary names that were not reached, and whose certificate was not accepted; and how many ports.
 const maxFailures = 32
 
 // ActionDialFailed is the action of an event about a host that was allowed and not reached.
@@ -22,6 +22,9 @@ const ActionDialFailed = "dial.failed"
 
 // ActionHandshakeFailed is the action of an event about a client that did not go on with the certificate by which TLS is inspected.
 const ActionHandshakeFailed = "tls.handshake_failed"
+
+// ActionListen is the action of an event about a port at which the run listened, and that nobody connected to.
+const ActionListen = "tcp.listen"
 
 // Counts says how many accesses a log records, by class and decision.
 type Counts map[Class]map[Decision]uint64
@@ -59,7 +62,9 @@ type Summary struct {
 	Unreached []Failure `json:"unreached,omitempty"`
 	// Unaccepted are hosts whose TLS is inspected, and for which a client did not accept the certificate; as Unreached.
 	Unaccepted []Failure `json:"unaccepted,omitempty"`
-	Head       string    `json:"head"` // hash of the last line; what Verify finds must be the same
+	// Unpublished are ports at which the run listened, and that nobody could reach but the run itself, which did not; as Unreached.
+	Unpublished []Failure `json:"unpublished,omitempty"`
+	Head        string    `json:"head"` // hash of the last line; what Verify finds must be the same
 	// Troubles are the copies of the log that lack lines, and the log itself where it does although the run went on.
 	Troubles []Trouble `json:"troubles,omitempty"`
 }
@@ -138,6 +143,7 @@ func (f Finding) MarshalJSON() ([]byte, error) {
 type tally struct {
 	failures            []Failure // hosts not reached
 	unaccepted          []Failure // whose certificate of inspected TLS a client did not accept
+	unpublished         []Failure // ports at which the run listened for nobody
 	denials             map[denialKey]*Denial
 	ordinary            int // entries of denials that are not credentials
 	denied, noise, more uint64
@@ -155,6 +161,8 @@ func (t *tally) add(e Event) {
 		t.failures = fail(t.failures, e)
 	case e.Action == ActionHandshakeFailed:
 		t.unaccepted = fail(t.unaccepted, e)
+	case e.Action == ActionListen:
+		t.unpublished = fail(t.unpublished, e)
 	}
 	if e.Decision != Deny {
 		return
@@ -183,7 +191,7 @@ func (t *tally) add(e Event) {
 	d.Count += weight(e)
 }
 
-// fail counts a failure by its host.
+// fail counts a failure by its host or port.
 func fail(failures []Failure, e Event) []Failure {
 	i := slices.IndexFunc(failures, func(f Failure) bool { return f.Target == e.Target })
 	if i < 0 {
