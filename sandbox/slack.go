@@ -22,7 +22,7 @@ const lateness = 10 * time.Millisecond
 // sparePlaces are how many threads of the supervisor can wait in the kernel and leave the others a place to run at (GOMAXPROCS), and
 // startPlaces how many until the command runs. It is the watcher that takes the place of one that waits, and lateness later.
 const (
-	sparePlaces = 4
+	sparePlaces = 8
 	startPlaces = 1
 )
 
