@@ -18,8 +18,7 @@ func TestR08Suspend(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	term := openTerminal(t, p.command("bash", "--norc", "-i"))
-	term.send("PS1='ready> '\r")
-	term.expect("ready> ")
+	term.send("PS1='rea''dy> '\r") // the echoes of which, the terminal's and the shell's, are not the prompt
 	term.expect("ready> ")
 	term.send(`agentjail run --quiet -- bash -c 'echo start"ed"; read line; echo "got $line"; exit 6'` + "\r")
 	term.expect("started")
@@ -100,8 +99,7 @@ func goesOn(t *testing.T, p place, term *terminal) {
 func shellOn(t *testing.T, p place) *terminal {
 	t.Helper()
 	term := openTerminal(t, p.command("bash", "--norc", "-i"))
-	term.send("PS1='ready> '\r")
-	term.expect("ready> ")
+	term.send("PS1='rea''dy> '\r") // the echoes of which, the terminal's and the shell's, are not the prompt
 	term.expect("ready> ")
 	return term
 }
