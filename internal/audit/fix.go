@@ -5,14 +5,14 @@ package audit
 import "strings"
 
 // Flag is a flag with its value as one types it into a shell, for Event.Fix. It is empty where the value is too long for that, or has
-// something that does not show or that quotes do not keep: it can be the command's own choice.
+// something that does not show or that quotes do not keep, as csh(1) does not keep a !: it can be the command's own choice.
 func Flag(name, value string) string {
-	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:@%+=,[]-"
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:@%+=,-"
 	text := name + " " + value
 	if strings.Trim(value, plain) != "" {
 		text = name + " '" + value + "'"
 	}
-	if value == "" || len(text) > MaxText || strings.Contains(value, "'") || Printable(value) != value {
+	if value == "" || len(text) > MaxText || strings.ContainsAny(value, "'!") || Printable(value) != value {
 		return ""
 	}
 	return text

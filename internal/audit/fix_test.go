@@ -13,7 +13,11 @@ func TestFlag(t *testing.T) {
 	for value, want := range map[string]string{
 		"/home/ann/x":                   "--ro /home/ann/x",
 		"example.com:443":               "--ro example.com:443",
-		"[::1]:80":                      "--ro [::1]:80",
+		"[::1]:80":                      "--ro '[::1]:80'", // a pattern that matches a file 1:80
+		"/home/ann/.ss[h]":              "--ro '/home/ann/.ss[h]'",
+		"/*":                            "--ro '/*'",
+		"~/x":                           "--ro '~/x'",
+		"/!!":                           "",
 		"/home/ann/a b":                 "--ro '/home/ann/a b'",
 		"/x; rm -r y":                   "--ro '/x; rm -r y'",
 		"/x$(id)`id`":                   "--ro '/x$(id)`id`'",

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/agentjail/agentjail/internal/audit"
 	"github.com/agentjail/agentjail/profiles"
 )
 
@@ -61,7 +62,7 @@ func decideName(a Access, raw string, port uint16) Decision {
 			near = r.String()
 		}
 	}
-	d := Decision{Name: name, Rule: near, Fix: "--allow-net " + name + ":" + strconv.Itoa(int(port))}
+	d := Decision{Name: name, Rule: near, Fix: audit.Flag("--allow-net", name+":"+strconv.Itoa(int(port)))}
 	d.Reason = name + " is not on the allow-list of this run"
 	if near != "" {
 		d.Reason = fmt.Sprintf("%s is on the allow-list, but not with port %d", name, port)
@@ -103,7 +104,7 @@ func decideLoopback(a Access, port uint16) Decision {
 	}
 	return Decision{
 		Reason: fmt.Sprintf("nothing in the run listens on port %d, and port %d of the host's loopback is not allowed", port, port),
-		Fix:    fmt.Sprintf("--allow-net 127.0.0.1:%d", port),
+		Fix:    audit.Flag("--allow-net", netip.AddrPortFrom(loopback4, port).String()),
 	}
 }
 
@@ -124,7 +125,10 @@ func grantFor(a Access, addr netip.Addr, port uint16, own bool) grant {
 		return grant{rule: denial.String(), reason: denialReason(addr.String(), denial)}
 	}
 	r, isSpecial := special(addr)
-	g := grant{class: r.class, fix: "--allow-net " + netip.AddrPortFrom(addr, port).String()}
+	g := grant{class: r.class, fix: audit.Flag("--allow-net", netip.AddrPortFrom(addr, port).String())}
+	if strings.HasPrefix(r.class, metadata) {
+		g.fix = "" // it gives out the machine's own credentials: nobody is to be asked for that
+	}
 	need := 0
 	if isSpecial {
 		need = r.prefix.Bits()

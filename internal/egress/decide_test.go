@@ -150,7 +150,8 @@ func TestDecideAddr(t *testing.T) {
 		if d.Allow != tt.allow || d.Loopback != tt.loopback {
 			t.Errorf("Decide(%s, %d) = %+v, want allow %t loopback %t", tt.addr, tt.port, d, tt.allow, tt.loopback)
 		}
-		if d.Allow != (d.Fix == "") && tt.port != 0 && !strings.Contains(tt.addr, "%") {
+		r, _ := special(netip.MustParseAddr(tt.addr).Unmap())
+		if none := d.Allow || strings.HasPrefix(r.class, metadata); none != (d.Fix == "") && tt.port != 0 && !strings.Contains(tt.addr, "%") {
 			t.Errorf("Decide(%s, %d): fix %q", tt.addr, tt.port, d.Fix)
 		}
 	}
@@ -219,9 +220,13 @@ func TestDecideFixes(t *testing.T) {
 		{"evil.test", "", 443, "--allow-net evil.test:443", "evil.test is not on the allow-list of this run"},
 		{"allowed.test", "", 80, "--allow-net allowed.test:80", "allowed.test is on the allow-list, but not with port 80"},
 		{"", "1.1.1.1", 53, "--allow-net 1.1.1.1:53", "1.1.1.1 is not on the allow-list of this run"},
-		{"", "2606:4700::1", 22, "--allow-net [2606:4700::1]:22", "2606:4700::1 is not on the allow-list of this run"},
+		{"", "2606:4700::1", 22, "--allow-net '[2606:4700::1]:22'", "2606:4700::1 is not on the allow-list of this run"},
 		{"", "192.168.1.1", 443, "--allow-net 192.168.1.1:443",
 			"192.168.1.1 is a special address (private): it needs a rule of its own, 0.0.0.0/0:443 is too wide"},
+		{"", "169.254.169.254", 443, "",
+			"169.254.169.254 is a special address (cloud metadata): it needs a rule of its own, 0.0.0.0/0:443 is too wide"},
+		{"", "169.254.1.1", 80, "--allow-net 169.254.1.1:80",
+			"169.254.1.1 is a special address (link-local) and not on the allow-list of this run"},
 		{"", "192.168.1.1", 80, "--allow-net 192.168.1.1:80",
 			"192.168.1.1 is a special address (private) and not on the allow-list of this run"},
 	} {
@@ -234,7 +239,10 @@ func TestDecideFixes(t *testing.T) {
 			t.Errorf("%s%s:%d: %q, %q", tt.name, tt.addr, tt.port, d.Fix, d.Reason)
 		}
 		// The advice must be true.
-		added := append(rules(t, strings.TrimPrefix(d.Fix, "--allow-net ")), rs...)
+		if tt.fix == "" {
+			continue
+		}
+		added := append(rules(t, strings.Trim(strings.TrimPrefix(d.Fix, "--allow-net "), "'")), rs...)
 		if !Decide(Access{Rules: added}, tt.name, addr, tt.port).Allow {
 			t.Errorf("%s%s:%d: %q does not help", tt.name, tt.addr, tt.port, d.Fix)
 		}

@@ -14,28 +14,31 @@ type specialRange struct {
 	exact  bool // granted only by a rule for the single address
 }
 
+// metadata is the class of addresses at which a cloud gives a machine what it is to have, credentials too.
+const metadata = "cloud metadata"
+
 // specialText is the table, the most specific ranges first. Sources: the IANA IPv4 and IPv6 special-purpose address
 // registries (RFC 6890 and its updates), and the metadata addresses that the cloud providers document.
 var specialText = [...]struct {
 	prefix, class string
 	exact         bool
 }{
-	{"169.254.169.254/32", "cloud metadata", true}, // AWS, Google, Azure, Oracle, OpenStack
-	{"169.254.170.2/32", "cloud metadata", true},   // AWS ECS task credentials
-	{"169.254.170.23/32", "cloud metadata", true},  // AWS EKS pod identity
-	{"100.100.100.200/32", "cloud metadata", true}, // Alibaba
-	{"168.63.129.16/32", "cloud metadata", true},   // Azure's wire server; of a public range
-	{"192.0.0.192/32", "cloud metadata", true},     // Oracle, classic
-	{"169.254.0.23/32", "cloud metadata", true},    // Tencent
-	{"169.254.42.42/32", "cloud metadata", true},   // Scaleway
-	{"fd00:ec2::254/128", "cloud metadata", true},
-	{"fd00:ec2::23/128", "cloud metadata", true},
-	{"fd20:ce::254/128", "cloud metadata", true},       // Google
-	{"fd00:c1::a9fe:a9fe/128", "cloud metadata", true}, // Oracle
-	{"fd00:a9fe:a9fe::1/128", "cloud metadata", true},  // Linode
-	{"fd00:42::42/128", "cloud metadata", true},        // Scaleway
-	{"fe80::a9fe:a9fe/128", "cloud metadata", true},    // OpenStack
-	{"0.0.0.0/8", "unspecified", true},                 // Linux takes 0.0.0.0 for the machine itself
+	{"169.254.169.254/32", metadata, true}, // AWS, Google, Azure, Oracle, OpenStack
+	{"169.254.170.2/32", metadata, true},   // AWS ECS task credentials
+	{"169.254.170.23/32", metadata, true},  // AWS EKS pod identity
+	{"100.100.100.200/32", metadata, true}, // Alibaba
+	{"168.63.129.16/32", metadata, true},   // Azure's wire server; of a public range
+	{"192.0.0.192/32", metadata, true},     // Oracle, classic
+	{"169.254.0.23/32", metadata, true},    // Tencent
+	{"169.254.42.42/32", metadata, true},   // Scaleway
+	{"fd00:ec2::254/128", metadata, true},
+	{"fd00:ec2::23/128", metadata, true},
+	{"fd20:ce::254/128", metadata, true},       // Google
+	{"fd00:c1::a9fe:a9fe/128", metadata, true}, // Oracle
+	{"fd00:a9fe:a9fe::1/128", metadata, true},  // Linode
+	{"fd00:42::42/128", metadata, true},        // Scaleway
+	{"fe80::a9fe:a9fe/128", metadata, true},    // OpenStack
+	{"0.0.0.0/8", "unspecified", true},         // Linux takes 0.0.0.0 for the machine itself
 	{"10.0.0.0/8", "private", false},
 	{"100.64.0.0/10", "carrier-grade NAT", false},
 	{"127.0.0.0/8", "loopback", true},
