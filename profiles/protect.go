@@ -166,13 +166,16 @@ func isShort(long, name string) bool {
 	if i := strings.LastIndexByte(long, '.'); i >= 0 {
 		long, end = long[:i], long[i+1:]
 	}
-	long = strings.NewReplacer(".", "", " ", "").Replace(long)
+	long = noneInShort.Replace(long)
 	if ext != end[:min(len(end), 3)] {
 		return false
 	}
 	return strings.HasPrefix(long, stem) && len(stem) == min(len(long), 7-len(number)) ||
 		len(stem) == 6 && strings.HasPrefix(long, stem[:2]) && strings.Trim(stem[2:], "0123456789abcdef") == ""
 }
+
+// noneInShort leaves out what no short name has before its only dot.
+var noneInShort = strings.NewReplacer(".", "", " ", "")
 
 // wildcards are what makes a pattern of a name (path.Match).
 const wildcards = `*?[]\`
