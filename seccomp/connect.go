@@ -139,7 +139,7 @@ func (w *worker) judge(n *notification, path string) (int, error) {
 	if err == unix.ENOENT {
 		// By the name that it has from the root of the run, however the caller spelled it.
 		if named := strings.TrimRight(w.describeFile(at), "/") + "/" + rest; w.usher.onHost(named) {
-			w.refuse(n, named, "ENOENT", ofTheHost, audit.Flag("--socket", named))
+			w.refuse(n, named, "ENOENT", ofTheHost+toConnect)
 		}
 	}
 	if err != nil {
@@ -148,7 +148,7 @@ func (w *worker) judge(n *notification, path string) (int, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(file, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
 		if w.isStandIn(file) {
-			w.refuse(n, w.describeFile(file), "ECONNREFUSED", "hidden by the policy", "")
+			w.refuse(n, w.describeFile(file), "ECONNREFUSED", "hidden by the policy")
 		}
 		unix.Close(file)
 		return -1, unix.ECONNREFUSED // as the kernel says (connect(2))
@@ -168,8 +168,7 @@ func (w *worker) judge(n *notification, path string) (int, error) {
 		if w.spaces != nil {
 			reason += ", or of a network namespace that the run made"
 		}
-		path := w.describeFile(file)
-		w.refuse(n, path, "ECONNREFUSED", reason, audit.Flag("--socket", path))
+		w.refuse(n, w.describeFile(file), "ECONNREFUSED", reason+toConnect)
 	}
 	unix.Close(file)
 	return -1, unix.ECONNREFUSED
@@ -196,13 +195,17 @@ func (w *worker) listen(n *notification) {
 	w.carryOn(n)
 }
 
-// ofTheHost is why a socket is refused that may be granted.
-const ofTheHost = "a socket of the host"
+// Why a socket is refused that may be granted, and what to do about it. No event has the flag with its path, to be typed as it is: who
+// serves a socket can be a container engine, the session's bus or tmux, any of which starts programs outside of the run.
+const (
+	ofTheHost = "a socket of the host"
+	toConnect = ": --socket lets it be connected to, and allows all that its server does"
+)
 
-func (w *worker) refuse(n *notification, path, errno, reason, fix string) {
+func (w *worker) refuse(n *notification, path, errno, reason string) {
 	w.emit(n, audit.Event{
 		Class: audit.ClassUnix, Action: "connect", Decision: audit.Deny, Target: path, Errno: errno,
-		Reason: reason, Fix: fix, Provenance: audit.FromClaimed, Process: w.describeCaller(n.PID),
+		Reason: reason, Provenance: audit.FromClaimed, Process: w.describeCaller(n.PID),
 	})
 }
 
