@@ -5,35 +5,97 @@ package sandbox
 import (
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
+	"time"
 
+	"github.com/agentjail/agentjail/internal/ask"
 	"github.com/agentjail/agentjail/internal/audit"
+	"github.com/agentjail/agentjail/profiles"
 	"github.com/agentjail/agentjail/sandbox/internal/denyfs"
 )
 
-// fix is the flag that would allow a denied access to a path, "" where none would alone. It names none for what the policy hides or
-// protects: there the event's reason says why, and to allow it is a choice of its own.
-func (p Plan) fix(e audit.Event) string {
-	if e.Class == audit.ClassUnix && e.Action == string(denyfs.ActionConnect) && e.Rule == denyfs.RuleNotGranted {
-		return audit.Flag("--socket", e.Target)
+// fixes finds the flag that would allow a denied access to a path, "" where none would alone. It names none for what the policy hides or
+// protects: there the event's reason says why, and to allow it is a choice of its own. Nor does it where the flag would give much more than
+// was asked for, since what a run asks for is the command's choice: see opensMuch and runs; or where a symbolic link on the way makes
+// another path of it. resolve finds what a path leads to, "" for none.
+func (p Plan) fixes(resolve func(path string) string) func(audit.Event) string {
+	find := sync.OnceValue(func() profiles.Protection { return profiles.Files{Protect: p.Protected.Names}.Protection(nil, nil) })
+	return func(e audit.Event) string {
+		if e.Class != audit.ClassFile && e.Class != audit.ClassExec || !filepath.IsAbs(e.Target) {
+			return ""
+		}
+		if e.Rule != denyfs.RuleNotGranted && !p.readsOnly(e) {
+			return ""
+		}
+		name, path := flagFor(e)
+		if p.opensMuch(path) || name == "--rw" && (p.runs(path) || isKept(find(), path, e.Target)) {
+			return ""
+		}
+		if !p.isItself(path, resolve) {
+			return ""
+		}
+		return audit.Flag(name, path)
 	}
-	if e.Class != audit.ClassFile && e.Class != audit.ClassExec || !filepath.IsAbs(e.Target) || isKernelPath(e.Target) {
-		return ""
+}
+
+// resolver finds what a path leads to: "" where that cannot be told, or the file system does not answer in a moment.
+func resolver() func(path string) string {
+	slots := make(ask.Slots, 4)
+	return func(path string) string {
+		real, _ := ask.Within(slots, 100*time.Millisecond, nil, func() string {
+			real, _ := filepath.EvalSymlinks(path) // "" with an error
+			return real
+		})
+		return real
 	}
-	if e.Rule != denyfs.RuleNotGranted && !p.readsOnly(e) {
-		return ""
+}
+
+// isItself tells whether no symbolic link makes another path of one, but for those that lead to the home, as /home can be.
+func (p Plan) isItself(path string, resolve func(path string) string) bool {
+	real := resolve(path)
+	if real == "" || real == path {
+		return real != ""
 	}
-	name, path := "--ro", e.Target
+	below, ok := strings.CutPrefix(path, p.Identity.Home+"/")
+	return ok && real == filepath.Join(resolve(p.Identity.Home), below)
+}
+
+// flagFor is the flag for an action, and what it is for: the directory where that is what is changed.
+func flagFor(e audit.Event) (name, path string) {
 	switch denyfs.Action(e.Action) {
 	case denyfs.ActionOpenWrite, denyfs.ActionTruncate, denyfs.ActionChmod, denyfs.ActionChown, denyfs.ActionUtime, denyfs.ActionXattr:
-		name = "--rw"
+		return "--rw", e.Target
 	case denyfs.ActionCreate, denyfs.ActionMkdir, denyfs.ActionMknod, denyfs.ActionLink, denyfs.ActionSymlink, denyfs.ActionRename,
 		denyfs.ActionUnlink, denyfs.ActionRmdir:
-		name, path = "--rw", filepath.Dir(path) // which is what is changed
+		return "--rw", filepath.Dir(e.Target)
 	}
-	if within(path, p.Identity.Home) || name == "--rw" && slices.Contains(refusedDirs, path) { // Compile refuses such a grant
-		return ""
+	return "--ro", e.Target
+}
+
+// opensMuch tells whether a grant of a path would show more than a project or a file: directories of the system, homes, and what has
+// credentials in it. Some of them Compile refuses, as it does agentjail's own state.
+func (p Plan) opensMuch(path string) bool {
+	return isKernelPath(path) || within(path, p.Identity.Home) || within(path, p.State) || within(p.State, path) ||
+		slices.Contains(refusedDirs, path) || denyfs.HoldsCredentials(p.Identity.Home, path)
+}
+
+// runs tells whether a path is, holds or lies in a directory of PATH: what is written there, the caller runs by its name.
+func (p Plan) runs(path string) bool {
+	for _, v := range p.Env {
+		if list, ok := strings.CutPrefix(v, "PATH="); ok {
+			return slices.ContainsFunc(filepath.SplitList(list), func(dir string) bool {
+				return filepath.IsAbs(dir) && (within(dir, path) || within(path, dir))
+			})
+		}
 	}
-	return audit.Flag(name, path)
+	return false
+}
+
+// isKept tells whether the policy protects a target wherever it may be written, or a path from which it would take that if it were granted.
+func isKept(find profiles.Protection, path, target string) bool {
+	return slices.ContainsFunc(find.Find("/", target), func(g profiles.Guard) bool { return g.Hold == profiles.HoldWhole }) ||
+		slices.ContainsFunc(find.Find("/", path), func(g profiles.Guard) bool { return g.Hold != profiles.HoldDir })
 }
 
 // readsOnly tells whether a write was refused since the caller grants the place to be read alone. What an embedded profile grants so are the

@@ -266,7 +266,7 @@ func (r *Run) openLog(id string) error {
 	r.dir = dir
 	r.log, err = audit.Open(audit.Options{
 		Path: dir.log(), Copies: r.options.Log.copies(r.plan.Publish), Run: dir.id, Key: filepath.Join(r.plan.State, KeyFile), Owner: r.plan.Identity.UID,
-		Continue: r.plan.GoesOn, MaxSize: r.plan.LogMaxSize, Redact: profiles.RedactArgs, Fix: r.plan.fix,
+		Continue: r.plan.GoesOn, MaxSize: r.plan.LogMaxSize, Redact: profiles.RedactArgs, Fix: r.plan.fixes(resolver()),
 	})
 	return r.layered("log", err)
 }

@@ -165,6 +165,20 @@ func TestCredential(t *testing.T) {
 	}
 }
 
+func TestHoldsCredentials(t *testing.T) {
+	const home = "/srv/people/me"
+	for dir, want := range map[string]bool{
+		home: true, home + "/.config": true, home + "/.local": true, home + "/.docker": true, home + "/.config/Code": true, "/home/other": true,
+		"/home/other/.cargo": true, "/root": true, "/etc": true, "/etc/ssl": true, "/etc/ssh": true, "/run/user": true, "/run/user/1000": true,
+		home + "/src": false, home + "/.config/git/hooks": false, "/home/other/src": false, "/etc/apt": false, "/run/user/1000/app": false,
+		"/srv/people": false, "/opt/x": false,
+	} {
+		if HoldsCredentials(home, dir) != want {
+			t.Errorf("%s: %v", dir, !want)
+		}
+	}
+}
+
 // TestCredentialDirs: each is on the way to a place, and is none.
 func TestCredentialDirs(t *testing.T) {
 	const home = "/home/me"

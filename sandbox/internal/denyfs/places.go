@@ -31,20 +31,33 @@ func relativeToHome(home, path string) (string, bool) {
 	return "", false
 }
 
-func credentialOfSystem(path string) bool {
-	switch path {
-	case "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers", "/etc/krb5.keytab",
-		"/etc/docker/key.json", "/etc/kubernetes/admin.conf", "/etc/rancher/k3s/k3s.yaml", "/etc/ipsec.secrets":
+// HoldsCredentials reports whether a directory is one in which known places of credentials lie: a home, in one, or of the system.
+func HoldsCredentials(home, dir string) bool {
+	holds := func(places []string, dir string) bool {
+		return slices.ContainsFunc(places, func(place string) bool { return below(place, dir) })
+	}
+	if dir == home || dir == "/root" || path.Dir(dir) == "/home" || holds(systemPlaces, dir) {
 		return true
 	}
-	for _, dir := range [...]string{
-		"/etc/sudoers.d", "/etc/ssl/private", "/etc/pki/private", "/etc/letsencrypt/archive", "/etc/letsencrypt/live",
-		"/etc/kubernetes/pki", "/etc/NetworkManager/system-connections", "/etc/wireguard", "/etc/openvpn",
-		"/run/secrets", "/var/run/secrets", "/run/agenix", "/var/lib/kubelet/pki",
-	} {
-		if path == dir || below(path, dir) {
-			return true
-		}
+	if dir == "/run/user" || path.Dir(dir) == "/run/user" || dir == "/etc/ssh" {
+		return true
+	}
+	rel, ok := relativeToHome(home, dir)
+	return ok && holds(homePlaces, rel)
+}
+
+// systemPlaces are the known places of the system, with all that lies below each.
+var systemPlaces = []string{
+	"/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers", "/etc/krb5.keytab",
+	"/etc/docker/key.json", "/etc/kubernetes/admin.conf", "/etc/rancher/k3s/k3s.yaml", "/etc/ipsec.secrets",
+	"/etc/sudoers.d", "/etc/ssl/private", "/etc/pki/private", "/etc/letsencrypt/archive", "/etc/letsencrypt/live",
+	"/etc/kubernetes/pki", "/etc/NetworkManager/system-connections", "/etc/wireguard", "/etc/openvpn",
+	"/run/secrets", "/var/run/secrets", "/run/agenix", "/var/lib/kubelet/pki",
+}
+
+func credentialOfSystem(path string) bool {
+	if slices.ContainsFunc(systemPlaces, func(place string) bool { return path == place || below(path, place) }) {
+		return true
 	}
 	if below(path, "/etc/ssh") {
 		name := path[len("/etc/ssh/"):]
