@@ -29,6 +29,9 @@ func (p Plan) fixes(resolve func(path string) string) func(audit.Event) string {
 			return ""
 		}
 		name, path := flagFor(e)
+		if e.Action == string(denyfs.ActionCreate) && resolve(e.Target) != "" {
+			path = e.Target // it is there, and was opened with O_CREAT: the file will do
+		}
 		if p.opensMuch(path) || name == "--rw" && (p.runs(path) || isKept(find(), path, e.Target)) {
 			return ""
 		}

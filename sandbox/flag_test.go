@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"path/filepath"
 	"testing"
 
 	"github.com/agentjail/agentjail/internal/audit"
@@ -16,6 +17,9 @@ func TestFix(t *testing.T) {
 		if to, ok := links[path]; ok {
 			return to
 		}
+		if filepath.Base(path) == "new" {
+			return ""
+		}
 		return path
 	})
 	for _, tt := range []struct{ action, target, rule, errno, want string }{
@@ -23,7 +27,8 @@ func TestFix(t *testing.T) {
 		{"stat", "/srv/a b", denyfs.RuleNotGranted, "ENOENT", "--ro '/srv/a b'"},
 		{"list", "/srv/app", denyfs.RuleNotGranted, "EACCES", "--ro /srv/app"},
 		{"open-write", "/srv/x", denyfs.RuleNotGranted, "EACCES", "--rw /srv/x"},
-		{"create", "/srv/app/x", denyfs.RuleNotGranted, "EACCES", "--rw /srv/app"},
+		{"create", "/srv/app/x", denyfs.RuleNotGranted, "EACCES", "--rw /srv/app/x"}, // it is there
+		{"create", "/srv/app/new", denyfs.RuleNotGranted, "EACCES", "--rw /srv/app"},
 		{"open-write", "/home/ann/src/other/x", "", "EROFS", "--rw /home/ann/src/other/x"},
 		{"unlink", "/home/ann/src/other/x", "", "EROFS", "--rw /home/ann/src/other"},
 		// What another path would be opened by.
@@ -31,11 +36,11 @@ func TestFix(t *testing.T) {
 		{"open-write", "/srv/link", denyfs.RuleNotGranted, "EACCES", ""},
 		{"open-read", "/srv/gone", denyfs.RuleNotGranted, "ENOENT", ""},
 		// What such a flag would not do, or open too much.
-		{"create", "/srv/x", denyfs.RuleNotGranted, "EACCES", ""},
+		{"create", "/srv/new", denyfs.RuleNotGranted, "EACCES", ""},
 		{"list", "/home", denyfs.RuleNotGranted, "EACCES", ""},
 		{"list", "/", denyfs.RuleNotGranted, "EACCES", ""},
 		{"open-write", "/usr/bin/env", "", "EROFS", ""},
-		{"create", "/usr/bin/x", "", "EROFS", ""},
+		{"create", "/usr/bin/new", "", "EROFS", ""},
 		{"open-read", "/proc/1/root", denyfs.RuleNotGranted, "ENOENT", ""},
 		{"open-read", "/home/ann/data/key/k", denyfs.RuleHidden, "EACCES", ""},
 		{"create", "/home/ann/.bashrc", denyfs.RuleProtected, "EACCES", ""},
@@ -44,21 +49,21 @@ func TestFix(t *testing.T) {
 		{"list", "/srv", denyfs.RuleNotGranted, "EACCES", ""},
 		{"list", "/home/bob", denyfs.RuleNotGranted, "EACCES", ""},
 		{"list", "/home/ann/.cargo", denyfs.RuleNotGranted, "EACCES", ""},
-		{"create", "/home/ann/.docker/x", denyfs.RuleNotGranted, "EACCES", ""},
+		{"create", "/home/ann/.docker/new", denyfs.RuleNotGranted, "EACCES", ""},
 		{"list", "/home/ann/.local/state/agentjail/runs", denyfs.RuleNotGranted, "EACCES", ""},
 		{"list", "/home/ann/.local/state", denyfs.RuleNotGranted, "EACCES", ""},
 		{"open-write", "/home/ann/.nvm/bin/node", denyfs.RuleNotGranted, "EACCES", ""},
-		{"create", "/home/ann/.nvm/bin/git", denyfs.RuleNotGranted, "EACCES", ""},
-		{"create", "/home/ann/.nvm/x", denyfs.RuleNotGranted, "EACCES", ""},
+		{"create", "/home/ann/.nvm/bin/new", denyfs.RuleNotGranted, "EACCES", ""},
+		{"create", "/home/ann/.nvm/new", denyfs.RuleNotGranted, "EACCES", ""},
 		{"exec", "/home/ann/.nvm/bin/node", denyfs.RuleNotGranted, "EACCES", "--ro /home/ann/.nvm/bin/node"},
 		{"open-write", "/srv/app/.git/config", denyfs.RuleNotGranted, "EACCES", ""},
-		{"create", "/srv/app/.git/hooks/pre-commit", denyfs.RuleNotGranted, "EACCES", ""},
+		{"create", "/srv/app/.git/hooks/new", denyfs.RuleNotGranted, "EACCES", ""},
 		{"mkdir", "/srv/app/.vscode", denyfs.RuleNotGranted, "EACCES", ""},
 		{"open-write", "/srv/app/.git", denyfs.RuleNotGranted, "EACCES", ""},
 		{"mkdir", "/srv/app/.git", denyfs.RuleNotGranted, "EACCES", ""},
-		{"create", "/srv/app/.git/refs/heads/x", denyfs.RuleNotGranted, "EACCES", "--rw /srv/app/.git/refs/heads"},
+		{"create", "/srv/app/.git/refs/heads/new", denyfs.RuleNotGranted, "EACCES", "--rw /srv/app/.git/refs/heads"},
 		{"open-read", "/srv/app/.git/config", denyfs.RuleNotGranted, "ENOENT", "--ro /srv/app/.git/config"},
-		{"create", "/home/ann/src/other/.git/hooks/x", "", "EROFS", ""},
+		{"create", "/home/ann/src/other/.git/hooks/new", "", "EROFS", ""},
 	} {
 		e := audit.Event{Class: audit.ClassFile, Action: tt.action, Decision: audit.Deny, Target: tt.target, Rule: tt.rule, Errno: tt.errno}
 		if got := fix(e); got != tt.want {
