@@ -42,10 +42,14 @@ func (p Plan) fixes(resolve func(path string) string) func(audit.Event) string {
 	}
 }
 
-// resolver finds what a path leads to: "" where that cannot be told, or the file system does not answer in a moment.
+// resolver finds what a path leads to: "" where that cannot be told, or the file system does not answer in a moment. No event waits for
+// those before it that wait: a command that asks for what hangs holds up 16 in all.
 func resolver() func(path string) string {
-	slots := make(ask.Slots, 4)
+	slots := make(ask.Slots, 16)
 	return func(path string) string {
+		if len(slots) == cap(slots) {
+			return ""
+		}
 		real, _ := ask.Within(slots, 100*time.Millisecond, nil, func() string {
 			real, _ := filepath.EvalSymlinks(path) // "" with an error
 			return real
