@@ -32,7 +32,7 @@ func (p Plan) fixes(resolve func(path string) string) func(audit.Event) string {
 		if e.Action == string(denyfs.ActionCreate) && resolve(e.Target) != "" {
 			path = e.Target // it is there, and was opened with O_CREAT: the file will do
 		}
-		if p.opensMuch(path) || name == "--rw" && (p.runs(path) || isKept(find(), path, e.Target)) {
+		if p.opensMuch(path) || name == "--rw" && (p.isSystems(path) || p.runs(path) || isKept(find(), path, e.Target)) {
 			return ""
 		}
 		if !p.isItself(path, resolve) {
@@ -86,6 +86,14 @@ func (p Plan) opensMuch(path string) bool {
 	return isKernelPath(path) || within(path, p.Identity.Home) || within(path, p.State) || within(p.State, path) ||
 		slices.Contains(refusedDirs, path) || denyfs.HoldsCredentials(p.Identity.Home, path)
 }
+
+// isSystems tells whether a path lies in a directory of the system, and not in the home: a file that is new there, such as in /etc/cron.d,
+// the system would run or trust.
+func (p Plan) isSystems(path string) bool {
+	return !within(p.Identity.Home, path) && slices.ContainsFunc(systemDirs, func(dir string) bool { return within(dir, path) })
+}
+
+var systemDirs = []string{"/bin", "/boot", "/etc", "/lib", "/lib64", "/opt", "/root", "/run", "/sbin", "/usr", "/var"}
 
 // runs tells whether a path is, holds or lies in a directory of PATH: what is written there, the caller runs by its name.
 func (p Plan) runs(path string) bool {
