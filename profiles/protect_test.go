@@ -10,26 +10,22 @@ import (
 	"testing"
 )
 
-func TestProtectionFind(t *testing.T) {
+// found is what Protection.Find tells of a path in the place /w/p, where five entries are protected.
+type found struct{ at, want string }
+
+func checkFound(t *testing.T, cases []found) {
+	t.Helper()
 	files := Files{Protect: []string{".git", ".github/hooks", ".vscode", "*.code-workspace", "opencode.json"}}
-	const place = "/w/p"
-	for _, c := range []struct{ at, want string }{
-		// Names, at any depth, and what lies below.
-		{"/w/p/.vscode", "whole /w/p"},
-		{"/w/p/.vscode/tasks.json", "whole /w/p"},
-		{"/w/p/a/b/.vscode/x/y", "whole /w/p/a/b"},
-		{"/w/p/.VsCode/tasks.json", "whole /w/p"},
-		{"/w/p/a.code-workspace", "whole /w/p"},
-		{"/w/p/a/opencode.json", "whole /w/p/a"},
-		{"/w/p/.github", "name /w/p"},
-		{"/w/p/.github/hooks", "whole /w/p"},
-		{"/w/p/.github/hooks/x.json", "whole /w/p"},
-		{"/w/p/.github/workflows/ci.yml", ""},
-		{"/w/p/.vscode.json", ""},
-		{"/w/p/a.code-workspaces", ""},
-		{"/w/p/x.vscode/f", ""},
-		{"/w/p/.vscode/a/.vscode/f", "whole /w/p, whole /w/p/.vscode/a"},
-		// By the short names of FAT and NTFS.
+	for _, c := range cases {
+		if got := render(files.Protection(nil, nil).Find("/w/p", c.at)); got != c.want {
+			t.Errorf("%s: %q, want %q", c.at, got, c.want)
+		}
+	}
+}
+
+// TestProtectionShortNames: by the short names of FAT and NTFS, too.
+func TestProtectionShortNames(t *testing.T) {
+	checkFound(t, []found{
 		{"/w/p/GIT~1", "whole /w/p/GIT~1"},
 		{"/w/p/git~1/hooks/x", "whole /w/p/git~1"},
 		{"/w/p/.git/CONFIG~1.WOR", "whole /w/p/.git"},
@@ -47,6 +43,26 @@ func TestProtectionFind(t *testing.T) {
 		{"/w/p/git~1x", ""},
 		{"/w/p/file~1.txt", ""},
 		{"/w/p/a~1", ""},
+	})
+}
+
+func TestProtectionFind(t *testing.T) {
+	checkFound(t, []found{
+		// Names, at any depth, and what lies below.
+		{"/w/p/.vscode", "whole /w/p"},
+		{"/w/p/.vscode/tasks.json", "whole /w/p"},
+		{"/w/p/a/b/.vscode/x/y", "whole /w/p/a/b"},
+		{"/w/p/.VsCode/tasks.json", "whole /w/p"},
+		{"/w/p/a.code-workspace", "whole /w/p"},
+		{"/w/p/a/opencode.json", "whole /w/p/a"},
+		{"/w/p/.github", "name /w/p"},
+		{"/w/p/.github/hooks", "whole /w/p"},
+		{"/w/p/.github/hooks/x.json", "whole /w/p"},
+		{"/w/p/.github/workflows/ci.yml", ""},
+		{"/w/p/.vscode.json", ""},
+		{"/w/p/a.code-workspaces", ""},
+		{"/w/p/x.vscode/f", ""},
+		{"/w/p/.vscode/a/.vscode/f", "whole /w/p, whole /w/p/.vscode/a"},
 		// What package managers unpack.
 		{"/w/p/node_modules/a/.vscode/tasks.json", ""},
 		{"/w/p/a/vendor/b/opencode.json", ""},
@@ -96,11 +112,7 @@ func TestProtectionFind(t *testing.T) {
 		{"/w/p/.git/modules/lib/hooks/index.lock", "whole /w/p/.git/modules/lib/objects, dir /w/p/.git/modules/lib/hooks/index.lock/objects"},
 		// The place itself.
 		{"/w/p", ""},
-	} {
-		if got := render(files.Protection(nil, nil).Find(place, c.at)); got != c.want {
-			t.Errorf("%s: %q, want %q", c.at, got, c.want)
-		}
-	}
+	})
 }
 
 // TestProtectionPlaces is what a grant takes out: what lies above it, or is it.

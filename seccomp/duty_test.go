@@ -7,13 +7,19 @@ import (
 	"time"
 )
 
-// TestDuty: one worker receives at a time, whatever the order in which workers become slow and are done.
-func TestDuty(t *testing.T) {
+func dutyOf(t *testing.T) *duty {
+	t.Helper()
 	d, err := newDuty()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.close()
+	t.Cleanup(d.close)
+	return d
+}
+
+// TestDuty: one worker receives at a time, whatever the order in which workers become slow and are done.
+func TestDuty(t *testing.T) {
+	d := dutyOf(t)
 	workers := make([]*worker, maxWorkers+1)
 	for i := range workers {
 		workers[i] = &worker{}
@@ -46,11 +52,7 @@ func TestDuty(t *testing.T) {
 
 // TestDutyTimer: the timer expires for a turn that takes long, not for others, and is set once for all that come meanwhile.
 func TestDutyTimer(t *testing.T) {
-	d, err := newDuty()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.close()
+	d := dutyOf(t)
 	w := &worker{}
 	d.relieve(w)
 	d.begin()
@@ -85,11 +87,7 @@ func TestDutyTimer(t *testing.T) {
 // TestDutyWait: the timer is set for longer where nothing takes long, but a second look comes soon after each; and after one that took
 // long it is as at the beginning.
 func TestDutyWait(t *testing.T) {
-	d, err := newDuty()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.close()
+	d := dutyOf(t)
 	w := &worker{}
 	d.relieve(w)
 	longest := patience

@@ -37,6 +37,7 @@ type Options struct {
 	// lines are written as they are.
 	Redact func(args []string) (clean []string, n int)
 	// Fix finds the flag that would allow what an event says was denied, where the event does not name one: "" for none. Nil finds none.
+	// Emit takes as long as it does.
 	Fix func(Event) string
 	// Continue: an error of writing does not end the run; that of a copy never, and that of the log itself not after the first Flush.
 	// What is missing is on record as soon as there is room for it, and in the summary.
@@ -142,7 +143,7 @@ func (r *Recorder) begin(detail map[string]any) error {
 	return err
 }
 
-// Emit records an event. It never blocks: the event is queued, or counted, when it returns.
+// Emit records an event. But for Options.Fix it never blocks: the event is queued, or counted, when it returns.
 func (r *Recorder) Emit(e Event) {
 	e = r.options.withFix(capped(e))
 	r.mu.Lock()
